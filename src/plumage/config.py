@@ -1,0 +1,336 @@
+"""The typed parameters of params.yaml, one class a section.
+
+A key left out takes the default written here (for `train`, its recipe's, RECIPES). An unknown key, a wrong type or an
+impossible value anywhere is a ConfigError: the key's full name, what it got, what it takes. Each field's description says
+what it takes; docs/params.md is made from them.
+"""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from plumage.errors import ConfigError
+
+Scalar = str | int | float | bool | None
+Recipe = Literal["scratch", "finetune", "probe"]
+ModelName = Literal[
+    "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4", "efficientnet_b5",
+    "efficientnet_b6", "efficientnet_b7", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2",
+    "efficientnet_lite3", "efficientnet_lite4",
+]  # fmt: skip
+SOURCES = ("sample", "folder", "archive")
+LATER_SOURCES = ("url", "kaggle", "huggingface")
+
+
+class Section(BaseModel):
+    """A section of params.yaml: unknown keys and silent conversions are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """Where the photos come from."""
+
+    source: Literal["sample", "folder", "archive"] = Field(
+        "sample", description="sample (birds drawn by Plumage), folder or archive (your photos, at `path`)"
+    )
+    path: str = Field(
+        "data/photos",
+        min_length=1,
+        description="a folder of class folders, or of train|valid|test over class folders; for `archive` a zip, tar or tar.gz",
+    )
+    species: int = Field(12, ge=4, le=1000, description="4 to 1000 (sample: the number of species)")
+    images_per_species: int = Field(150, ge=3, le=100_000, description="3 or more (sample: the photos of each species)")
+    image_size: int = Field(96, ge=32, le=224, description="32 to 224 (sample: the side of a photo in pixels)")
+    seed: int = Field(0, ge=0, description="a whole number, 0 or more (sample: the seed of the drawing)")
+
+
+class Split(Section):
+    """Which photos are for training, for choosing (val) and for the final figures (test)."""
+
+    strategy: Literal["stratified", "official"] = Field(
+        "stratified",
+        description="stratified (drawn anew from all photos) or official (the parts the data set comes with)",
+    )
+    val: float = Field(0.05, gt=0, le=0.5, description="over 0 to 0.5: the share of what is not test")
+    test: float = Field(0.10, gt=0, le=0.5, description="over 0 to 0.5: the share of each class")
+    seed: int = Field(0, ge=0, description="a whole number, 0 or more")
+
+
+class Model(Section):
+    """The network and the weights that it starts from."""
+
+    name: ModelName = Field("efficientnet_b0", description=", ".join(get_args(ModelName)))
+    weights: str | None = Field(
+        None, min_length=1, description="null (random), imagenet, or the path of a .safetensors or .pth file"
+    )
+    image_size: int | None = Field(
+        None,
+        ge=32,
+        le=1024,
+        description="32 to 1024: the side of the model's input in pixels; null: that of the weights",
+    )
+    crop: float | None = Field(
+        None,
+        gt=0.3,
+        le=1,
+        description="over 0.3 to 1: the share of the short side that the central crop keeps; null: that of the weights",
+    )
+    dropout: float | None = Field(None, ge=0, lt=1, description="0 to under 1; null: the architecture's")
+    drop_path: float | None = Field(
+        None, ge=0, lt=1, description="0 to under 1: stochastic depth's rate at the last block; null: 0.2, the paper's"
+    )
+
+    def weights_from(self, root: Path) -> str | None:
+        """`weights`, a file's path being meant from the repository's `root`."""
+        return str(root / self.weights) if self.weights and self.weights != "imagenet" else self.weights
+
+
+class Train(Section):
+    """How it is trained. Every null takes the recipe's default."""
+
+    recipe: Recipe = Field("scratch", description="scratch, finetune or probe")
+    epochs: int | None = Field(None, ge=1, le=10_000, description="a whole number, 1 or more")
+    batch_size: int | None = Field(None, ge=1, le=65_536, description="a whole number, 1 or more")
+    optimizer: Literal["adamw", "sgd"] | None = Field(None, description="adamw or sgd (Nesterov momentum 0.9)")
+    lr: float | None = Field(None, gt=0, le=100, description="a number over 0, to 100: the peak learning rate")
+    head_lr: float | None = Field(
+        None, gt=0, le=100, description="a number over 0, to 100: the classifier's peak learning rate"
+    )
+    weight_decay: float | None = Field(None, ge=0, le=10, description="0 to 10; never applied to biases and norms")
+    warmup_epochs: float | None = Field(None, ge=0, description="0 or more: epochs of linear warm-up before the cosine")
+    label_smoothing: float | None = Field(None, ge=0, lt=1, description="0 to under 1")
+    ema: float | None = Field(
+        None, ge=0, lt=1, description="0 (none) to under 1: the decay of the weights' moving average at each step"
+    )
+    min_crop: float | None = Field(
+        None, gt=0, le=1, description="over 0 to 1: the smallest share of a photo's area in a random crop"
+    )
+    flip: bool | None = Field(None, description="true or false: mirror half of the photos")
+    clip_norm: float | None = Field(
+        None, ge=0, description="0 (no limit) or more: the largest norm of a step's gradient"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="1 or more: epochs without a better val accuracy before it stops"
+    )
+    freeze_norm: bool | None = Field(
+        None, description="true or false: keep batch norm's statistics as the weights bring them"
+    )
+    seed: int = Field(0, ge=0, description="a whole number, 0 or more")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto, fp32 or bf16")
+
+    def resolved(self) -> "ResolvedTrain":
+        """These parameters with the recipe's defaults where a key is null."""
+        given = {key: value for key, value in self.model_dump().items() if value is not None}
+        return ResolvedTrain.model_validate({**RECIPES[self.recipe], **given})
+
+
+class ResolvedTrain(Section):
+    """`Train` with nothing left open."""
+
+    recipe: Recipe
+    epochs: int
+    batch_size: int
+    optimizer: Literal["adamw", "sgd"]
+    lr: float
+    head_lr: float
+    weight_decay: float
+    warmup_epochs: float
+    label_smoothing: float
+    ema: float
+    min_crop: float
+    flip: bool
+    clip_norm: float
+    patience: int
+    freeze_norm: bool
+    seed: int
+    device: str
+    precision: Literal["auto", "fp32", "bf16"]
+
+
+RECIPES: dict[Recipe, dict[str, Scalar]] = {
+    "scratch": dict(
+        epochs=50, batch_size=16, optimizer="adamw", lr=2e-3, head_lr=2e-3, weight_decay=0.02, warmup_epochs=1.0,
+        label_smoothing=0.1, ema=0.995, min_crop=0.6, flip=True, clip_norm=5.0, patience=20, freeze_norm=False,
+    ),
+    "finetune": dict(
+        epochs=5, batch_size=32, optimizer="adamw", lr=2e-4, head_lr=1e-3, weight_decay=0.02, warmup_epochs=0.5,
+        label_smoothing=0.1, ema=0.99, min_crop=0.5, flip=True, clip_norm=1.0, patience=5, freeze_norm=True,
+    ),
+    "probe": dict(
+        epochs=100, batch_size=256, optimizer="adamw", lr=1e-2, head_lr=1e-2, weight_decay=0.0, warmup_epochs=5.0,
+        label_smoothing=0.0, ema=0.0, min_crop=1.0, flip=True, clip_norm=0.0, patience=100, freeze_norm=True,
+    ),
+}  # fmt: skip
+
+
+class Evaluate(Section):
+    """How the test photos are judged."""
+
+    batch_size: int = Field(32, ge=1, le=65_536, description="a whole number, 1 or more")
+    bins: int = Field(15, ge=2, le=1000, description="2 to 1000: the bins of the expected calibration error")
+    bootstrap: int = Field(
+        1000, ge=100, le=100_000, description="100 to 100000: the resamples behind the 95% intervals"
+    )
+    seed: int = Field(0, ge=0, description="a whole number, 0 or more")
+
+
+class Register(Section):
+    """Where the model goes in MLflow's registry."""
+
+    model_name: str = Field(
+        "bird-classifier", pattern=r"^[^/:.%\"']+$", description="a name without / : . % and quotes"
+    )
+
+
+class Tracking(Section):
+    """Where the run goes in MLflow."""
+
+    experiment: str = Field(
+        "plumage", min_length=1, max_length=200, description="an experiment's name, 1 to 200 characters"
+    )
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    data: Data = Data()
+    split: Split = Split()
+    model: Model = Model()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    register_: Register = Field(Register(), alias="register")
+    tracking: Tracking = Tracking()
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "Params":
+        if self.train.recipe != "scratch" and self.model.weights is None:
+            raise ValueError(
+                f"model.weights: got null with train.recipe {self.train.recipe}; takes imagenet or a weights file "
+                "(or set train.recipe to scratch)"
+            )
+        if self.model.weights == "imagenet" and self.model.name in ("efficientnet_lite3", "efficientnet_lite4"):
+            raise ValueError(
+                f"model.weights: got imagenet for {self.model.name}; takes null or a weights file "
+                "(ImageNet weights come for efficientnet_b0 to b7 and efficientnet_lite0 to lite2)"
+            )
+        return self
+
+    def flat(self, but: str | None = None) -> dict[str, Scalar]:
+        """Every parameter as `section.key`, the recipe's defaults filled in, `but` one section: what MLflow shows."""
+        sections = self.model_dump(by_alias=True)
+        sections["train"] = self.train.resolved().model_dump()
+        return {
+            f"{name}.{key}": value
+            for name, section in sections.items()
+            if name != but
+            for key, value in section.items()
+        }
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as DVC reads it (1.2): `1e-3` is a number, and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+
+
+def load_params(path: Path) -> Params:
+    """Read and check the whole of params.yaml. ConfigError in one line for anything wrong in it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = yaml.load(text, _Loader) or {}
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read ({error.strerror}); takes a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is no valid YAML ({' '.join(str(error).split())})") from None
+    return check_params(tree, str(path))
+
+
+def check_params(tree: Any, where: str = "params.yaml") -> Params:
+    """Check a tree of sections. ConfigError names the first wrong key, what it got and what it takes."""
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{where}: got {tree!r}; takes sections: {', '.join(_keys(Params))}")
+    source = tree["data"].get("source") if isinstance(tree.get("data"), dict) else None
+    if source in LATER_SOURCES:
+        raise ConfigError(
+            f"{where}: data.source: got {source!r}, which this version can't fetch from yet; takes {', '.join(SOURCES)}"
+        )
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        errors = error.errors()
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise ConfigError(f"{where}: {_line(errors[0])}{more}") from None
+
+
+def _line(error: Any) -> str:
+    """One of pydantic's errors as `section.key: got ...; takes ...`."""
+    location = [str(part) for part in error["loc"]][:2]
+    if not location:
+        return str(error["ctx"]["error"])
+    key = ".".join(location)
+    section = _sections().get(location[0])
+    if error["type"] == "extra_forbidden":
+        known = _keys(section) if section and len(location) > 1 else _keys(Params)
+        near = difflib.get_close_matches(location[-1], known, n=1)
+        guess = f"; did you mean {'.'.join([*location[:-1], near[0]])}?" if near else ""
+        return f"{key}: unknown key{guess or '; known are ' + ', '.join(known)}"
+    if section is None or len(location) == 1:
+        takes = f"keys of its own: {', '.join(_keys(section))}" if section else error["msg"]
+    else:
+        takes = section.model_fields[location[1]].description or error["msg"]
+    return f"{key}: got {error['input']!r}; takes {takes}"
+
+
+def _sections() -> dict[str, type[Section]]:
+    return {field.alias or name: type(field.default) for name, field in Params.model_fields.items()}
+
+
+def _keys(section: type[Section]) -> list[str]:
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def reference() -> str:
+    """The parameters as a Markdown page: docs/params.md."""
+    lines = [
+        "# params.yaml",
+        "",
+        "Made from `src/plumage/config.py` by `plumage params`. A key left out takes its default; `null` in `train` takes the",
+        "recipe's, in the last table.",
+    ]
+    for name, section in _sections().items():
+        lines += ["", f"## {name}", "", section.__doc__ or "", "", "| key | default | takes |", "|---|---|---|"]
+        lines += [
+            f"| `{name}.{key}` | `{yaml.safe_dump(field.default).split(chr(10))[0]}` | {(field.description or '').replace('|', ' or ')} |"
+            for key, field in section.model_fields.items()
+        ]
+    recipes = list(RECIPES)
+    lines += [
+        "",
+        "## What the recipes fill in",
+        "",
+        f"| key | {' | '.join(recipes)} |",
+        "|---" * (len(recipes) + 1) + "|",
+    ]
+    lines += [
+        f"| `train.{key}` | {' | '.join(yaml.safe_dump(RECIPES[recipe][key]).split(chr(10))[0] for recipe in recipes)} |"
+        for key in RECIPES["scratch"]
+    ]
+    return "\n".join(lines) + "\n"

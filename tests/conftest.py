@@ -1,0 +1,51 @@
+"""Photos and data sets that tests make for themselves."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import make_photo
+
+from plumage.data.photo import Photo
+from plumage.data.store import Dataset, write_dataset
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+
+COLORS = {"BLUE JAY": (60, 90, 200), "CARDINAL": (200, 40, 50), "GREEN JAY": (50, 170, 70), "ORIOLE": (230, 140, 30)}
+
+
+@pytest.fixture
+def class_folders(tmp_path: Path) -> Path:
+    """Four classes of ten photos each, as class folders."""
+    root = tmp_path / "photos"
+    for name, color in COLORS.items():
+        (root / name).mkdir(parents=True)
+        for number in range(10):
+            (root / name / f"{number}.jpg").write_bytes(make_photo(color, number))
+    return root
+
+
+@pytest.fixture
+def color_dataset(tmp_path: Path) -> Callable[[int], Dataset]:
+    """Makes a data set of the four classes, which colour alone tells apart, with so many photos each."""
+
+    def make(photos_per_class: int) -> Dataset:
+        photos = [
+            Photo(f"{name}/{number:03d}.jpg", name, None, make_photo(color, number))
+            for name, color in COLORS.items()
+            for number in range(photos_per_class)
+        ]
+        write_dataset(tmp_path / "dataset", photos)
+        return Dataset(tmp_path / "dataset")
+
+    return make
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The real photos that developers have beside the repository; a user has not."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the real photos for developers are not at {SHARED}")
+    return SHARED

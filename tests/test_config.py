@@ -1,0 +1,95 @@
+"""params.yaml is checked whole: a mistake is one line that names the key, what it got and what it takes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plumage.config import RECIPES, Params, ResolvedTrain, Train, check_params, load_params, reference
+from plumage.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    ("tree", "parts"),
+    [
+        ({"train": {"epochs": 0}}, ["train.epochs", "got 0", "takes a whole number, 1 or more"]),
+        ({"train": {"epochs": True}}, ["train.epochs", "got True"]),
+        ({"train": {"epochs": "ten"}}, ["train.epochs", "got 'ten'"]),
+        ({"train": {"lr": float("nan")}}, ["train.lr", "got nan"]),
+        ({"train": {"lrr": 1}}, ["train.lrr", "unknown key", "did you mean train.lr?"]),
+        ({"trian": {}}, ["trian", "unknown key", "did you mean train?"]),
+        ({"split": {"val": 1.2}}, ["split.val", "got 1.2", "0 to 0.5"]),
+        ({"model": {"name": "resnet50"}}, ["model.name", "got 'resnet50'", "efficientnet_b0"]),
+        ({"data": {"source": "ftp"}}, ["data.source", "got 'ftp'", "sample", "folder", "archive"]),
+        ({"data": {"source": "kaggle"}}, ["data.source", "got 'kaggle'", "can't fetch from yet", "archive"]),
+        ({"register": {"model_name": "a/b"}}, ["register.model_name", "got 'a/b'"]),
+        ({"train": {"recipe": "probe"}}, ["model.weights", "got null", "imagenet"]),
+        ({"model": {"name": "efficientnet_lite4", "weights": "imagenet"}}, ["model.weights", "efficientnet_lite4"]),
+        ({"train": 5}, ["train: got 5", "epochs"]),
+        ([1], ["got [1]", "sections"]),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_key_and_what_it_takes(tree: Any, parts: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_params(tree)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("data: [", "no valid YAML"),
+        ("data:\n\tseed: 1", "no valid YAML"),
+        ("split:\n  seed: 1\n  seed: 2", "given twice"),
+    ],
+)
+def test_text_that_is_no_yaml_is_one_line(tmp_path: Path, text: str, part: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=part) as caught:
+        load_params(tmp_path / "params.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="can't be read"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("train: {lr: 1e-3, weight_decay: 5}\n")
+    train = load_params(tmp_path / "params.yaml").train
+    assert (train.lr, train.weight_decay) == (1e-3, 5.0)
+
+
+def test_a_key_left_out_takes_the_recipes_default_and_a_given_one_wins() -> None:
+    train = Train(recipe="finetune", lr=0.5).resolved()
+    assert train.lr == 0.5
+    assert train.epochs == RECIPES["finetune"]["epochs"]
+    assert train.seed == 0
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_fills_in_every_open_key(recipe: str) -> None:
+    given = {"recipe", "seed", "device", "precision"}
+    assert set(RECIPES[recipe]) == set(ResolvedTrain.model_fields) - given  # type: ignore[index]
+
+
+def test_flat_names_every_parameter_and_shows_the_recipes_defaults() -> None:
+    flat = Params().flat()
+    assert flat["train.epochs"] == RECIPES["scratch"]["epochs"]
+    assert flat["register.model_name"] == "bird-classifier"
+    assert not any(key.startswith("register.") for key in Params().flat(but="register"))
+
+
+def test_the_repositorys_params_are_valid() -> None:
+    assert load_params(ROOT / "params.yaml").data.source == "sample"
+
+
+def test_the_reference_in_docs_is_up_to_date() -> None:
+    assert (ROOT / "docs" / "params.md").read_text(encoding="utf-8") == reference(), (
+        "run: plumage params > docs/params.md"
+    )
