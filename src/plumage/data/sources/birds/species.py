@@ -1,0 +1,219 @@
+"""The table of invented bird species: each is a row of traits, and no two rows are equal.
+
+Species k is the same row whatever the number of species and whatever the seed of the photos, so a model trained on one
+sample can be tested on another. What makes the table worth learning:
+
+- Species come in blocks of ten that share three palettes, laid out differently over the body: how much of which colour
+  a photo holds says little about its species, where the colour sits says much.
+- In every block two pairs are twins (`TWINS`): the second of a pair differs from the first in one trait and no other.
+- Any two species that are not twins of each other differ in at least `MIN_DIFFERENCE` traits.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+BLOCK = 10
+TWINS = {3: 2, 8: 6}  # slot in the block -> slot of the species that it is the twin of
+MIN_DIFFERENCE = 4
+_TABLE_SEED = 20_22
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "black": (28, 27, 30), "charcoal": (62, 62, 68), "slate": (92, 106, 124), "ash": (150, 152, 154),
+    "white": (240, 240, 234), "cream": (238, 224, 188), "buff": (214, 178, 124), "ochre": (196, 142, 46),
+    "rufous": (176, 84, 38), "chestnut": (124, 58, 38), "umber": (88, 66, 48), "scarlet": (204, 40, 34),
+    "rose": (222, 120, 134), "orange": (234, 126, 30), "saffron": (240, 186, 40), "lemon": (236, 224, 90),
+    "olive": (122, 122, 54), "moss": (78, 112, 58), "emerald": (34, 140, 90), "teal": (30, 122, 134),
+    "azure": (72, 156, 214), "cobalt": (42, 82, 172), "violet": (112, 76, 156), "plum": (104, 46, 84),
+}  # fmt: skip
+
+PALETTES: tuple[tuple[str, str, str, str, str], ...] = (
+    ("charcoal", "olive", "cream", "saffron", "rufous"),
+    ("black", "slate", "white", "azure", "orange"),
+    ("umber", "buff", "cream", "scarlet", "ash"),
+    ("cobalt", "teal", "white", "rufous", "lemon"),
+    ("chestnut", "ochre", "cream", "slate", "black"),
+    ("black", "moss", "lemon", "emerald", "scarlet"),
+    ("plum", "ash", "white", "rose", "charcoal"),
+    ("umber", "rufous", "white", "azure", "saffron"),
+    ("slate", "ash", "cream", "violet", "orange"),
+    ("black", "emerald", "buff", "cobalt", "saffron"),
+    ("charcoal", "chestnut", "white", "rose", "olive"),
+    ("teal", "moss", "cream", "orange", "plum"),
+)
+
+SHAPES: dict[str, dict[str, tuple[str, ...]]] = {
+    "warbler": {"bill": ("needle", "short"), "tail": ("square", "notched"), "legs": ("medium",),
+                "nouns": ("WARBLER", "VIREO", "PIPIT", "CHAT")},
+    "finch": {"bill": ("cone", "heavy cone"), "tail": ("notched", "square"), "legs": ("short", "medium"),
+              "nouns": ("FINCH", "BUNTING", "GROSBEAK", "SISKIN")},
+    "thrush": {"bill": ("short", "dagger"), "tail": ("square", "fan"), "legs": ("medium",),
+               "nouns": ("THRUSH", "STARLING", "SOLITAIRE", "ORIOLE")},
+    "wren": {"bill": ("needle", "sickle"), "tail": ("stub", "square"), "legs": ("medium",),
+             "nouns": ("WREN", "TIT", "BABBLER", "ANTPITTA")},
+    "dove": {"bill": ("short",), "tail": ("fan", "long"), "legs": ("short",),
+             "nouns": ("DOVE", "PIGEON", "CUCKOO", "TURACO")},
+    "kingfisher": {"bill": ("spear", "dagger"), "tail": ("stub", "square"), "legs": ("short",),
+                   "nouns": ("KINGFISHER", "JACAMAR", "KOOKABURRA", "BARBET")},
+    "parrot": {"bill": ("hook",), "tail": ("long", "pointed"), "legs": ("short",),
+               "nouns": ("PARROT", "PARAKEET", "LORY", "CONURE")},
+    "wader": {"bill": ("spear", "sickle"), "tail": ("stub", "square"), "legs": ("long",),
+              "nouns": ("SANDPIPER", "PLOVER", "STILT", "CURLEW")},
+    "flycatcher": {"bill": ("short", "needle"), "tail": ("forked", "notched"), "legs": ("short",),
+                   "nouns": ("FLYCATCHER", "KINGBIRD", "PHOEBE", "SWALLOW")},
+    "jay": {"bill": ("dagger", "short"), "tail": ("long", "fan"), "legs": ("medium",),
+            "nouns": ("JAY", "MAGPIE", "SHRIKE", "TREEPIE")},
+    "quail": {"bill": ("short", "cone"), "tail": ("stub",), "legs": ("medium",),
+              "nouns": ("QUAIL", "PARTRIDGE", "CRAKE", "RAIL")},
+}  # fmt: skip
+
+CRESTS = ("none", "none", "none", "tuft", "peak", "plume")
+EYE_MARKS = ("none", "ring", "brow", "line", "mask")
+WING_BARS = ("none", "single", "double")
+PATTERNS = ("plain", "plain", "streaks", "spots", "bars")
+BILL_COLOURS = ("black", "charcoal", "saffron", "orange", "ash", "scarlet")
+LEG_COLOURS = ("charcoal", "umber", "orange", "rose", "ash")
+
+_PLACES = ("NORTHERN", "SOUTHERN", "HILL", "MARSH", "ISLAND", "RIVER", "CLOUD", "DUSK", "VALLEY", "LESSER", "GREATER",
+           "HERMIT")  # fmt: skip
+_WORDS = {
+    "black": "SOOTY", "charcoal": "CINDER", "slate": "SLATE", "ash": "ASHEN", "white": "IVORY", "cream": "CREAM",
+    "buff": "FAWN", "ochre": "OCHRE", "rufous": "RUFOUS", "chestnut": "CHESTNUT", "umber": "UMBER",
+    "scarlet": "SCARLET", "rose": "ROSE", "orange": "AMBER", "saffron": "SAFFRON", "lemon": "LEMON", "olive": "OLIVE",
+    "moss": "MOSS", "emerald": "EMERALD", "teal": "TEAL", "azure": "AZURE", "cobalt": "COBALT", "violet": "VIOLET",
+    "plum": "PLUM",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Species:
+    """One row of the table.
+
+    Colours are names in `COLOURS`; `mark` is the colour of the eye mark, wing bars, collar and tail tip.
+    """
+
+    name: str
+    shape: str
+    bill: str
+    bill_colour: str
+    tail: str
+    crest: str
+    legs: str
+    leg_colour: str
+    crown: str
+    face: str
+    throat: str
+    back: str
+    wing: str
+    breast: str
+    belly: str
+    tail_colour: str
+    mark: str
+    eye_mark: str
+    wing_bar: str
+    pattern: str
+    collar: str
+    tail_tip: str
+
+    @property
+    def traits(self) -> tuple[str, ...]:
+        """All but the name."""
+        return tuple(getattr(self, field.name) for field in fields(self)[1:])
+
+
+_table: list[Species] = []  # grows on demand, always by whole blocks and in the same way
+_names: set[str] = set()
+
+
+def species_table(count: int) -> tuple[Species, ...]:
+    """Return species 0 to count - 1; there are names for several thousand."""
+    while len(_table) < count:
+        _add_block()
+    return tuple(_table[:count])
+
+
+def _add_block() -> None:
+    block = len(_table) // BLOCK
+    rows = np.array([row.traits for row in _table]).reshape(len(_table), len(fields(Species)) - 1)
+    for slot in range(BLOCK):
+        rng = np.random.default_rng((_TABLE_SEED, block * BLOCK + slot))
+        while True:
+            if slot in TWINS:
+                species = _twin(rng, _table[block * BLOCK + TWINS[slot]])
+                others = np.delete(rows, block * BLOCK + TWINS[slot], axis=0)
+            else:
+                species = _draw(rng, PALETTES[(3 * block + slot % 3 + block // 4) % len(PALETTES)])
+                others = rows
+            if not len(others) or (others != np.array(species.traits)).sum(axis=1).min() >= MIN_DIFFERENCE:
+                break
+        name = _name(rng, species, _names)
+        _names.add(name)
+        _table.append(replace(species, name=name))
+        rows = np.vstack([rows, np.array(species.traits)])
+
+
+def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+    return options[int(rng.integers(len(options)))]
+
+
+def _contrast(a: str, b: str) -> float:
+    return float(np.abs(np.subtract(COLOURS[a], COLOURS[b])).sum())
+
+
+def _draw(rng: np.random.Generator, palette: tuple[str, ...]) -> Species:
+    """Draw a row whose neighbouring regions of the body can be told apart."""
+    shape = _pick(rng, tuple(SHAPES))
+    form = SHAPES[shape]
+    while True:
+        crown, face, throat, back, wing, breast, belly, tail = (_pick(rng, palette) for _ in range(8))
+        mark = _pick(rng, ("white", "black", *palette))
+        borders = [(back, wing), (breast, belly), (wing, mark), (crown, face), (face, mark), (back, belly),
+                   (wing, breast)]  # fmt: skip
+        if len({crown, face, throat, back, wing, breast, belly}) < 4:
+            continue
+        if sum(_contrast(*colours) > 110 for colours in borders) >= 6:
+            break
+    return Species(
+        name="", shape=shape, bill=_pick(rng, form["bill"]), bill_colour=_pick(rng, BILL_COLOURS),
+        tail=_pick(rng, form["tail"]), crest=_pick(rng, CRESTS), legs=_pick(rng, form["legs"]),
+        leg_colour=_pick(rng, LEG_COLOURS), crown=crown, face=face, throat=throat, back=back, wing=wing, breast=breast,
+        belly=belly, tail_colour=tail, mark=mark, eye_mark=_pick(rng, EYE_MARKS), wing_bar=_pick(rng, WING_BARS),
+        pattern=_pick(rng, PATTERNS), collar=_pick(rng, ("no", "no", "yes")), tail_tip=_pick(rng, ("no", "no", "yes")),
+    )  # fmt: skip
+
+
+def _twin(rng: np.random.Generator, other: Species) -> Species:
+    """Return `other` with one mark changed, one that shows against what is around it."""
+    flips = [("crest", "peak", "none"), ("pattern", "bars", "plain")]
+    if _contrast(other.mark, other.wing) > 200:
+        flips.append(("wing_bar", "double", "none"))
+    if min(_contrast(other.mark, other.breast), _contrast(other.mark, other.throat)) > 200:
+        flips.append(("collar", "yes", "no"))
+    repaints = ("throat", "breast", "belly", "crown")
+    choice = int(rng.integers(len(flips) + len(repaints)))
+    if choice < len(flips):
+        trait, on, off = flips[choice]
+        return replace(other, **{trait: on if getattr(other, trait) == off else off})
+    trait = repaints[choice - len(flips)]
+    far = tuple(name for name in COLOURS if _contrast(name, getattr(other, trait)) > 260)
+    return replace(other, **{trait: _pick(rng, far)})
+
+
+def _name(rng: np.random.Generator, species: Species, taken: set[str]) -> str:
+    """Name a species after what one sees on it, as RUFOUS CRESTED WARBLER; a place is added when that name is taken."""
+    regions = (("crown", "CAPPED"), ("throat", "THROATED"), ("breast", "BREASTED"), ("back", "BACKED"),
+               ("belly", "BELLIED"), ("wing", "WINGED"))  # fmt: skip
+    looks = [f"{_WORDS[getattr(species, region)]} {look}" for region, look in regions]
+    if species.crest != "none":
+        looks.append(f"{_WORDS[species.crown]} CRESTED")
+    if species.collar == "yes":
+        looks.append(f"{_WORDS[species.mark]} COLLARED")
+    if species.eye_mark == "mask":
+        looks.append(f"{_WORDS[species.mark]} MASKED")
+    nouns = SHAPES[species.shape]["nouns"]
+    for place in ("", *rng.permutation(_PLACES)):
+        for _ in range(20):
+            name = f"{place} {_pick(rng, tuple(looks))} {_pick(rng, nouns)}".strip()
+            if name not in taken:
+                return name
+    raise AssertionError("more species than names")
