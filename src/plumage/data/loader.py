@@ -1,0 +1,47 @@
+"""Batches of photos, decoded and cut by a few threads ahead of the model (Pillow works outside Python's lock)."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from PIL import Image
+
+from plumage.data.store import Dataset
+from plumage.data.transforms import decode
+
+BATCHES_AHEAD = 4
+View = Callable[[Image.Image, int], np.ndarray]
+"""Cuts a decoded photo, given its row, to uint8 H x W x 3."""
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def load_batches(dataset: Dataset, batches: Sequence[Sequence[int]], view: View) -> Iterator[torch.Tensor]:
+    """For each list of rows its photos, uint8 N x H x W x 3, in order. PhotoError for a photo that can't be decoded."""
+
+    def load(rows: Sequence[int]) -> torch.Tensor:
+        return torch.from_numpy(np.stack([view(decode(dataset.photo(row)), row) for row in rows]))
+
+    ahead: deque[Future[torch.Tensor]] = deque()
+    with ThreadPoolExecutor(min(cores(), BATCHES_AHEAD)) as pool:
+        try:
+            for rows in batches:
+                ahead.append(pool.submit(load, rows))
+                if len(ahead) > BATCHES_AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def in_batches(rows: Sequence[int], size: int) -> list[Sequence[int]]:
+    """`rows` cut into runs of `size`; the last may be shorter."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]

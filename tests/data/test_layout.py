@@ -1,0 +1,51 @@
+"""Layouts of photos as they are met in the wild."""
+
+import pytest
+
+from plumage.data.sources.layout import recognise
+from plumage.errors import DataError
+
+
+def found(names: list[str]) -> list[tuple[str, str, str | None]]:
+    return [(photo.key, photo.label, photo.part) for photo in recognise(names, "here")[0]]
+
+
+def test_class_folders_have_no_parts() -> None:
+    assert found(["JAY/2.jpg", "JAY/1.PNG", "OWL/1.webp"]) == [
+        ("JAY/1.PNG", "JAY", None), ("JAY/2.jpg", "JAY", None), ("OWL/1.webp", "OWL", None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "val", "VAL", "Valid"])
+def test_parts_over_class_folders_are_known_by_their_usual_names(name: str) -> None:
+    assert set(found([f"{name}/JAY/1.jpg", "train/JAY/1.jpg", "Test/JAY/1.jpg"])) == {
+        ("Test/JAY/1.jpg", "JAY", "test"), ("train/JAY/1.jpg", "JAY", "train"), (f"{name}/JAY/1.jpg", "JAY", "val"),
+    }  # fmt: skip
+
+
+def test_a_wrapping_folder_is_not_a_class() -> None:
+    assert found(["birds/train/JAY/1.jpg", "birds/test/JAY/2.jpg"]) == [
+        ("test/JAY/2.jpg", "JAY", "test"), ("train/JAY/1.jpg", "JAY", "train"),
+    ]  # fmt: skip
+    assert found(["birds/JAY/1.jpg", "birds/OWL/1.jpg"])[0] == ("JAY/1.jpg", "JAY", None)
+
+
+def test_a_lone_part_is_still_a_part() -> None:
+    assert found(["train/JAY/1.jpg", "train/OWL/1.jpg"])[0] == ("train/JAY/1.jpg", "JAY", "train")
+
+
+def test_spellings_of_a_class_that_differ_in_spaces_or_case_are_one() -> None:
+    names = ["train/BLACK &  BROADBILL/1.jpg", "train/BLACK &  BROADBILL/2.jpg", "valid/Black & Broadbill/3.jpg"]
+    assert {label for _, label, _ in found(names)} == {"BLACK & BROADBILL"}
+
+
+def test_other_files_are_passed_over_and_counted_and_hidden_ones_ignored() -> None:
+    photos, passed_over = recognise(["JAY/1.jpg", "birds.csv", "JAY/.DS_Store", "__MACOSX/JAY/._1.jpg"], "here")
+    assert len(photos) == 1
+    assert passed_over == {".csv": 1}
+
+
+@pytest.mark.parametrize("names", [[], ["notes.txt"], ["1.jpg", "JAY/1.jpg"], ["train/JAY/1.jpg", "OWL/x/y/1.jpg"]])
+def test_no_layout_is_an_error_that_shows_the_layout(names: list[str]) -> None:
+    with pytest.raises(DataError, match="takes <class>/<photo>"):
+        recognise(names, "here")

@@ -1,0 +1,29 @@
+"""Batches come in order, however many threads decode them."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from plumage.data.loader import in_batches, load_batches
+from plumage.data.store import Dataset
+from plumage.data.transforms import decode
+from plumage.errors import PhotoError
+
+
+def test_batches_hold_the_rows_asked_for_in_order(color_dataset: Callable[[int], Dataset]) -> None:
+    dataset = color_dataset(10)
+    rows = np.random.default_rng(0).permutation(len(dataset)).tolist()
+    batches = in_batches(rows, 7)
+    loaded = list(load_batches(dataset, batches, lambda image, row: np.asarray(image)))
+    assert [len(batch) for batch in loaded] == [7, 7, 7, 7, 7, 5]
+    flat = [photo.numpy() for batch in loaded for photo in batch]
+    assert all(np.array_equal(flat[i], np.asarray(decode(dataset.photo(row)))) for i, row in enumerate(rows))
+
+
+def test_an_error_in_a_thread_reaches_the_caller(color_dataset: Callable[[int], Dataset]) -> None:
+    def view(image: object, row: int) -> np.ndarray:
+        raise PhotoError("torn")
+
+    with pytest.raises(PhotoError, match="torn"):
+        list(load_batches(color_dataset(3), [[0], [1]], view))

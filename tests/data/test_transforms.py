@@ -1,0 +1,74 @@
+"""What a model sees of a photo."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support import make_photo
+from torchvision.transforms import v2
+
+from plumage.data.transforms import Preprocessing, decode, eval_view, to_model_input, train_view
+from plumage.errors import PhotoError
+
+
+def gradient(width: int, height: int) -> Image.Image:
+    x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    return Image.fromarray(np.stack([x, y, (x + y) / 2], axis=-1).astype(np.uint8))
+
+
+@pytest.mark.parametrize("size", [(300, 200), (200, 300), (256, 256), (31, 47)])
+def test_the_central_view_is_torchvisions_resize_and_crop(size: tuple[int, int]) -> None:
+    view = eval_view(gradient(*size), Preprocessing(size=224, crop_fraction=0.875)).astype(int)
+    theirs = v2.Compose([v2.Resize(256, v2.InterpolationMode.BICUBIC), v2.CenterCrop(224)])(gradient(*size))
+    assert np.abs(view - np.asarray(theirs)).mean() < 1.5
+
+
+def test_exif_orientation_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    buffer = io.BytesIO()
+    gradient(40, 20).save(buffer, "JPEG", exif=exif)
+    assert decode(buffer.getvalue()).size == (20, 40)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16"])
+def test_other_colour_modes_become_rgb(mode: str) -> None:
+    buffer = io.BytesIO()
+    image = gradient(20, 20).convert("L").convert("I;16") if mode == "I;16" else gradient(20, 20).convert(mode)
+    image.save(buffer, "TIFF")
+    assert decode(buffer.getvalue()).mode == "RGB"
+
+
+@pytest.mark.parametrize("data", [b"", b"not a photo", make_photo((9, 9, 9), 0)[:-400]])
+def test_what_is_no_whole_photo_is_one_line(data: bytes) -> None:
+    with pytest.raises(PhotoError, match="not a whole photo") as caught:
+        decode(data)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_random_view_depends_on_its_generator_alone_and_covers_the_asked_area() -> None:
+    image, pre = gradient(64, 64), Preprocessing(size=32, crop_fraction=1.0)
+    views = [train_view(image, pre, np.random.default_rng(seed), 0.5, flip=False) for seed in (1, 1, 2)]
+    assert np.array_equal(views[0], views[1])
+    assert not np.array_equal(views[0], views[2])
+    for seed in range(50):
+        red = train_view(image, pre, np.random.default_rng(seed), 0.5, flip=False)[:, :, 0].astype(int)
+        assert (red.max() - red.min()) / 255 > 0.55  # a side of sqrt(0.5 * 3/4) or more, in a gradient from 0 to 255
+
+
+def test_flip_mirrors_half_of_the_views() -> None:
+    image, pre = gradient(64, 64), Preprocessing(size=32, crop_fraction=1.0)
+    views = [train_view(image, pre, np.random.default_rng(seed), 1.0, flip=True).astype(int) for seed in range(200)]
+    mirrored = sum(view[0, 0, 0] > view[0, -1, 0] for view in views)
+    assert 70 < mirrored < 130
+
+
+def test_model_input_is_normalised_and_channels_last() -> None:
+    pre = Preprocessing(size=8, crop_fraction=1.0)
+    batch = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
+    images = to_model_input(batch, pre, "cpu")
+    theirs = v2.functional.normalize(batch.permute(0, 3, 1, 2).float() / 255, list(pre.mean), list(pre.std))
+    torch.testing.assert_close(images, theirs)
+    assert images.is_contiguous(memory_format=torch.channels_last)
