@@ -1,0 +1,284 @@
+"""EfficientNet B0 to B7 and Lite0 to Lite4, from one table by compound scaling.
+
+Sources: Tan & Le 2019 (arXiv 1905.11946) and its TensorFlow code (tensorflow/tpu, models/official/efficientnet).
+- A model is an `EfficientNetConfig`: how its table entry scales the stages, and the conventions of padding and batch
+  norm that its weights were trained with.
+- Lite (TensorFlow's `lite/`): no squeeze-and-excitation, ReLU6, stem, head and the repeats of the first and last stage
+  not scaled.
+- Stochastic depth (Huang et al. 2016, arXiv 1603.09382) per sample, its rate linear over the blocks.
+- Fastest in channels_last memory: `model.to(memory_format=torch.channels_last)`, and batches likewise.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from plumage.data.transforms import Preprocessing
+from plumage.errors import ModelError
+
+Padding = Literal["symmetric", "same"]
+
+
+class Stage(NamedTuple):
+    """One row of the paper's table 1: `repeats` blocks, the first with `stride`, before any scaling."""
+
+    expansion: int
+    kernel: int
+    stride: int
+    channels: int
+    repeats: int
+
+
+STAGES = (
+    Stage(1, 3, 1, 16, 1),
+    Stage(6, 3, 2, 24, 2),
+    Stage(6, 5, 2, 40, 2),
+    Stage(6, 3, 2, 80, 3),
+    Stage(6, 5, 1, 112, 3),
+    Stage(6, 5, 2, 192, 4),
+    Stage(6, 3, 1, 320, 1),
+)
+STEM_CHANNELS = 32
+HEAD_CHANNELS = 1280
+
+
+@dataclass(frozen=True)
+class EfficientNetConfig:
+    """Everything that an architecture and its conventions consist of, the number of classes aside."""
+
+    name: str
+    width: float
+    """Factor on every stage's channels."""
+    depth: float
+    """Factor on every stage's repeats."""
+    resolution: int
+    """Side of the square input that the scaling was made for, in pixels."""
+    dropout: float
+    """Rate on the pooled features, before the classifier."""
+    lite: bool = False
+    drop_path: float = 0.2
+    """Stochastic depth: block i of N is skipped for a sample with probability drop_path * i / N."""
+    padding: Padding = "symmetric"
+    """TensorFlow's SAME ("same": at stride 2 the odd pixel goes to the bottom and right), or kernel // 2 all round."""
+    bn_eps: float = 1e-3
+    bn_momentum: float = 0.1
+    """Share of the new batch in batch norm's running statistics."""
+
+
+_CONFIGS = {
+    config.name: config
+    for config in (
+        EfficientNetConfig("efficientnet_b0", 1.0, 1.0, 224, 0.2),
+        EfficientNetConfig("efficientnet_b1", 1.0, 1.1, 240, 0.2),
+        EfficientNetConfig("efficientnet_b2", 1.1, 1.2, 260, 0.3),
+        EfficientNetConfig("efficientnet_b3", 1.2, 1.4, 300, 0.3),
+        EfficientNetConfig("efficientnet_b4", 1.4, 1.8, 380, 0.4),
+        EfficientNetConfig("efficientnet_b5", 1.6, 2.2, 456, 0.4),
+        EfficientNetConfig("efficientnet_b6", 1.8, 2.6, 528, 0.5),
+        EfficientNetConfig("efficientnet_b7", 2.0, 3.1, 600, 0.5),
+        EfficientNetConfig("efficientnet_lite0", 1.0, 1.0, 224, 0.2, lite=True),
+        EfficientNetConfig("efficientnet_lite1", 1.0, 1.1, 240, 0.2, lite=True),
+        EfficientNetConfig("efficientnet_lite2", 1.1, 1.2, 260, 0.3, lite=True),
+        EfficientNetConfig("efficientnet_lite3", 1.2, 1.4, 280, 0.3, lite=True),
+        EfficientNetConfig("efficientnet_lite4", 1.4, 1.8, 300, 0.3, lite=True),
+    )
+}
+
+
+def list_models() -> list[str]:
+    """Names that `create_model` takes."""
+    return list(_CONFIGS)
+
+
+def configure(name: str, dropout: float | None = None, drop_path: float | None = None) -> EfficientNetConfig:
+    """The architecture called `name`, with the conventions for training from scratch; None leaves a rate as it is.
+
+    ModelError for an unknown name, or a rate that is below 0 or not below 1.
+    """
+    if name not in _CONFIGS:
+        raise ModelError(f"model.name: no model is called {name!r}; there are {', '.join(_CONFIGS)}")
+    config = _CONFIGS[name]
+    config = replace(
+        config,
+        dropout=config.dropout if dropout is None else dropout,
+        drop_path=config.drop_path if drop_path is None else drop_path,
+    )
+    for key, rate in (("dropout", config.dropout), ("drop_path", config.drop_path)):
+        if not 0 <= rate < 1:
+            raise ModelError(f"model.{key}: {rate} is no rate; it takes 0 or more and less than 1")
+    return config
+
+
+def scale_channels(channels: int, width: float) -> int:
+    """`width` times `channels`, rounded to a multiple of 8 that is no less than 0.9 of it."""
+    scaled = channels * width
+    rounded = max(8, int(scaled + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * scaled else rounded
+
+
+class Conv(nn.Conv2d):
+    """A convolution without bias, in either padding. SAME equals TensorFlow's for any input size."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int, padding: Padding) -> None:
+        super().__init__(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+        # At stride 1 an odd kernel's SAME padding is the symmetric one.
+        self.pads = padding == "same" and stride > 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x H x W to N x outputs x ceil(H / stride) x ceil(W / stride)."""
+        if not self.pads:
+            return super().forward(x)
+        height, width = self._total_padding(x.shape[2]), self._total_padding(x.shape[3])
+        if height % 2 or width % 2:
+            x = F.pad(x, (0, width % 2, 0, height % 2))
+        return F.conv2d(x, self.weight, None, self.stride, (height // 2, width // 2), 1, self.groups)
+
+    def _total_padding(self, size: int) -> int:
+        stride, kernel = self.stride[0], self.kernel_size[0]
+        return max(0, (math.ceil(size / stride) - 1) * stride + kernel - size)
+
+
+class ConvNorm(nn.Module):
+    """Convolution, batch norm and, unless it is "none", the activation."""
+
+    def __init__(
+        self, config: EfficientNetConfig, inputs: int, outputs: int, kernel: int = 1, stride: int = 1,
+        groups: int = 1, activate: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.conv = Conv(inputs, outputs, kernel, stride, groups, config.padding)
+        self.norm = nn.BatchNorm2d(outputs, config.bn_eps, config.bn_momentum)
+        self.activation = ("relu6" if config.lite else "silu") if activate else "none"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x inputs x H x W to N x outputs x H' x W'."""
+        x = self.norm(self.conv(x))
+        if self.activation == "relu6":
+            return F.relu6(x, inplace=True)
+        if self.activation == "silu":
+            # Its backward needs its input: in place, autograd would copy that first.
+            return F.silu(x, inplace=not x.requires_grad)
+        return x
+
+
+class SqueezeExcite(nn.Module):
+    """Scale each channel by a gate computed from all channels' means (Hu et al. 2018, arXiv 1709.01507)."""
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, squeezed, 1)
+        self.expand = nn.Conv2d(squeezed, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x H x W to the same shape."""
+        gate = F.silu(self.reduce(F.adaptive_avg_pool2d(x, 1)))
+        return x * self.expand(gate).sigmoid()
+
+
+class MBConv(nn.Module):
+    """Inverted bottleneck: expand, depthwise convolution, squeeze-and-excite, project; a skip where shapes allow."""
+
+    def __init__(self, config: EfficientNetConfig, stage: Stage, inputs: int, drop_path: float) -> None:
+        super().__init__()
+        width = inputs * stage.expansion
+        self.expand = ConvNorm(config, inputs, width) if stage.expansion > 1 else None
+        self.depthwise = ConvNorm(config, width, width, stage.kernel, stage.stride, groups=width)
+        # The squeezed width follows the block's input, not the expanded width.
+        self.excite = None if config.lite else SqueezeExcite(width, max(1, inputs // 4))
+        self.project = ConvNorm(config, width, stage.channels, activate=False)
+        self.skips = stage.stride == 1 and inputs == stage.channels
+        self.drop_path = drop_path
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x inputs x H x W to N x channels x H' x W'."""
+        y = x if self.expand is None else self.expand(x)
+        y = self.depthwise(y)
+        if self.excite is not None:
+            y = self.excite(y)
+        y = self.project(y)
+        if not self.skips:
+            return y
+        if self.training and self.drop_path > 0:
+            keep = 1 - self.drop_path
+            return torch.addcmul(x, y, y.new_empty(len(y), 1, 1, 1).bernoulli_(keep).div_(keep))
+        return y.add_(x)
+
+
+class EfficientNet(nn.Module):
+    """An EfficientNet classifier: N x 3 x H x W normalised float photos to N x classes logits.
+
+    `blocks` are in order of depth, for freezing and for learning rates by depth; `stem` goes before them, `head` and
+    `classifier` after. `preprocessing` says how photos become this model's inputs, as its weights were trained.
+    """
+
+    def __init__(
+        self, config: EfficientNetConfig, num_classes: int, preprocessing: Preprocessing | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.preprocessing = preprocessing or Preprocessing(size=config.resolution, crop_fraction=1.0)
+
+        fixed_width = 1.0 if config.lite else config.width
+        channels = scale_channels(STEM_CHANNELS, fixed_width)
+        self.stem = ConvNorm(config, 3, channels, kernel=3, stride=2)
+
+        stages = scaled_stages(config)
+        count = sum(stage.repeats for stage in stages)
+        blocks: list[MBConv] = []
+        for stage in stages:
+            for repeat in range(stage.repeats):
+                row = stage if repeat == 0 else stage._replace(stride=1)
+                blocks.append(MBConv(config, row, channels, config.drop_path * len(blocks) / count))
+                channels = stage.channels
+        self.blocks = nn.Sequential(*blocks)
+
+        self.num_features = scale_channels(HEAD_CHANNELS, fixed_width)
+        self.head = ConvNorm(config, channels, self.num_features)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(self.num_features, num_classes)
+        self.apply(_initialise)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """N x 3 x H x W photos to N x num_features pooled features: what dropout and the classifier are given."""
+        return F.adaptive_avg_pool2d(self.head(self.blocks(self.stem(x))), 1).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x 3 x H x W photos to N x classes logits."""
+        logits: Tensor = self.classifier(self.dropout(self.forward_features(x)))
+        return logits
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a fresh classifier of `num_classes` on the same features."""
+        old = self.classifier.weight
+        self.classifier = nn.Linear(self.num_features, num_classes, device=old.device, dtype=old.dtype)
+        _initialise(self.classifier)
+
+
+def scaled_stages(config: EfficientNetConfig) -> list[Stage]:
+    """The stages of `config`: channels scaled by its width, repeats by its depth."""
+    last = len(STAGES) - 1
+    return [
+        stage._replace(
+            channels=scale_channels(stage.channels, config.width),
+            repeats=stage.repeats if config.lite and i in (0, last) else math.ceil(config.depth * stage.repeats),
+        )
+        for i, stage in enumerate(STAGES)
+    ]
+
+
+@torch.no_grad()
+def _initialise(module: nn.Module) -> None:
+    """TensorFlow's variances: He's by fan-out for convolutions, where the fan-out counts a group's outputs only."""
+    if isinstance(module, nn.Conv2d):
+        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+        module.weight.normal_(0, math.sqrt(2 / fan_out))
+        if module.bias is not None:
+            module.bias.zero_()
+    elif isinstance(module, nn.Linear):
+        bound = 1 / math.sqrt(module.out_features)
+        module.weight.uniform_(-bound, bound)
+        module.bias.zero_()

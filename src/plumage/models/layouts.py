@@ -1,0 +1,130 @@
+"""The names that others give to the same tensors: torchvision, timm and lukemelas/EfficientNet-PyTorch.
+
+Tensors are found by name, not by position: a .safetensors file keeps no order.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from plumage.errors import WeightsError
+from plumage.models.efficientnet import EfficientNet, scaled_stages
+
+LayoutName = Literal["plumage", "torchvision", "timm", "lukemelas"]
+
+_COUNTER = "num_batches_tracked"  # batch norm's counter, which only a momentum of None reads
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where a layout keeps each module. In `block`, {n} counts all blocks, {index} those of a {stage}."""
+
+    outer: dict[str, str]
+    block: str
+    parts: dict[str, str]
+    """Modules of a block; `first` has those of a block without expansion, where they differ."""
+    first: dict[str, str]
+    first_stage: int = 0
+
+
+_LAYOUTS: dict[LayoutName, _Layout] = {
+    "torchvision": _Layout(
+        outer={"stem.conv": "features.0.0", "stem.norm": "features.0.1", "head.conv": "features.8.0",
+               "head.norm": "features.8.1", "classifier": "classifier.1"},
+        block="features.{stage}.{index}.block",
+        parts={"expand.conv": "0.0", "expand.norm": "0.1", "depthwise.conv": "1.0", "depthwise.norm": "1.1",
+               "excite.reduce": "2.fc1", "excite.expand": "2.fc2", "project.conv": "3.0", "project.norm": "3.1"},
+        first={"depthwise.conv": "0.0", "depthwise.norm": "0.1", "excite.reduce": "1.fc1", "excite.expand": "1.fc2",
+               "project.conv": "2.0", "project.norm": "2.1"},
+        first_stage=1,
+    ),
+    "timm": _Layout(
+        outer={"stem.conv": "conv_stem", "stem.norm": "bn1", "head.conv": "conv_head", "head.norm": "bn2",
+               "classifier": "classifier"},
+        block="blocks.{stage}.{index}",
+        parts={"expand.conv": "conv_pw", "expand.norm": "bn1", "depthwise.conv": "conv_dw", "depthwise.norm": "bn2",
+               "excite.reduce": "se.conv_reduce", "excite.expand": "se.conv_expand",
+               "project.conv": "conv_pwl", "project.norm": "bn3"},
+        first={"depthwise.norm": "bn1", "project.conv": "conv_pw", "project.norm": "bn2"},
+    ),
+    "lukemelas": _Layout(
+        outer={"stem.conv": "_conv_stem", "stem.norm": "_bn0", "head.conv": "_conv_head", "head.norm": "_bn1",
+               "classifier": "_fc"},
+        block="_blocks.{n}",
+        parts={"expand.conv": "_expand_conv", "expand.norm": "_bn0", "depthwise.conv": "_depthwise_conv",
+               "depthwise.norm": "_bn1", "excite.reduce": "_se_reduce", "excite.expand": "_se_expand",
+               "project.conv": "_project_conv", "project.norm": "_bn2"},
+        first={},
+    ),
+}  # fmt: skip
+
+
+def detect_layout(tensors: Mapping[str, Tensor], source: str) -> LayoutName:
+    """Whose names `tensors` have, told by the stem's. WeightsError when it is nobody's."""
+    if "stem.conv.weight" in tensors:
+        return "plumage"
+    for name, layout in _LAYOUTS.items():
+        if f"{layout.outer['stem.conv']}.weight" in tensors:
+            return name
+    example = repr(next(iter(tensors))) if tensors else "nothing"
+    raise WeightsError(
+        f"{source}: holds no EfficientNet (it begins with {example}); what loads is a state dict of Plumage's, "
+        "torchvision's, timm's or lukemelas's"
+    )
+
+
+def load_tensors(model: EfficientNet, tensors: Mapping[str, Tensor], source: str) -> bool:
+    """Copy a state dict of any known layout into `model`, each tensor checked.
+
+    A classifier with another number of classes than `model`'s is left out: returns whether the classifier was loaded.
+    WeightsError, with `model` unchanged, names the first tensor that is missing, too many, or of another shape.
+    """
+    theirs = _names(model, detect_layout(tensors, source))
+    name = model.config.name
+    pairs: list[tuple[Tensor, Tensor]] = []
+    known = set()
+    classifier = True
+    for key, ours in model.state_dict().items():
+        module, _, leaf = key.rpartition(".")
+        if leaf == _COUNTER:
+            continue
+        their_key = f"{theirs(module)}.{leaf}"
+        known.add(their_key)
+        if their_key not in tensors:
+            raise WeightsError(f"{source}: lacks {their_key!r} of {name}")
+        value = tensors[their_key]
+        if module == "classifier" and len(value) != len(ours):
+            classifier = False
+        elif value.shape != ours.shape or not value.is_floating_point():
+            raise WeightsError(
+                f"{source}: {their_key!r} is {value.dtype} {tuple(value.shape)}, but {name} takes {tuple(ours.shape)}: "
+                "these are another model's weights"
+            )
+        else:
+            pairs.append((ours, value))
+    for key in tensors:
+        if key not in known and not key.endswith(_COUNTER):
+            raise WeightsError(f"{source}: {key!r} has no place in {name}: these are another model's weights")
+    with torch.no_grad():
+        for ours, value in pairs:
+            ours.copy_(value)
+    return classifier
+
+
+def _names(model: EfficientNet, layout_name: LayoutName) -> Callable[[str], str]:
+    """A function from our module names to the layout's."""
+    if layout_name == "plumage":
+        return lambda module: module
+    layout = _LAYOUTS[layout_name]
+    names = dict(layout.outer)
+    n = 0
+    for stage, row in enumerate(scaled_stages(model.config), layout.first_stage):
+        for index in range(row.repeats):
+            prefix = layout.block.format(n=n, stage=stage, index=index)
+            parts = layout.parts if row.expansion > 1 else layout.parts | layout.first
+            names |= {f"blocks.{n}.{ours}": f"{prefix}.{theirs}" for ours, theirs in parts.items()}
+            n += 1
+    return names.__getitem__
