@@ -1,0 +1,128 @@
+"""The loop: the best epoch is kept, training stops when it no longer helps, and a diverging loss ends it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from plumage.config import ResolvedTrain, Train
+from plumage.errors import TrainingError
+from plumage.training import loop
+from plumage.training.loop import Batch, Batches, choose_device, fit, validate
+
+CPU = torch.device("cpu")
+
+
+def points(seed: int, count: int = 64) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(count, 2, generator=generator)
+    return inputs, (inputs[:, 0] > 0).long()
+
+
+def batches(batch: Batch) -> Batches:
+    return Batches(lambda epoch: [batch], per_epoch=1, photos=len(batch[1]))
+
+
+def settings(**changes: Any) -> ResolvedTrain:
+    return Train(
+        **{"lr": 0.1, "head_lr": 0.1, "ema": 0.0, "label_smoothing": 0.0, "warmup_epochs": 0.0, **changes}
+    ).resolved()
+
+
+def fit_line(**changes: Any) -> tuple[nn.Linear, loop.History]:
+    torch.manual_seed(0)
+    net = nn.Linear(2, 2)
+    history = fit(net, net, batches(points(0)), batches(points(1)), settings(**changes), CPU, lambda *_: None)
+    return net, history
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_it_learns(optimizer: str) -> None:
+    _, history = fit_line(epochs=60, optimizer=optimizer)
+    assert history.epochs[-1]["train/loss"] < history.epochs[0]["train/loss"] / 3
+    assert history.epochs[history.best_epoch - 1]["val/accuracy"] > 0.95
+
+
+def test_the_weights_of_the_best_epoch_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    accuracies = iter([0.5, 0.9, 0.7, 0.9])
+
+    def judged(network: nn.Linear, *_: Any) -> tuple[float, float]:
+        seen.append(network.weight.detach().clone())
+        return 1.0, next(accuracies)
+
+    monkeypatch.setattr(loop, "validate", judged)
+    net, history = fit_line(epochs=4)
+    assert history.best_epoch == 2
+    assert torch.equal(net.weight, seen[1])
+    assert not net.training
+
+
+def test_equal_accuracy_is_decided_by_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = iter([(0.5, 0.9), (0.4, 0.9), (0.45, 0.9)])
+    monkeypatch.setattr(loop, "validate", lambda *_: next(results))
+    assert fit_line(epochs=3)[1].best_epoch == 2
+
+
+def test_it_stops_after_patience_epochs_without_a_better_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracies = iter([0.5, 0.9, *[0.8] * 50])
+    monkeypatch.setattr(loop, "validate", lambda *_: (1.0, next(accuracies)))
+    assert len(fit_line(epochs=50, patience=3)[1].epochs) == 5
+
+
+def test_a_loss_that_is_no_number_stops_with_advice() -> None:
+    def poisoned(epoch: int) -> Iterator[Batch]:
+        inputs, labels = points(0)
+        yield inputs / 0, labels
+
+    net = nn.Linear(2, 2)
+    with pytest.raises(TrainingError, match="train.lr"):
+        fit(net, net, Batches(poisoned, 1, 64), batches(points(1)), settings(epochs=3), CPU, lambda *_: None)
+
+
+def test_label_smoothing_and_clipping_change_the_steps() -> None:
+    plain = fit_line(epochs=3)[0].weight
+    for change in ({"label_smoothing": 0.3}, {"clip_norm": 1e-3, "optimizer": "sgd"}):
+        assert not torch.allclose(plain, fit_line(epochs=3, **change)[0].weight)
+
+
+def test_frozen_norm_keeps_its_statistics() -> None:
+    def run(freeze: bool) -> torch.Tensor:
+        net = nn.Sequential(nn.Unflatten(1, (2, 1, 1)), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
+        fit(
+            net,
+            net[3],
+            batches(points(0)),
+            batches(points(1)),
+            settings(epochs=2, freeze_norm=freeze),
+            CPU,
+            lambda *_: None,
+        )
+        return net[1].running_mean
+
+    assert torch.equal(run(True), torch.zeros(2))
+    assert not torch.equal(run(False), torch.zeros(2))
+
+
+def test_validation_counts_every_photo_once_also_in_a_short_last_batch() -> None:
+    inputs, labels = points(2, count=10)
+    net = nn.Linear(2, 2)
+    whole = validate(net, Batches(lambda epoch: [(inputs, labels)], 1, 10), settings(), CPU)
+    parts = zip(inputs.split(4), labels.split(4), strict=True)
+    assert validate(net, Batches(lambda epoch: parts, 3, 10), settings(), CPU) == pytest.approx(whole, abs=1e-6)
+
+
+def test_a_device_that_is_not_there_is_an_error() -> None:
+    assert choose_device("cpu") == CPU
+    with pytest.raises(TrainingError, match="cuda:99"):
+        choose_device("cuda:99")
+
+
+def test_epochs_are_reported_as_they_end() -> None:
+    seen: list[int] = []
+    report: Callable[[int, dict[str, float], float], None] = lambda epoch, metrics, speed: seen.append(epoch)  # noqa: E731
+    net = nn.Linear(2, 2)
+    fit(net, net, batches(points(0)), batches(points(1)), settings(epochs=3), CPU, report)
+    assert seen == [1, 2, 3]

@@ -1,0 +1,91 @@
+"""The ladder: a batch overfits, an epoch runs, each recipe learns what it should, one seed gives the same bytes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from plumage.config import Train
+from plumage.data.split import stratified_split
+from plumage.data.store import Dataset
+from plumage.data.transforms import Preprocessing
+from plumage.models import create_model
+from plumage.models.bundle import save_model
+from plumage.training.history import write_history
+from plumage.training.loop import History
+from plumage.training.recipes import be_deterministic, input_for, train_model
+
+PRE = Preprocessing(size=32, crop_fraction=1.0)
+MakeDataset = Callable[[int], Dataset]
+
+
+def train(dataset: Dataset, weights: str | None = None, **settings: Any) -> tuple[Any, History]:
+    parts = stratified_split(dataset.keys, dataset.labels, 0.2, 0.2, 0)
+    rows = {part: [row for row, name in enumerate(parts) if name == part] for part in ("train", "val", "test")}
+    resolved = Train(device="cpu", **settings).resolved()
+    be_deterministic(resolved.seed)
+    model = create_model("efficientnet_lite0", len(dataset.classes), weights)
+    history = train_model(model, dataset, rows, PRE, resolved, torch.device("cpu"), lambda *_: None)
+    return model, history
+
+
+def test_one_batch_overfits() -> None:
+    torch.manual_seed(0)
+    model = create_model("efficientnet_b0", 4, drop_path=0.0, dropout=0.0)
+    images, labels = torch.randn(8, 3, 32, 32), torch.arange(8) % 4
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    for _ in range(40):
+        loss = F.cross_entropy(model.train()(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(loss) < 0.05
+
+
+@pytest.mark.slow
+def test_scratch_learns_classes_that_colour_tells_apart(color_dataset: MakeDataset) -> None:
+    _, history = train(color_dataset(20), epochs=6, batch_size=8)
+    assert history.epochs[history.best_epoch - 1]["val/accuracy"] >= 0.75
+    assert history.epochs[-1]["train/loss"] < history.epochs[0]["train/loss"]
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(color_dataset: MakeDataset, tmp_path: Path) -> None:
+    dataset = color_dataset(6)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        model, history = train(dataset, epochs=2, batch_size=8, seed=seed)
+        save_model(tmp_path / name, model, dataset.classes, PRE)
+        write_history(tmp_path / name / "history.csv", history)
+    for file in ("model.safetensors", "history.csv"):
+        a, b, c = ((tmp_path / name / file).read_bytes() for name in "abc")
+        assert a == b
+        assert a != c
+
+
+@pytest.mark.slow
+def test_probe_trains_the_classifier_alone(color_dataset: MakeDataset) -> None:
+    before = create_model("efficientnet_lite0", 4, "imagenet").state_dict()
+    model, history = train(color_dataset(10), "imagenet", recipe="probe", epochs=40)
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+    assert history.epochs[history.best_epoch - 1]["val/accuracy"] == 1.0
+
+
+@pytest.mark.slow
+def test_finetune_starts_from_a_probe_and_moves_the_network_but_no_statistics(color_dataset: MakeDataset) -> None:
+    before = create_model("efficientnet_lite0", 4, "imagenet").state_dict()
+    model, history = train(color_dataset(10), "imagenet", recipe="finetune", epochs=1, batch_size=8)
+    assert history.epochs[0]["val/accuracy"] == 1.0
+    after = model.state_dict()
+    assert not any(torch.equal(after[key], before[key]) for key in before if key.endswith("conv.weight"))
+    assert all(torch.equal(after[key], before[key]) for key in before if "running_" in key)
+
+
+def test_the_weights_preprocessing_is_kept_but_for_what_is_asked_for() -> None:
+    model = create_model("efficientnet_lite0", 4, "imagenet")
+    assert input_for(model, None, None) == model.preprocessing
+    changed = input_for(model, 96, 1.0)
+    assert (changed.size, changed.crop_fraction, changed.mean) == (96, 1.0, model.preprocessing.mean)
