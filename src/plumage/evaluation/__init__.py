@@ -1,0 +1,1 @@
+"""Evaluation: predictions, metrics, tables, pictures and the report."""

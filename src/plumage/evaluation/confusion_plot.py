@@ -1,0 +1,99 @@
+"""The confusion matrix as a picture that still says something with 1,000 classes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
+
+from plumage.evaluation.metrics import confused_pairs
+from plumage.evaluation.plots import GREY, INK, picture, shorten
+
+RIGHT = LinearSegmentedColormap.from_list("right", ["#cfe6ee", "#1f6f8b", "#0b3040"])
+WRONG = LinearSegmentedColormap.from_list("wrong", ["#f5b48a", "#c8501e", "#6b1d04"])
+COUNTED_CLASSES = 30
+"""Up to as many classes the cells hold their counts."""
+NAMED_CLASSES = 100
+"""Up to as many every row and column has its name; with more, about 40 of them."""
+MARK = 3.0
+"""Side of the smallest mark in points: one wrong photo among 1,000 classes is to be seen, though its cell isn't."""
+PANEL, PAIR, TOP = 4.2, 0.37, 0.45
+"""Inches: width of the list of pairs, height of a pair, and height of the titles."""
+
+
+def plot_confusion(path: Path, confusion: NDArray[np.int64], classes: Sequence[str]) -> None:
+    """A C x C confusion matrix (row: actual class) and, beside it, its most confused pairs by name and count.
+
+    A cell's colour is its share of the row: right predictions blue, errors orange, empty cells blank.
+    """
+    count = len(classes)
+    every = 1 if count <= NAMED_CLASSES else -(-count // 40)
+    side = float(np.clip(3 + 0.2 * count, 4, 12))
+    cell = side * 72 / count  # points
+    font = float(np.clip(0.75 * cell * every, 5, 8))
+    longest = max(len(shorten(name)) for name in classes[::every])
+    margin = 0.45 + 0.0088 * font * longest
+    width, height = margin + side + 0.4 + PANEL, margin + side + TOP
+    with picture(path, width, height) as figure:
+        figure.set_layout_engine("none")
+        matrix = figure.add_axes((margin / width, margin / height, side / width, side / height))
+        _draw_cells(matrix, confusion, cell)
+        ticks, names = range(0, count, every), [shorten(name) for name in classes[::every]]
+        matrix.set_xticks(ticks, names, rotation=90, fontsize=font)
+        matrix.set_yticks(ticks, names, fontsize=font)
+        matrix.tick_params(length=0 if every == 1 else 3, color=GREY)
+        matrix.set_title(f"Confusion matrix: {confusion.sum():,} photos, {count:,} classes")
+        matrix.set(xlabel="predicted", ylabel="actual")
+        left = (margin + side + 0.4) / width
+        panel = figure.add_axes((left, 0, 1 - left, 1))
+        panel.set(xlim=(0, PANEL), ylim=(height, 0))
+        panel.axis("off")
+        _list_pairs(panel, confusion, classes, limit=int((height - 1.5) / PAIR))
+        for x, colours, what in ((0.0, RIGHT, "right"), (1.9, WRONG, "taken for another")):
+            scale = panel.inset_axes((x, TOP + 0.12, 1.5, 0.12), transform=panel.transData)
+            scalars = ScalarMappable(Normalize(0, 1), colours)
+            figure.colorbar(scalars, cax=scale, orientation="horizontal", ticks=[0, 0.5, 1])
+            scale.set_title(f"{what}, share of the class", fontsize=8, fontweight="normal", pad=3)
+            scale.xaxis.set_major_formatter(PercentFormatter(1))
+            scale.tick_params(labelsize=7, length=2)
+
+
+def _draw_cells(axes: Axes, confusion: NDArray[np.int64], cell: float) -> None:
+    """A square for each non-zero cell, `cell` points wide with a small gap, but never under MARK points."""
+    count = len(confusion)
+    rows, columns = np.nonzero(confusion)
+    share = confusion[rows, columns] / confusion.sum(axis=1)[rows]
+    right = rows == columns
+    colours = np.where(right[:, None], RIGHT(share), WRONG(share))
+    order = np.lexsort((share, ~right))  # errors over right ones, large shares over small ones
+    size = max(cell * 0.94, MARK)
+    axes.scatter(columns[order], rows[order], s=size**2, c=colours[order], marker="s", linewidths=0, clip_on=False)
+    axes.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5), aspect="equal", facecolor="#f4f5f6")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    if count <= COUNTED_CLASSES:
+        for row, column, part in zip(rows, columns, share, strict=True):
+            axes.text(
+                int(column), int(row), f"{confusion[row, column]:,}", ha="center", va="center",
+                fontsize=min(9, 0.42 * cell), color="white" if part > 0.35 else INK,
+            )  # fmt: skip
+
+
+def _list_pairs(axes: Axes, confusion: NDArray[np.int64], classes: Sequence[str], limit: int) -> None:
+    """The most frequent errors, a pair on two lines, downwards in inches."""
+    y = TOP + 0.85
+    pairs = confused_pairs(confusion, limit)
+    total = int(confusion.sum() - confusion.trace())
+    listed = sum(count for _, _, count in pairs)
+    title = f"Most confused: {listed:,} of {total:,} errors" if pairs else "No photo was confused"
+    axes.text(0, y, title, fontweight="bold", fontsize=10)
+    for rank, (actual, predicted, count) in enumerate(pairs, start=1):
+        top = y + rank * PAIR
+        axes.text(0.3, top, f"{count:,}", ha="right", va="center", fontweight="bold", fontsize=10)
+        axes.text(0.4, top - 0.07, shorten(classes[actual]), va="center", fontsize=8)
+        note = f"taken for {shorten(classes[predicted])}"
+        axes.text(0.4, top + 0.09, note, va="center", fontsize=8, color="#c8501e")

@@ -1,0 +1,42 @@
+"""The tables beside `reports/metrics.json`, as CSV: classes by name, in UTF-8, figures to 6 decimals."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from plumage.evaluation.metrics import ClassScores, Floats, Ints, top_k
+from plumage.files import atomic_path
+
+
+def write_confusion(path: Path, confusion: NDArray[np.int64], classes: Sequence[str]) -> None:
+    """actual, predicted, count: the non-zero cells of a C x C confusion matrix, in class order."""
+    actual, predicted = np.nonzero(confusion)
+    names = np.array(classes, dtype=object)
+    columns = {"actual": names[actual], "predicted": names[predicted], "count": confusion[actual, predicted]}
+    _write(path, pd.DataFrame(columns))
+
+
+def write_per_class(path: Path, scores: ClassScores, classes: Sequence[str]) -> None:
+    """label, precision, recall, f1, support: a row a class, in class order."""
+    columns = {"precision": scores.precision, "recall": scores.recall, "f1": scores.f1, "support": scores.support}
+    _write(path, pd.DataFrame({"label": list(classes)} | columns))
+
+
+def write_predictions(
+    path: Path, keys: Sequence[str], labels: Ints, probabilities: Floats, classes: Sequence[str]
+) -> None:
+    """key, label, prob_label, pred_1, prob_1 ... pred_5, prob_5 (fewer with fewer classes): a row a photo, by key."""
+    names = np.array(classes, dtype=object)
+    rows = np.arange(len(labels))
+    columns = {"key": list(keys), "label": names[labels], "prob_label": probabilities[rows, labels]}
+    for rank, predicted in enumerate(top_k(probabilities, 5).T, start=1):
+        columns |= {f"pred_{rank}": names[predicted], f"prob_{rank}": probabilities[rows, predicted]}
+    _write(path, pd.DataFrame(columns).sort_values("key"))
+
+
+def _write(path: Path, table: pd.DataFrame) -> None:
+    with atomic_path(path) as beside:
+        table.to_csv(beside, index=False, float_format="%.6f", lineterminator="\n", encoding="utf-8")
