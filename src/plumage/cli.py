@@ -1,0 +1,101 @@
+"""The `plumage` command. Heavy modules are imported by the command that needs them, so that --help answers at once."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from plumage import config
+from plumage.errors import PlumageError
+from plumage.project import project_root
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split(".")[0]
+)
+out = Console(highlight=False, soft_wrap=True)
+
+
+@app.command()
+def predict(
+    photos: Annotated[list[Path], typer.Argument(help="photo files", metavar="PHOTO...")],
+    model: Annotated[
+        str, typer.Option(help="a model's folder, or models:/NAME@ALIAS, or models:/NAME/VERSION")
+    ] = "models",
+    top: Annotated[int, typer.Option(min=1, help="classes to print for each photo")] = 5,
+) -> None:
+    """Print the most probable classes of photos. A file that is no photo gets a line on stderr, and exit code 1."""
+    from plumage.errors import PhotoError
+    from plumage.serving import load_predictor
+
+    predictor = load_predictor(model)
+    failed = False
+    for photo in photos:
+        try:
+            (ranked,) = predictor.predict([photo], top_k=top)
+        except PhotoError as error:
+            failed = True
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        for name, probability in ranked:
+            table.add_row(f"  {probability:7.2%}", name)
+        out.print(photo, markup=False)
+        out.print(table)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def summary() -> None:
+    """Say what the last `dvc repro` gave, and where to look."""
+    test = _report("metrics.json")["test"]
+    registered = _report("registry.json")
+    interval, decision = test["accuracy_ci95"], registered["decision"]
+    aliases = "".join(f" @{alias}" for alias in registered["aliases"])
+    rows = {
+        "test accuracy": f"{test['accuracy']:.3f}  (95%: {interval['low']:.3f} to {interval['high']:.3f}, {test['n']:,} photos)",
+        "registered": f"{registered['name']} version {registered['version']}{aliases}: {decision['reason']}",
+        "report": "reports/report.html",
+        "runs": "make ui, then http://127.0.0.1:5000",
+        "use it": "plumage predict PHOTO...",
+    }
+    for what, value in rows.items():
+        out.print(f"{what:>14}  {value}", markup=False)
+
+
+@app.command()
+def ui(
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on")] = 5000,
+) -> None:
+    """Show the runs and the registry in the browser, until Ctrl-C."""
+    from plumage.tracking.ui import serve_ui
+
+    serve_ui(project_root(), host, port)
+
+
+@app.command()
+def params() -> None:
+    """Print the reference of params.yaml (docs/params.md)."""
+    print(config.reference(), end="")
+
+
+def _report(name: str) -> dict[str, Any]:
+    path = project_root() / "reports" / name
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PlumageError(f"{path} is not there; run `dvc repro`") from None
+    return report
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one line on stderr and exit code 1."""
+    try:
+        app()
+    except PlumageError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,5 @@
+"""Using a trained model on photos."""
+
+from plumage.serving.predictor import Predictor, load_predictor
+
+__all__ = ["Predictor", "load_predictor"]

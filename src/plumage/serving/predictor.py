@@ -1,0 +1,79 @@
+"""A trained model for use: photos in, class probabilities out."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from plumage.data.transforms import decode, eval_view, to_model_input
+from plumage.errors import PhotoError
+from plumage.models.bundle import Bundle, load_model
+from plumage.project import project_root
+
+Photo = str | Path | bytes | Image.Image
+BATCH_SIZE = 32
+
+
+class Predictor:
+    """A model with its class names (`classes`, in the order of the probabilities) and its preprocessing."""
+
+    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+        self.classes = bundle.classes
+        self._preprocessing = bundle.preprocessing
+        self._device = torch.device(device)
+        self._model = bundle.model.to(self._device)
+
+    def predict(self, photos: Sequence[Photo], top_k: int = 5) -> list[list[tuple[str, float]]]:
+        """The `top_k` most probable classes of each photo with their probabilities, the most probable first.
+
+        Raises:
+            PhotoError: one of them is not a whole photo; the message names it.
+        """
+        probabilities = self.probabilities(photos)
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+        return [
+            [(self.classes[i], float(row[i])) for i in best] for row, best in zip(probabilities, order, strict=True)
+        ]
+
+    def probabilities(self, photos: Sequence[Photo]) -> NDArray[np.float32]:
+        """N x C class probabilities of N photos, each row summing to 1. PhotoError as in `predict`."""
+        rows = [np.empty((0, len(self.classes)), dtype=np.float32)]
+        with torch.inference_mode():
+            for start in range(0, len(photos), BATCH_SIZE):
+                batch = enumerate(photos[start : start + BATCH_SIZE], start)
+                views = np.stack([eval_view(_open(photo, index), self._preprocessing) for index, photo in batch])
+                logits = self._model(to_model_input(torch.from_numpy(views), self._preprocessing, self._device))
+                rows.append(logits.cpu().double().softmax(dim=1).float().numpy())
+        return np.concatenate(rows)
+
+
+def load_predictor(source: str | Path, device: str = "cpu") -> Predictor:
+    """The model in a folder ("models"), or one of the registry ("models:/bird-classifier@champion", "models:/name/3").
+
+    No code of a registered model runs here: only its weights and description are fetched.
+
+    Raises:
+        ModelError, WeightsError: the folder holds no whole model.
+        TrackingError: the registry can't be reached or has no such model; the message says what it has.
+    """
+    if not str(source).startswith("models:/"):
+        return Predictor(load_model(Path(source)), device)
+    from plumage.tracking.registry import fetch_model  # MLflow takes seconds to import
+
+    with tempfile.TemporaryDirectory() as folder:
+        return Predictor(load_model(fetch_model(str(source), project_root(), Path(folder))), device)
+
+
+def _open(photo: Photo, index: int) -> Image.Image:
+    """The RGB image of a photo; `index` is its place among the photos asked for, to name one that has no path."""
+    if isinstance(photo, Image.Image):
+        return ImageOps.exif_transpose(photo).convert("RGB")
+    try:
+        return decode(photo if isinstance(photo, bytes) else Path(photo).read_bytes())
+    except (PhotoError, OSError) as error:
+        name = f"photo {index}" if isinstance(photo, bytes) else str(photo)
+        raise PhotoError(f"{name}: {error.strerror if isinstance(error, OSError) else error}") from None

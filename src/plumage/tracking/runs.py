@@ -1,0 +1,251 @@
+"""One MLflow run for one pipeline execution: train opens it, evaluate and register add to it.
+
+A run never stays RUNNING: it ends FINISHED, FAILED on an exception, KILLED on Ctrl-C and SIGTERM, and KILLED by its
+watchdog when its process disappears.
+"""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, NoReturn
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]  # made at import
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from plumage.tracking import watchdog
+from plumage.tracking.lineage import lineage_tags
+from plumage.tracking.store import connect, lock, one_line_errors
+
+Stage = Literal["train", "evaluate", "register"]
+RESTORED_FROM = "plumage.restored_from"
+STAGE = "plumage.stage."
+LONGEST_PARAM = 500
+BATCH = 100
+"""MLflow takes no more parameters or tags in one call."""
+
+os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "5")
+
+
+class Run:
+    """An open MLflow run. `stages` are those that were added to it before and finished."""
+
+    def __init__(self, run_id: str, stages: frozenset[str], lineage: Mapping[str, str]) -> None:
+        self.id = run_id
+        self.stages = stages
+        self.lineage = lineage
+        self._client = MlflowClient()
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log figures by their MLflow names (`val/accuracy`), at `step` (the epoch) where they are a curve."""
+        now = int(time.time() * 1000)
+        entries = [Metric(name, float(value), now, step or 0) for name, value in metrics.items()]
+        self._client.log_batch(self.id, metrics=entries)
+
+    def log_results(self, metrics: Mapping[str, float]) -> None:
+        """Log final figures. One that has a curve (`val/accuracy`) becomes its last point: the run's value of it."""
+        for name, value in metrics.items():
+            curve = self._client.get_metric_history(self.id, name)
+            self.log_metrics({name: value}, max((point.step for point in curve), default=0))
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log flat parameters (`section.key`); a value longer than 500 characters is cut."""
+        entries = [Param(key, value) for key, value in _as_text(params).items()]
+        for start in range(0, len(entries), BATCH):
+            self._client.log_batch(self.id, params=entries[start : start + BATCH])
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags, replacing those of the same name."""
+        entries = [RunTag(key, str(value)) for key, value in tags.items()]
+        for start in range(0, len(entries), BATCH):
+            self._client.log_batch(self.id, tags=entries[start : start + BATCH])
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Put a file or a folder's content into the run's files, under `folder`. Again replaces it."""
+        log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+        log(self.id, str(path), folder)
+
+    def log_table(self, path: Path, name: str) -> None:
+        """Put a CSV file into the run as it is, and as `<name>.json`, which MLflow's UI shows as a table.
+
+        MLflow's own `log_table` would append to a table that is there.
+        """
+        self.log_artifact(path)
+        table = f"{name}.json"
+        with tempfile.TemporaryDirectory() as folder:
+            pd.read_csv(path, keep_default_na=False).to_json(Path(folder, table), orient="split", index=False)
+            self._client.log_artifact(self.id, str(Path(folder, table)))
+        tag = "mlflow.loggedArtifacts"
+        tables = json.loads(self._client.get_run(self.id).data.tags.get(tag, "[]"))
+        entry = {"path": table, "type": "table"}
+        if entry not in tables:
+            self._client.set_tag(self.id, tag, json.dumps([*tables, entry]))
+
+    def log_history(self, path: Path) -> None:
+        """Log the curves of a history.csv: the column `epoch`, then a column a metric."""
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                epoch = int(row.pop("epoch"))
+                self.log_metrics({name: float(value) for name, value in row.items() if value}, epoch)
+
+    def log_dataset(self, name: str, manifest: Path, source: str) -> None:
+        """Log the data set as MLflow inputs, one a part (`<name>/train` ...), with their number of photos.
+
+        `manifest` is the splits.csv (key, label, split); `source` is the path of the DVC output that holds the photos,
+        whose DVC hash becomes the data set's digest.
+        """
+        table = pd.read_csv(manifest, dtype=str, keep_default_na=False)
+        digest = self.lineage.get(f"dvc.{source}")
+        for part, rows in table.groupby("split"):
+            data = from_pandas(
+                rows[["key", "label"]],
+                source=LocalArtifactDatasetSource(source),
+                targets="label",
+                name=f"{name}/{part}",
+                digest=digest,
+            )
+            mlflow.log_input(data, context=str(part))
+
+
+@contextmanager
+def training_run(root: Path, experiment: str, params: Mapping[str, Any]) -> Iterator[Run]:
+    """Open the run of a pipeline execution.
+
+    It is named by the DVC experiment (`DVC_EXP_NAME`) where there is one, and carries `params` (flat, `section.key`),
+    the tags of `lineage_tags` and system metrics.
+
+    Raises:
+        TrackingError: the store can't be reached.
+    """
+    experiment_id = connect(root, experiment)
+    lineage = lineage_tags(Path.cwd(), "train")
+    with _open("train", experiment_id, lineage, params) as run:
+        yield run
+
+
+@contextmanager
+def continued_run(
+    root: Path, experiment: str, run_id: str, params: Mapping[str, Any], stage: Stage, history: Path
+) -> Iterator[Run]:
+    """Add `stage` to the run of the pipeline execution whose training was `run_id`.
+
+    That is the first of these whose parameters do not contradict `params` (MLflow's parameters never change):
+    1. the run `run_id` itself, when this store's experiment has it;
+    2. a run restored from it (tag `plumage.restored_from`) earlier;
+    3. a new run, restored from it now: with `params`, the curves in `history` and that tag.
+    So a stage that is repeated adds to the same run, what it logged before being replaced, while an execution that
+    skips training (other `evaluate.*` parameters, a fresh clone after `dvc pull`) has a run of its own. What earlier
+    stages logged beyond the curves is then missing, as `Run.stages` tells.
+
+    Raises:
+        TrackingError: the store can't be reached.
+    """
+    experiment_id = connect(root, experiment)
+    lineage = lineage_tags(Path.cwd(), stage)
+    with lock(root):
+        found = _find(experiment_id, run_id, params)
+        if found is None:
+            with _open("train", experiment_id, {**lineage, RESTORED_FROM: run_id}, params) as run:
+                run.log_history(history)
+            found = run.id
+    with _open(stage, experiment_id, lineage, params, run_id=found) as run:
+        yield run
+
+
+def _find(experiment_id: str, run_id: str, params: Mapping[str, Any]) -> str | None:
+    """The first run by the rules of `continued_run`, if there is one."""
+    client = MlflowClient()
+    with one_line_errors("the MLflow store"):
+        restored = f"tags.`{RESTORED_FROM}` = '{run_id}'"
+        runs = list(client.search_runs([experiment_id], restored, order_by=["start_time"]))
+        try:
+            original = client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+        else:
+            if original.info.lifecycle_stage == "active" and original.info.experiment_id == experiment_id:
+                runs.insert(0, original)
+    wanted = _as_text(params)
+    agreeing = (run for run in runs if all(run.data.params.get(key, value) == value for key, value in wanted.items()))
+    return next((run.info.run_id for run in agreeing), None)
+
+
+class _Terminated(SystemExit):
+    """SIGTERM, as an exception."""
+
+
+@contextmanager
+def _open(
+    stage: Stage, experiment_id: str, lineage: Mapping[str, str], params: Mapping[str, Any], run_id: str | None = None
+) -> Iterator[Run]:
+    """Start an MLflow run (or go on with `run_id`) for `stage`; its status at the end is how the block ended."""
+    name = os.environ.get("DVC_EXP_NAME")
+    tags = {**lineage, "dvc.exp": name} if name else dict(lineage)
+    if run_id:  # the run keeps the commit that it was trained with
+        tags = {key: value for key, value in lineage.items() if key.startswith("dvc.")}
+        name = None
+    with one_line_errors("MLflow"), _sigterm_raises():
+        active = mlflow.start_run(run_id, experiment_id, name, log_system_metrics=True)
+        guard = _watch(active.info.run_id)
+        status = "FAILED"
+        try:
+            finished = frozenset(tag.removeprefix(STAGE) for tag in active.data.tags if tag.startswith(STAGE))
+            run = Run(active.info.run_id, finished, lineage)
+            run.set_tags(tags)
+            run.log_params(params)
+            yield run
+            run.set_tags({f"{STAGE}{stage}": "finished"})
+            status = "FINISHED"
+        except (KeyboardInterrupt, _Terminated):
+            status = "KILLED"
+            raise
+        finally:
+            mlflow.end_run(status)
+            guard.kill()  # not where end_run failed: then the watchdog has to end the run
+            guard.wait()
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, as Ctrl-C does, and end the process with 143. Only the main thread can."""
+
+    def terminate(signum: int, frame: FrameType | None) -> NoReturn:
+        raise _Terminated(128 + signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _watch(run_id: str) -> subprocess.Popen[bytes]:
+    """Start the watchdog of a run. It holds no terminal, pipe or folder of this process open."""
+    command: Sequence[str] = [
+        sys.executable, "-P", watchdog.__file__, mlflow.get_tracking_uri(), run_id, str(os.getpid()),
+    ]  # fmt: skip
+    null = subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=null, stdout=null, stderr=null, cwd=os.sep, start_new_session=True)
+
+
+def _as_text(params: Mapping[str, Any]) -> dict[str, str]:
+    texts = {key: str(value) for key, value in params.items()}
+    return {key: text if len(text) <= LONGEST_PARAM else text[: LONGEST_PARAM - 1] + "…" for key, text in texts.items()}

@@ -1,0 +1,108 @@
+"""A registered model serves photos over HTTP by itself, with the code that it was registered with."""
+
+import base64
+import contextlib
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from plumage.data.transforms import Preprocessing
+from plumage.models import create_model
+from plumage.models.bundle import save_model
+from plumage.serving import load_predictor
+from plumage.tracking.registry import register
+from plumage.tracking.runs import training_run
+
+CLASSES = ["jay", "owl", "wren"]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository root with a registered model, and that model in `models`."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    model = create_model("efficientnet_lite0", 3)
+    save_model(tmp_path / "models", model, CLASSES, Preprocessing(size=32, crop_fraction=1.0))
+    with training_run(tmp_path, "plumage", {}) as run:
+        register(
+            tmp_path,
+            run,
+            model_name="bird-classifier",
+            model_dir=tmp_path / "models",
+            metrics={"test": {"accuracy": 0.9}},
+            test_hash="",
+            accuracy_of=lambda folder: 0.0,
+        )
+    return tmp_path
+
+
+@contextlib.contextmanager
+def served(root: Path, model: str) -> Iterator[str]:
+    """The address of `mlflow models serve`, started where importing another `plumage` than the model's own fails."""
+    (root / "trap/plumage").mkdir(parents=True)
+    (root / "trap/plumage/__init__.py").write_text("raise ImportError('not the code of the model')")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
+    environment = {**os.environ, "PYTHONPATH": str(root / "trap"), "MLFLOW_TRACKING_URI": f"sqlite:///{root}/mlflow.db"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    log = (root / "serve.log").open("w")
+    server = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", str(port)],
+        env=environment, stdout=log, stderr=log, start_new_session=True,
+    )  # fmt: skip
+    try:
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(600):
+            assert server.poll() is None, (root / "serve.log").read_text()
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{address}/ping", timeout=5)
+                break
+            time.sleep(0.2)
+        yield address
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait()
+
+
+def ask(address: str, photo: bytes) -> list[dict[str, float]]:
+    body = {"dataframe_split": {"columns": ["image"], "data": [[base64.b64encode(photo).decode()]]}}
+    request = urllib.request.Request(
+        f"{address}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as response:
+        answer: list[dict[str, float]] = json.load(response)["predictions"]
+    return answer
+
+
+@pytest.mark.slow
+def test_a_served_model_answers_a_base64_photo_with_its_class_probabilities(root: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (45, 60, 3), dtype=np.uint8)).save(buffer, "JPEG")
+    photo = buffer.getvalue()
+    [expected] = load_predictor("models:/bird-classifier@champion").probabilities([photo])
+    shutil.rmtree(root / "models")
+    with served(root, "models:/bird-classifier@champion") as address:
+        [answer] = ask(address, photo)
+        assert list(answer) == CLASSES
+        np.testing.assert_allclose(list(answer.values()), expected, rtol=1e-5)
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            ask(address, b"no photo")
+        assert caught.value.code == 400 and "not a whole photo" in caught.value.read().decode()

@@ -1,0 +1,66 @@
+"""A run's tags say which code and which data it was made from."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from plumage.tracking.lineage import lineage_tags
+
+DVC_YAML = """
+stages:
+  download: {cmd: x, outs: [data/dataset], metrics: [reports/data.json: {cache: false}]}
+  split: {cmd: x, deps: [data/dataset/classes.json], outs: [data/splits.csv]}
+  train: {cmd: x, deps: [data/splits.csv, src/train.py], outs: [models/model.safetensors]}
+  evaluate: {cmd: x, deps: [models/model.safetensors], metrics: [reports/metrics.json: {cache: false}]}
+"""
+DVC_LOCK = """
+schema: '2.0'
+stages:
+  download: {cmd: x, outs: [{path: data/dataset, md5: aa.dir}, {path: reports/data.json, md5: bb}]}
+  split: {cmd: x, outs: [{path: data/splits.csv, md5: cc}]}
+  train: {cmd: x, outs: [{path: models/model.safetensors, md5: dd}]}
+  evaluate: {cmd: x, outs: [{path: reports/metrics.json, md5: ee}]}
+"""
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    (tmp_path / "dvc.yaml").write_text(DVC_YAML)
+    (tmp_path / "dvc.lock").write_text(DVC_LOCK)
+    (tmp_path / "reports").mkdir()
+    for name in ("params.yaml", "reports/metrics.json"):
+        (tmp_path / name).write_text("{}")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "-c", "user.name=a", "-c", "user.email=a@b.invalid", "commit", "-qm", "birds")
+    return tmp_path
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_commit_and_clean_tree_though_the_pipeline_writes_its_outputs(repository: Path) -> None:
+    (repository / "dvc.lock").write_text(DVC_LOCK + "  register: {cmd: x}\n")
+    (repository / "reports/metrics.json").unlink()
+    (repository / "untracked.txt").touch()
+    tags = lineage_tags(repository, "train")
+    assert tags["git.commit"] == git(repository, "rev-parse", "HEAD")
+    assert tags["git.dirty"] == "false"
+
+
+def test_a_changed_tracked_file_is_dirty(repository: Path) -> None:
+    (repository / "params.yaml").write_text("train: {lr: 1}")
+    assert lineage_tags(repository, "train")["git.dirty"] == "true"
+
+
+def test_only_what_stages_before_this_one_made_is_tagged(repository: Path) -> None:
+    hashes = {key: value for key, value in lineage_tags(repository, "train").items() if key.startswith("dvc.")}
+    assert hashes == {"dvc.data/dataset": "aa.dir", "dvc.reports/data.json": "bb", "dvc.data/splits.csv": "cc"}
+    assert lineage_tags(repository, "evaluate")["dvc.models/model.safetensors"] == "dd"
+    assert "dvc.data/dataset" not in lineage_tags(repository, "download")
+
+
+def test_without_git_and_dvc_there_is_only_the_version(tmp_path: Path) -> None:
+    assert list(lineage_tags(tmp_path, "train")) == ["plumage.version"]

@@ -1,0 +1,78 @@
+"""The store is found, made once, and refused in one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from plumage.errors import TrackingError
+from plumage.tracking.store import connect, tracking_uri
+
+
+@pytest.fixture(autouse=True)
+def no_tracking_uri(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_store_and_files_lie_at_the_root_whatever_its_path(tmp_path: Path) -> None:
+    root = tmp_path / "my birds %41 ü"
+    root.mkdir()
+    experiment = connect(root, "plumage")
+    with mlflow.start_run(experiment_id=experiment):
+        mlflow.log_text("here", "note.txt")
+    assert (root / "mlflow.db").is_file()
+    assert [path.read_text() for path in (root / "mlartifacts").rglob("note.txt")] == ["here"]
+    assert connect(root, "plumage") == experiment
+
+
+@pytest.mark.slow
+def test_two_processes_that_start_together_get_one_experiment(tmp_path: Path) -> None:
+    code = "from pathlib import Path; from plumage.tracking.store import connect; print(connect(Path.cwd(), 'a'))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    printed = {process.communicate(timeout=100)[0] for process in both}
+    assert [process.returncode for process in both] == [0, 0]
+    assert len(printed) == 1
+
+
+def test_tracking_uri_of_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert tracking_uri(tmp_path) == "http://127.0.0.1:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs/store.db")
+    assert tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/runs/store.db"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://127.0.0.1:9",
+        "postgresql://bird:secret@127.0.0.1:9/mlflow",
+        "sqlite:////proc/nowhere/mlflow.db",
+        "nonsense://x",
+        "file:///somewhere/mlruns",
+    ],
+)
+def test_store_out_of_reach_is_one_line(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(TrackingError) as caught:
+        connect(tmp_path, "plumage")
+    message = str(caught.value)
+    assert "\n" not in message and uri.split("secret@")[-1] in message and "secret" not in message
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("birds" * 100)
+    with pytest.raises(TrackingError, match=r"mlflow\.db: .*not a database"):
+        connect(tmp_path, "plumage")
+
+
+def test_deleted_experiment_says_how_to_restore_it(root: Path) -> None:
+    mlflow.delete_experiment(connect(root, "plumage"))
+    with pytest.raises(TrackingError, match="mlflow experiments restore"):
+        connect(root, "plumage")
