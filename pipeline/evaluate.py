@@ -1,0 +1,40 @@
+"""Stage evaluate: the model on the test photos: figures, tables, pictures and the report; added to the MLflow run."""
+
+import json
+from pathlib import Path
+
+from _stage import run_stage
+from plumage.config import Params
+from plumage.data.split import read_split
+from plumage.data.store import Dataset
+from plumage.evaluation.evaluate import evaluate
+from plumage.models.bundle import load_model
+from plumage.project import project_root
+from plumage.tracking.reports import log_evaluation
+from plumage.tracking.runs import continued_run
+
+
+def main(params: Params) -> None:
+    dataset = Dataset(Path("data/dataset"))
+    rows = read_split(Path("data/splits.csv"), dataset)
+    run_id = json.loads(Path("models/run.json").read_text(encoding="utf-8"))["run_id"]
+    reports = Path("reports")
+    with continued_run(
+        project_root(),
+        params.tracking.experiment,
+        run_id,
+        params.flat(but="register"),
+        "evaluate",
+        reports / "history.csv",
+    ) as run:
+        metrics = evaluate(load_model(Path("models")), dataset, rows, params.evaluate, reports)
+        log_evaluation(run, reports)
+    test = metrics["test"]
+    interval = test["accuracy_ci95"]
+    print(
+        f"test accuracy {test['accuracy']:.3f} ({interval['low']:.3f} to {interval['high']:.3f}) on {test['n']:,} photos"
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,41 @@
+"""Stage register: the model into MLflow's registry, once; champion when it beats the one there."""
+
+import json
+from pathlib import Path
+
+from _stage import run_stage
+from plumage.config import Params
+from plumage.data.split import read_split, rows_hash
+from plumage.data.store import Dataset
+from plumage.evaluation.evaluate import accuracy_of
+from plumage.files import write_json
+from plumage.project import project_root
+from plumage.tracking.registry import register
+from plumage.tracking.runs import continued_run
+
+
+def main(params: Params) -> None:
+    dataset = Dataset(Path("data/dataset"))
+    rows = read_split(Path("data/splits.csv"), dataset)["test"]
+    run_id = json.loads(Path("models/run.json").read_text(encoding="utf-8"))["run_id"]
+    metrics = json.loads(Path("reports/metrics.json").read_text(encoding="utf-8"))
+    root, history = project_root(), Path("reports/history.csv")
+    with continued_run(
+        root, params.tracking.experiment, run_id, params.flat(but="register"), "register", history
+    ) as run:
+        outcome = register(
+            root,
+            run,
+            model_name=params.register_.model_name,
+            model_dir=Path("models"),
+            metrics=metrics,
+            test_hash=rows_hash(dataset, rows),
+            accuracy_of=lambda folder: accuracy_of(folder, dataset, rows),
+        )
+    write_json(Path("reports/registry.json"), outcome)
+    aliases = ", ".join(f"@{alias}" for alias in outcome["aliases"]) or "no alias"
+    print(f"{outcome['name']} version {outcome['version']} ({aliases}): {outcome['decision']['reason']}")
+
+
+if __name__ == "__main__":
+    run_stage(main)
