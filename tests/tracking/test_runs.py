@@ -197,3 +197,13 @@ def test_the_watchdog_ends_with_the_run(root: Path) -> None:
 def children() -> list[int]:
     found = psutil.Process().children()
     return [child.pid for child in found if any("watchdog.py" in word for word in child.cmdline())]
+
+
+def test_a_final_figure_is_the_last_point_of_its_curve(root: Path, history: Path) -> None:
+    with training_run(root, "plumage", PARAMS) as run:
+        run.log_history(history)
+        run.log_results({"val/accuracy": 0.5, "test/accuracy": 0.6})
+    metrics = MlflowClient().get_run(run.id).data.metrics
+    assert metrics["val/accuracy"] == 0.5 and metrics["test/accuracy"] == 0.6
+    curve = MlflowClient().get_metric_history(run.id, "val/accuracy")
+    assert sorted((point.step, point.value) for point in curve) == [(1, 0.5), (2, 0.5), (2, 0.75)]

@@ -76,3 +76,15 @@ def test_deleted_experiment_says_how_to_restore_it(root: Path) -> None:
     mlflow.delete_experiment(connect(root, "plumage"))
     with pytest.raises(TrackingError, match="mlflow experiments restore"):
         connect(root, "plumage")
+
+
+def test_mlflow_phones_no_home() -> None:
+    code = (
+        "import plumage.tracking.runs; from mlflow.telemetry.client import get_telemetry_client as client; "
+        "print(client())"
+    )
+    ours = ("PYTEST_CURRENT_TEST", "CI", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK")
+    environment = {key: value for key, value in os.environ.items() if key not in ours}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, env=environment, capture_output=True, text=True).stdout == "None\n"

@@ -38,8 +38,6 @@ LONGEST_PARAM = 500
 BATCH = 100
 """MLflow takes no more parameters or tags in one call."""
 
-os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "5")
-
 
 class Run:
     """An open MLflow run. `stages` are those that were added to it before and finished."""

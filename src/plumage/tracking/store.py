@@ -11,10 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
 import filelock
 import mlflow
 import requests
@@ -73,10 +69,7 @@ def connect(root: Path, experiment: str) -> str:
         found = client.get_experiment_by_name(experiment)
         if found is None:
             files = None if uri.startswith("http") else (root / "mlartifacts").as_uri()
-            kind = {
-                "mlflow.experimentKind": "custom_model_development"
-            }  # else the UI shows its pages for language models
-            return client.create_experiment(experiment, artifact_location=files, tags=kind)
+            return client.create_experiment(experiment, artifact_location=files)
     if found.lifecycle_stage == "deleted":
         raise TrackingError(
             f"the MLflow experiment {experiment!r} is deleted: restore it with `mlflow experiments restore "
