@@ -284,6 +284,7 @@ def _initialise(module: nn.Module) -> None:
         if module.bias is not None:
             module.bias.zero_()
     elif isinstance(module, nn.Linear):
-        bound = 1 / math.sqrt(module.out_features)
+        # TensorFlow's range at ImageNet's classes: with few, 1 / sqrt(classes) starts so far off that it costs epochs.
+        bound = 1 / math.sqrt(max(module.out_features, 1000))
         module.weight.uniform_(-bound, bound)
         module.bias.zero_()

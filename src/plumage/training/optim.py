@@ -28,7 +28,7 @@ def build_optimizer(network: nn.Module, head: nn.Module, train: ResolvedTrain) -
     ]
     if train.optimizer == "sgd":
         return torch.optim.SGD(settings, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(settings)
+    return torch.optim.AdamW(settings, fused=True)
 
 
 def warmup_cosine(

@@ -64,9 +64,9 @@ _GRID = 56
 def background(rng: np.random.Generator, size: int) -> Image.Image:
     """Draw what is far behind: small and enlarged, which is what puts it out of focus."""
     (top, bottom), spots = BACKGROUNDS[_KINDS[int(rng.integers(len(_KINDS)))]]
-    top, bottom = np.array(jitter(rng, top, 22)), np.array(jitter(rng, bottom, 22))
+    upper, lower = np.array(jitter(rng, top, 22)), np.array(jitter(rng, bottom, 22))
     ramp = np.linspace(rng.uniform(-0.3, 0.3), rng.uniform(0.7, 1.3), _GRID)[:, None, None]
-    base = np.clip(top + (bottom - top) * ramp, 0, 255).astype(np.uint8)
+    base = np.clip(upper + (lower - upper) * ramp, 0, 255).astype(np.uint8)
     image = Image.fromarray(np.broadcast_to(base, (_GRID, _GRID, 3)).copy())
     draw = ImageDraw.Draw(image)
     count = int(rng.integers(4, 40))
@@ -199,4 +199,4 @@ def in_front(rng: np.random.Generator, pose: Pose, size: int, image: Pixels) -> 
             tip = np.array((x + rng.uniform(-0.15, 0.15) * size, pose.feet[0, 1] - rng.uniform(-0.05, 0.28) * size))
             blade = np.array([(x - 0.012 * size, size + 2), tip, (x + 0.012 * size, size + 2)])
             pen.fill(blade, tone(colour, rng.uniform(0.7, 1.2)))
-    return pen.over(image, np.float32(1))
+    return pen.over(image, np.ones((), np.float32))
