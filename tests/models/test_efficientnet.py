@@ -202,8 +202,8 @@ def test_initialisation_has_tensorflows_variances() -> None:
             checked += module.groups > 1
     assert checked >= 10, "no depthwise convolution was checked"
     weight = model.classifier.weight
-    assert weight.abs().max().item() == pytest.approx(1 / math.sqrt(400), rel=0.01)
-    assert weight.std().item() == pytest.approx(1 / math.sqrt(3 * 400), rel=0.02)
+    assert weight.abs().max().item() == pytest.approx(1 / math.sqrt(1000), rel=0.01)
+    assert weight.std().item() == pytest.approx(1 / math.sqrt(3 * 1000), rel=0.02)
     assert not model.classifier.bias.any()
     assert not [name for name, parameter in model.named_parameters() if name.endswith("bias") and parameter.any()]
 

@@ -177,7 +177,7 @@ def _texture(size: int) -> tuple[Pixels, Pixels]:
     rng = np.random.default_rng(size)
     strokes = rng.normal(0, 1, (2 * size, 2 * size)).astype(np.float32)
     for _ in range(3):  # smooth along the diagonal: the strokes run down the flank
-        strokes = (strokes + np.roll(strokes, (1, 2), (0, 1)) + np.roll(strokes, (-1, -2), (0, 1))) / 3
+        strokes = (strokes + np.roll(strokes, (1, 2), (0, 1)) + np.roll(strokes, (-1, -2), (0, 1))) / np.float32(3)
     strokes = soften(strokes, 0.2)
     return strokes / strokes.std(), rng.normal(0, 1, (3, 2 * size, 2 * size)).astype(np.float32)
 
