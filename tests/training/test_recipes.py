@@ -42,7 +42,7 @@ def test_one_batch_overfits() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert float(loss) < 0.05
+    assert loss.item() < 0.05
 
 
 @pytest.mark.slow
