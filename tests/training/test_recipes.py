@@ -78,7 +78,8 @@ def test_probe_trains_the_classifier_alone(color_dataset: MakeDataset) -> None:
 def test_finetune_starts_from_a_probe_and_moves_the_network_but_no_statistics(color_dataset: MakeDataset) -> None:
     before = create_model("efficientnet_lite0", 4, "imagenet").state_dict()
     model, history = train(color_dataset(10), "imagenet", recipe="finetune", epochs=1, batch_size=8)
-    assert history.epochs[0]["val/accuracy"] == 1.0
+    # From a fresh classifier these few steps end above 1.0; from a probe's, well below.
+    assert history.epochs[0]["val/loss"] < 0.8
     after = model.state_dict()
     assert not any(torch.equal(after[key], before[key]) for key in before if key.endswith("conv.weight"))
     assert all(torch.equal(after[key], before[key]) for key in before if "running_" in key)
