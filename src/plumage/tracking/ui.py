@@ -36,7 +36,7 @@ def serve_ui(root: Path, host: str, port: int) -> NoReturn:
     print("MLflow's pages, until Ctrl-C, in some seconds:")
     for name, number in _experiments(root).items():
         print(f"  runs of {name}: {pages}/experiments/{number}/runs?{VIEW}")
-    print(f"  models: {pages}/models?{VIEW}", flush=True)
+    print(f"  models: {pages}/models", flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--default-artifact-root", (root / "mlartifacts").as_uri(), "--host", host, "--port", str(port)]
     command += ["--workers", "1"]  # each takes seconds to start, and there is one person looking
