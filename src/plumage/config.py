@@ -43,7 +43,7 @@ class Data(Section):
         min_length=1,
         description="a folder of class folders, or of train|valid|test over class folders; for `archive` a zip, tar or tar.gz",
     )
-    species: int = Field(12, ge=4, le=1000, description="4 to 1000 (sample: the number of species)")
+    species: int = Field(10, ge=4, le=1000, description="4 to 1000 (sample: the number of species)")
     images_per_species: int = Field(150, ge=3, le=100_000, description="3 or more (sample: the photos of each species)")
     image_size: int = Field(96, ge=32, le=224, description="32 to 224 (sample: the side of a photo in pixels)")
     seed: int = Field(0, ge=0, description="a whole number, 0 or more (sample: the seed of the drawing)")

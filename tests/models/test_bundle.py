@@ -76,7 +76,7 @@ def test_saved_weights_without_their_description_are_refused(folder: Path) -> No
 
 
 def test_saved_weights_of_another_model_are_refused(folder: Path) -> None:
-    with pytest.raises(WeightsError, match="has efficientnet_lite0's weights, but model.name is efficientnet_b0"):
+    with pytest.raises(WeightsError, match=r"has efficientnet_lite0's weights, but model\.name is efficientnet_b0"):
         create_model("efficientnet_b0", 4, folder / "model.safetensors")
 
 

@@ -5,6 +5,7 @@ import json
 import logging
 import pickle
 import sys
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,9 +62,7 @@ def test_lite_imagenet_weights_are_installed_with_their_preprocessing(number: in
 
 def test_lite0_knows_what_is_in_real_photos(shared_data: Path) -> None:
     """Photos of birds, whatever the species: nearly all must be among ImageNet's birds."""
-    import tarfile
-
-    # ImageNet's birds: cock to ptarmigan's neighbours, 7-24 and 80-100, 127-146.
+    # ImageNet's birds: cock to great grey owl, black grouse to black swan, white stork to albatross.
     birds = {*range(7, 25), *range(80, 101), *range(127, 147)}
     model = create_model("efficientnet_lite0", 1000, "imagenet").eval()
     with tarfile.open(shared_data / "cub100.tar") as archive:

@@ -5,16 +5,19 @@ sample can be tested on another. What makes the table worth learning:
 
 - Species come in blocks of ten that share three palettes, laid out differently over the body: how much of which colour
   a photo holds says little about its species, where the colour sits says much.
-- In every block two pairs are twins (`TWINS`): the second of a pair differs from the first in one trait and no other.
+- In every block one pair are twins (`TWINS`): the second differs from the first in one trait and no other.
 - Any two species that are not twins of each other differ in at least `MIN_DIFFERENCE` traits.
 """
 
+import itertools
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 BLOCK = 10
-TWINS = {3: 2, 8: 6}  # slot in the block -> slot of the species that it is the twin of
+TWINS = {3: 2}  # slot in the block -> slot of the species that it is the twin of
+TWIN_MARKS = ("wing", "belly", "pattern", "crown", "crest", "throat", "breast")  # take turns, the plainest first
+_FLIPS = {"crest": ("peak", "none"), "pattern": ("bars", "plain")}
 MIN_DIFFERENCE = 4
 _TABLE_SEED = 20_22
 
@@ -137,9 +140,10 @@ def _add_block() -> None:
     rows = np.array([row.traits for row in _table]).reshape(len(_table), len(fields(Species)) - 1)
     for slot in range(BLOCK):
         rng = np.random.default_rng((_TABLE_SEED, block * BLOCK + slot))
-        while True:
+        for attempt in itertools.count():
             if slot in TWINS:
-                species = _twin(rng, _table[block * BLOCK + TWINS[slot]])
+                mark = TWIN_MARKS[(block + attempt) % len(TWIN_MARKS)]
+                species = _twin(rng, _table[block * BLOCK + TWINS[slot]], mark)
                 others = np.delete(rows, block * BLOCK + TWINS[slot], axis=0)
             else:
                 species = _draw(rng, PALETTES[(3 * block + slot % 3 + block // 4) % len(PALETTES)])
@@ -182,21 +186,13 @@ def _draw(rng: np.random.Generator, palette: tuple[str, ...]) -> Species:
     )  # fmt: skip
 
 
-def _twin(rng: np.random.Generator, other: Species) -> Species:
-    """Return `other` with one mark changed, one that shows against what is around it."""
-    flips = [("crest", "peak", "none"), ("pattern", "bars", "plain")]
-    if _contrast(other.mark, other.wing) > 200:
-        flips.append(("wing_bar", "double", "none"))
-    if min(_contrast(other.mark, other.breast), _contrast(other.mark, other.throat)) > 200:
-        flips.append(("collar", "yes", "no"))
-    repaints = ("throat", "breast", "belly", "crown")
-    choice = int(rng.integers(len(flips) + len(repaints)))
-    if choice < len(flips):
-        trait, on, off = flips[choice]
-        return replace(other, **{trait: on if getattr(other, trait) == off else off})
-    trait = repaints[choice - len(flips)]
-    far = tuple(name for name in COLOURS if _contrast(name, getattr(other, trait)) > 260)
-    return replace(other, **{trait: _pick(rng, far)})
+def _twin(rng: np.random.Generator, other: Species, mark: str) -> Species:
+    """Return `other` with one mark changed: there or not, or of a colour far from the other's."""
+    if mark in _FLIPS:
+        on, off = _FLIPS[mark]
+        return replace(other, **{mark: on if getattr(other, mark) == off else off})
+    far = tuple(name for name in COLOURS if _contrast(name, getattr(other, mark)) > 260)
+    return replace(other, **{mark: _pick(rng, far)})
 
 
 def _name(rng: np.random.Generator, species: Species, taken: set[str]) -> str:

@@ -1,0 +1,195 @@
+"""The real `dvc repro`, in a temporary clone with a space in its path, on a tiny sample, with a real MLflow store."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from support import make_photo
+
+from plumage.serving import load_predictor
+
+ROOT = Path(__file__).parents[2]
+TINY = {
+    "data": {"species": 4, "images_per_species": 12, "image_size": 32},
+    "split": {"val": 0.2, "test": 0.2},
+    "model": {"name": "efficientnet_lite0", "image_size": 32},
+    "train": {"epochs": 1, "batch_size": 16},
+    "evaluate": {"bootstrap": 100},
+}
+
+
+class Clone:
+    """A clone of the working tree in which commands run as a user's do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_"))}
+        self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment |= {
+            f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+        }
+
+    def run(self, *command: str, code: int = 0) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=600,
+        )
+        assert done.returncode == code, done.stdout
+        return done.stdout
+
+    def set(self, **sections: dict[str, Any]) -> None:
+        path = self.folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        for name, keys in sections.items():
+            params[name] |= keys
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def commit(self) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "--allow-empty", "-m", "state")
+
+    def stages_run(self, *command: str) -> list[str]:
+        output = self.run(*(command or ("dvc", "repro")))
+        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+    def report(self, name: str) -> Any:
+        return json.loads((self.folder / "reports" / name).read_text())
+
+    @property
+    def mlflow(self) -> MlflowClient:
+        return MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
+
+    def runs(self) -> list[Any]:
+        experiment = self.mlflow.get_experiment_by_name("plumage")
+        assert experiment is not None
+        return list(self.mlflow.search_runs([experiment.experiment_id], order_by=["start_time DESC"]))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which the pipeline has run once."""
+    folder = tmp_path_factory.mktemp("end to end") / "clone"
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, tracked.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    clone = Clone(folder)
+    clone.run("git", "init", "-q")
+    clone.set(**TINY)
+    clone.commit()
+    assert clone.stages_run() == ["download", "split", "train", "evaluate", "register"]
+    clone.commit()
+    return clone
+
+
+@pytest.mark.slow
+def test_every_output_is_there_and_a_second_run_does_nothing(clone: Clone) -> None:
+    spec = yaml.safe_load((clone.folder / "dvc.yaml").read_text())["stages"]
+    outputs = [path for stage in spec.values() for path in [*stage.get("outs", []), *stage.get("metrics", [])]]
+    assert all((clone.folder / path).exists() for path in outputs)
+    assert clone.stages_run() == []
+    with (clone.folder / "reports" / "predictions.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == clone.report("metrics.json")["test"]["n"] == 8
+
+
+@pytest.mark.slow
+def test_one_run_carries_the_whole_execution(clone: Clone) -> None:
+    (run,) = clone.runs()
+    assert run.info.status == "FINISHED"
+    assert run.info.run_id == json.loads((clone.folder / "models" / "run.json").read_text())["run_id"]
+    assert run.data.params["train.epochs"] == "1" and run.data.params["split.val"] == "0.2"
+    metrics = run.data.metrics
+    assert metrics["test/accuracy"] == pytest.approx(clone.report("metrics.json")["test"]["accuracy"])
+    assert {"train/loss", "train/lr", "val/loss", "val/accuracy", "train/images_per_second"} <= set(metrics)
+    assert run.data.tags["git.dirty"] == "false" and "dvc.data/dataset" in run.data.tags
+    files = {file.path for file in clone.mlflow.list_artifacts(run.info.run_id)}
+    assert {"params.yaml", "data.json", "per_class.csv", "predictions.csv", "report.html"} <= files
+    assert {data.dataset.name for data in run.inputs.dataset_inputs} == {"photos/train", "photos/val", "photos/test"}
+
+
+@pytest.mark.slow
+def test_the_model_is_registered_once_and_can_be_used(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    registered = clone.report("registry.json")
+    assert (registered["name"], registered["version"]) == ("bird-classifier", 1)
+    assert sorted(registered["aliases"]) == ["challenger", "champion"]
+    assert clone.stages_run("dvc", "repro", "-f", "-s", "register") == ["register"]
+    assert len(clone.mlflow.search_model_versions("name='bird-classifier'")) == 1
+    photo = clone.folder.parent / "photo.jpg"
+    photo.write_bytes(make_photo((200, 40, 50), 0))
+    monkeypatch.chdir(clone.folder)
+    ranked = load_predictor("models:/bird-classifier@champion").predict([photo], top_k=4)
+    assert ranked == load_predictor("models").predict([photo], top_k=4)
+    assert sum(probability for _, probability in ranked[0]) == pytest.approx(1.0, abs=1e-5)
+    assert ranked[0][0][0] in clone.run("plumage", "predict", str(photo), "--model", "models:/bird-classifier@champion")
+    (clone.folder.parent / "no photo.jpg").write_text("birds")
+    said = clone.run("plumage", "predict", str(clone.folder.parent / "no photo.jpg"), code=1)
+    assert "no photo.jpg" in said and "Traceback" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        ({"register": {"model_name": "other"}}, ["register"]),
+        ({"evaluate": {"bins": 5}}, ["evaluate", "register"]),
+        ({"train": {"lr": 0.01}}, ["train", "evaluate", "register"]),
+        ({"split": {"seed": 7}}, ["split", "train", "evaluate", "register"]),
+    ],
+)
+def test_a_changed_parameter_reruns_what_depends_on_it(clone: Clone, change: dict[str, Any], stages: list[str]) -> None:
+    clone.set(**change)
+    assert clone.stages_run() == stages
+    assert clone.stages_run() == []
+
+
+@pytest.mark.slow
+def test_a_wrong_parameter_anywhere_stops_the_first_stage_in_one_line(clone: Clone) -> None:
+    clone.set(data={"seed": 1}, evaluate={"bins": 0})
+    said = clone.run("dvc", "repro", code=255)
+    assert "evaluate.bins: got 0; takes 2 to 1000" in said
+    assert "Traceback" not in said
+    clone.set(data={"seed": 0}, evaluate={"bins": 15})
+
+
+@pytest.mark.slow
+def test_experiments_in_copies_use_ones_own_photos_and_land_in_the_same_store(clone: Clone) -> None:
+    for number in range(6):
+        for name, color in {"JAY": (60, 90, 200), "OWL": (120, 90, 60), "RED": (200, 40, 50)}.items():
+            (clone.folder / "data" / "photos" / name).mkdir(exist_ok=True)
+            (clone.folder / "data" / "photos" / name / f"{number}.jpg").write_bytes(make_photo(color, number))
+    clone.set(data={"source": "folder"}, register={"model_name": "folder-classifier"})
+    assert clone.stages_run()[0] == "download"
+    clone.commit()
+    assert clone.stages_run() == []
+    clone.run("dvc", "exp", "run", "--temp", "-n", "hot", "-S", "train.lr=0.01")
+    clone.run("dvc", "exp", "run", "--queue", "-n", "cold", "-S", "train.lr=0.0001")
+    clone.run("dvc", "queue", "start", "-j", "1")
+    clone.run("dvc", "queue", "logs", "cold", "-f")
+    named = {run.info.run_name: run for run in clone.runs()}
+    assert {"hot", "cold"} <= set(named)
+    assert (named["hot"].data.params["train.lr"], named["cold"].data.params["train.lr"]) == ("0.01", "0.0001")
+    assert all(
+        named[name].info.status == "FINISHED" and "test/accuracy" in named[name].data.metrics
+        for name in ("hot", "cold")
+    )
+    shown = clone.run("dvc", "exp", "show", "--csv")
+    assert all(
+        row["test.accuracy"] for row in csv.DictReader(shown.splitlines()) if row["Experiment"] in ("hot", "cold")
+    )
+    clone.run("dvc", "exp", "apply", "hot")
+    assert clone.stages_run() == [], "the experiment's lock file names other photos than lie here"
+    (clone.folder / "data" / "photos" / "OWL" / "5.jpg").unlink()
+    assert "download" in clone.run("dvc", "status")
