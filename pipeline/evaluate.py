@@ -18,21 +18,14 @@ def main(params: Params) -> None:
     dataset = Dataset(Path("data/dataset"))
     rows = read_split(Path("data/splits.csv"), dataset)
     run_id = json.loads(Path("models/run.json").read_text(encoding="utf-8"))["run_id"]
-    reports = Path("reports")
-    with continued_run(
-        project_root(),
-        params.tracking.experiment,
-        run_id,
-        params.flat(but="register"),
-        "evaluate",
-        reports / "history.csv",
-    ) as run:
-        metrics = evaluate(load_model(Path("models")), dataset, rows, params.evaluate, reports)
+    root, reports, shown = project_root(), Path("reports"), params.flat(but="register")
+    experiment, history = params.tracking.experiment, reports / "history.csv"
+    with continued_run(root, experiment, run_id, shown, "evaluate", history) as run:
+        metrics = evaluate(load_model(Path("models")), dataset, rows, params.evaluate, reports, shown)
         log_evaluation(run, reports)
-    test = metrics["test"]
-    interval = test["accuracy_ci95"]
+    test, interval = metrics["test"], metrics["test"]["accuracy_ci95"]
     print(
-        f"test accuracy {test['accuracy']:.3f} ({interval['low']:.3f} to {interval['high']:.3f}) on {test['n']:,} photos"
+        f"test accuracy {test['accuracy']:.3f} ({interval['low']:.3f} to {interval['high']:.3f}), {test['n']:,} photos"
     )
 
 

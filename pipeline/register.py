@@ -11,6 +11,7 @@ from plumage.evaluation.evaluate import accuracy_of
 from plumage.files import write_json
 from plumage.project import project_root
 from plumage.tracking.registry import register
+from plumage.tracking.reports import log_evaluation
 from plumage.tracking.runs import continued_run
 
 
@@ -18,21 +19,21 @@ def main(params: Params) -> None:
     dataset = Dataset(Path("data/dataset"))
     rows = read_split(Path("data/splits.csv"), dataset)["test"]
     run_id = json.loads(Path("models/run.json").read_text(encoding="utf-8"))["run_id"]
-    metrics = json.loads(Path("reports/metrics.json").read_text(encoding="utf-8"))
-    root, history = project_root(), Path("reports/history.csv")
-    with continued_run(
-        root, params.tracking.experiment, run_id, params.flat(but="register"), "register", history
-    ) as run:
+    root, reports, shown = project_root(), Path("reports"), params.flat(but="register")
+    experiment, history = params.tracking.experiment, reports / "history.csv"
+    with continued_run(root, experiment, run_id, shown, "register", history) as run:
+        if "evaluate" not in run.stages:  # the run was restored just now
+            log_evaluation(run, reports)
         outcome = register(
             root,
             run,
             model_name=params.register_.model_name,
             model_dir=Path("models"),
-            metrics=metrics,
+            metrics=json.loads((reports / "metrics.json").read_text(encoding="utf-8")),
             test_hash=rows_hash(dataset, rows),
             accuracy_of=lambda folder: accuracy_of(folder, dataset, rows),
         )
-    write_json(Path("reports/registry.json"), outcome)
+    write_json(reports / "registry.json", outcome)
     aliases = ", ".join(f"@{alias}" for alias in outcome["aliases"]) or "no alias"
     print(f"{outcome['name']} version {outcome['version']} ({aliases}): {outcome['decision']['reason']}")
 

@@ -60,7 +60,7 @@ def summary() -> None:
         "test accuracy": f"{test['accuracy']:.3f}  (95%: {interval['low']:.3f} to {interval['high']:.3f}, {test['n']:,} photos)",
         "registered": f"{registered['name']} version {registered['version']}{aliases}: {decision['reason']}",
         "report": "reports/report.html",
-        "runs": "make ui, then http://127.0.0.1:5000",
+        "runs": "make ui, then the address that it prints",
         "use it": "plumage predict PHOTO...",
     }
     for what, value in rows.items():

@@ -115,7 +115,7 @@ def test_colour_histograms_do_not_tell_the_default_species_apart() -> None:
     from sklearn.model_selection import StratifiedShuffleSplit
     from sklearn.preprocessing import StandardScaler
 
-    source = SampleSource(species=12, images_per_species=150, image_size=96, seed=0)
+    source = SampleSource(species=10, images_per_species=150, image_size=96, seed=0)
     photos = list(source.photos())
     labels = np.array([source.classes.index(photo.label) for photo in photos])
     counts = np.stack([_histogram(photo.data) for photo in photos])
@@ -125,7 +125,7 @@ def test_colour_histograms_do_not_tell_the_default_species_apart() -> None:
         for strength in (1e-3, 3e-2, 1.0):
             model = LogisticRegression(C=strength, max_iter=200).fit(scaled[train], labels[train])
             accuracy = model.score(scaled[test], labels[test])
-            assert 2 / 12 < accuracy < 0.6, f"C={strength}: {accuracy:.3f}"
+            assert 2 / 10 < accuracy < 0.6, f"C={strength}: {accuracy:.3f}"
 
 
 def _histogram(data: bytes) -> np.ndarray:

@@ -174,13 +174,13 @@ def test_experiments_in_copies_use_ones_own_photos_and_land_in_the_same_store(cl
     assert clone.stages_run()[0] == "download"
     clone.commit()
     assert clone.stages_run() == []
-    clone.run("dvc", "exp", "run", "--temp", "-n", "hot", "-S", "train.lr=0.01")
+    clone.run("dvc", "exp", "run", "--temp", "-n", "hot", "-S", "train.lr=0.02")
     clone.run("dvc", "exp", "run", "--queue", "-n", "cold", "-S", "train.lr=0.0001")
     clone.run("dvc", "queue", "start", "-j", "1")
     clone.run("dvc", "queue", "logs", "cold", "-f")
     named = {run.info.run_name: run for run in clone.runs()}
     assert {"hot", "cold"} <= set(named)
-    assert (named["hot"].data.params["train.lr"], named["cold"].data.params["train.lr"]) == ("0.01", "0.0001")
+    assert (named["hot"].data.params["train.lr"], named["cold"].data.params["train.lr"]) == ("0.02", "0.0001")
     assert all(
         named[name].info.status == "FINISHED" and "test/accuracy" in named[name].data.metrics
         for name in ("hot", "cold")

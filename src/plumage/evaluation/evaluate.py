@@ -1,5 +1,6 @@
 """A model on the test photos: what the evaluate stage writes."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,17 @@ from plumage.models.bundle import Bundle, load_model
 
 
 def evaluate(
-    bundle: Bundle, dataset: Dataset, rows: dict[str, list[int]], settings: Evaluate, reports: Path
+    bundle: Bundle,
+    dataset: Dataset,
+    rows: dict[str, list[int]],
+    settings: Evaluate,
+    reports: Path,
+    shown: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Judge the model on the rows `test` (and `val`), and write figures, tables, pictures and the report into `reports`.
 
-    `reports` holds history.csv already. Returns the content of metrics.json. ModelError when the model has other classes.
+    `reports` holds history.csv already; the report shows the parameters `shown`. Returns the content of metrics.json.
+    ModelError when the model has other classes.
     """
     probabilities = {part: _predict(bundle, dataset, rows[part], settings.batch_size) for part in ("test", "val")}
     labels = {part: _labels(dataset, rows[part]) for part in ("test", "val")}
@@ -59,7 +66,7 @@ def evaluate(
             "Training": plots / "history.png",
         },
         model=bundle.preprocessing.model_dump() | {"architecture": bundle.name},
-        params={f"evaluate.{key}": value for key, value in settings.model_dump().items()},
+        params=shown,
     )
     write_json(reports / "metrics.json", metrics)
     return metrics
