@@ -4,6 +4,7 @@ from pathlib import Path
 
 from _stage import run_stage
 from plumage.config import Params
+from plumage.data.loader import typical_side
 from plumage.data.split import read_split
 from plumage.data.store import Dataset
 from plumage.files import write_json
@@ -29,7 +30,8 @@ def main(params: Params) -> None:
         dropout=wanted.dropout,
         drop_path=wanted.drop_path,
     )
-    preprocessing = input_for(model, wanted.image_size, wanted.crop)
+    photo_side = None if wanted.weights else typical_side(dataset)
+    preprocessing = input_for(model, wanted.image_size, wanted.crop, photo_side)
     with training_run(project_root(), params.tracking.experiment, params.flat()) as run:
         run.log_artifact(Path("params.yaml"))
         run.log_artifact(Path("reports/data.json"))

@@ -72,7 +72,7 @@ class Model(Section):
         None,
         ge=32,
         le=1024,
-        description="32 to 1024: the side of the model's input in pixels; null: that of the weights",
+        description="32 to 1024: the side of the model's input in pixels; null: that of the weights, from scratch that of the photos",
     )
     crop: float | None = Field(
         None,
@@ -155,16 +155,16 @@ class ResolvedTrain(Section):
 
 RECIPES: dict[Recipe, dict[str, Scalar]] = {
     "scratch": dict(
-        epochs=50, batch_size=16, optimizer="adamw", lr=2e-3, head_lr=2e-3, weight_decay=0.02, warmup_epochs=1.0,
-        label_smoothing=0.1, ema=0.995, min_crop=0.6, flip=True, clip_norm=5.0, patience=20, freeze_norm=False,
+        epochs=8, batch_size=16, optimizer="adamw", lr=2e-3, head_lr=2e-3, weight_decay=0.02, warmup_epochs=0.5,
+        label_smoothing=0.1, ema=0.98, min_crop=0.75, flip=True, clip_norm=5.0, patience=20, freeze_norm=False,
     ),
     "finetune": dict(
         epochs=5, batch_size=32, optimizer="adamw", lr=2e-4, head_lr=1e-3, weight_decay=0.02, warmup_epochs=0.5,
         label_smoothing=0.1, ema=0.99, min_crop=0.5, flip=True, clip_norm=1.0, patience=5, freeze_norm=True,
     ),
     "probe": dict(
-        epochs=100, batch_size=256, optimizer="adamw", lr=1e-2, head_lr=1e-2, weight_decay=0.0, warmup_epochs=5.0,
-        label_smoothing=0.0, ema=0.0, min_crop=1.0, flip=True, clip_norm=0.0, patience=100, freeze_norm=True,
+        epochs=60, batch_size=256, optimizer="adamw", lr=1e-2, head_lr=1e-2, weight_decay=1.0, warmup_epochs=5.0,
+        label_smoothing=0.0, ema=0.0, min_crop=1.0, flip=True, clip_norm=0.0, patience=60, freeze_norm=True,
     ),
 }  # fmt: skip
 

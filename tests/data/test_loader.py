@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from plumage.data.loader import in_batches, load_batches
+from plumage.data.loader import in_batches, load_batches, typical_side
 from plumage.data.store import Dataset
 from plumage.data.transforms import decode
 from plumage.errors import PhotoError
@@ -27,3 +27,7 @@ def test_an_error_in_a_thread_reaches_the_caller(color_dataset: Callable[[int], 
 
     with pytest.raises(PhotoError, match="torn"):
         list(load_batches(color_dataset(3), [[0], [1]], view))
+
+
+def test_the_typical_side_is_the_photos_median_short_side(color_dataset: Callable[[int], Dataset]) -> None:
+    assert typical_side(color_dataset(3)) == 32

@@ -47,7 +47,7 @@ def test_one_batch_overfits() -> None:
 
 @pytest.mark.slow
 def test_scratch_learns_classes_that_colour_tells_apart(color_dataset: MakeDataset) -> None:
-    _, history = train(color_dataset(20), epochs=6, batch_size=8)
+    _, history = train(color_dataset(20), epochs=12, batch_size=8)
     assert history.epochs[history.best_epoch - 1]["val/accuracy"] >= 0.75
     assert history.epochs[-1]["train/loss"] < history.epochs[0]["train/loss"]
 
@@ -88,5 +88,6 @@ def test_finetune_starts_from_a_probe_and_moves_the_network_but_no_statistics(co
 def test_the_weights_preprocessing_is_kept_but_for_what_is_asked_for() -> None:
     model = create_model("efficientnet_lite0", 4, "imagenet")
     assert input_for(model, None, None) == model.preprocessing
-    changed = input_for(model, 96, 1.0)
+    assert [input_for(model, None, None, side).size for side in (20, 97, 500)] == [32, 96, 224]
+    changed = input_for(model, 96, 1.0, 500)
     assert (changed.size, changed.crop_fraction, changed.mean) == (96, 1.0, model.preprocessing.mean)

@@ -20,7 +20,8 @@ from plumage.models.efficientnet import EfficientNet
 from plumage.progress import track
 from plumage.training.loop import Batch, Batches, History, OnEpoch, autocast, fit
 
-EVAL_BATCH = 32
+EVAL_BATCH = 8
+"""Small batches stay in a CPU's cache: measured faster there than 16 or 32 at 224 pixels."""
 
 
 def train_model(
@@ -47,8 +48,15 @@ def train_model(
     return fit(model, model.classifier, work.random_views(), work.central_views("val"), train, device, on_epoch)
 
 
-def input_for(model: EfficientNet, image_size: int | None, crop: float | None) -> Preprocessing:
-    """The preprocessing of the model's weights, with another size or crop where one is asked for."""
+def input_for(
+    model: EfficientNet, image_size: int | None, crop: float | None, photo_side: int | None = None
+) -> Preprocessing:
+    """The preprocessing of the model's weights, with another size or crop where one is asked for.
+
+    A model from scratch takes no larger size than the photos have: `photo_side`, to a multiple of 32.
+    """
+    if image_size is None and photo_side is not None:
+        image_size = min(model.config.resolution, max(32, round(photo_side / 32) * 32))
     changes = {"size": image_size, "crop_fraction": crop}
     return model.preprocessing.model_copy(update={key: value for key, value in changes.items() if value is not None})
 
