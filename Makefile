@@ -1,13 +1,13 @@
-# make repro: the whole pipeline. make test: lint, types, tests. make ui: MLflow's pages. make bench: the benchmarks.
+# make repro: the whole pipeline. make test: lint, types, tests. make ui: MLflow's pages.
 # Each makes .venv and installs first, once; again when the requirements change.
 
 PYTHON ?= python3
 VENV := .venv
 # Everything runs in the environment, as after `. .venv/bin/activate`; DVC starts the stages with its `python`.
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
-PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: repro test ui bench lint
+.PHONY: repro test ui
 .DELETE_ON_ERROR:
 
 repro: $(VENV)/installed
