@@ -16,7 +16,7 @@ from plumage.project import project_root
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split(".")[0]
 )
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -43,7 +43,7 @@ def predict(
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, probability in ranked:
             table.add_row(f"  {probability:7.2%}", name)
-        out.print(photo, markup=False)
+        out.print(photo)
         out.print(table)
     if failed:
         raise typer.Exit(1)
@@ -64,7 +64,7 @@ def summary() -> None:
         "use it": "plumage predict PHOTO...",
     }
     for what, value in rows.items():
-        out.print(f"{what:>14}  {value}", markup=False)
+        out.print(f"{what:>14}  {value}")
 
 
 @app.command()
