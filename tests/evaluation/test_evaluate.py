@@ -1,0 +1,81 @@
+"""The evaluate stage's work as a whole: its files agree with one another and with the model."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from plumage.config import Evaluate
+from plumage.data.store import Dataset
+from plumage.data.transforms import Preprocessing
+from plumage.errors import ModelError
+from plumage.evaluation.evaluate import accuracy_of, evaluate
+from plumage.models import create_model
+from plumage.models.bundle import load_model, save_model
+
+SETTINGS = Evaluate(batch_size=8, bootstrap=200)
+
+
+@pytest.fixture
+def judged(color_dataset: Callable[[int], Dataset], tmp_path: Path) -> tuple[Dataset, dict[str, list[int]], Path]:
+    """A data set of 24 photos, its parts, and the folder of a model of its classes with a history beside it."""
+    dataset = color_dataset(6)
+    rows = {part: [i for i in range(len(dataset)) if i % 3 == n] for n, part in enumerate(("train", "val", "test"))}
+    torch.manual_seed(0)
+    model = create_model("efficientnet_lite0", len(dataset.classes))
+    save_model(tmp_path / "models", model, dataset.classes, Preprocessing(size=32, crop_fraction=1))
+    (tmp_path / "history.csv").write_text("epoch,train/loss,train/lr,val/loss,val/accuracy\n1,1.4,0.1,1.3,0.5\n")
+    return dataset, rows, tmp_path
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_file_tells_the_same_story(judged: tuple[Dataset, dict[str, list[int]], Path]) -> None:
+    dataset, rows, folder = judged
+    metrics = evaluate(load_model(folder / "models"), dataset, rows, SETTINGS, folder, {"train.lr": 0.1})
+    assert json.loads((folder / "metrics.json").read_text()) == metrics
+    predictions = table(folder / "predictions.csv")
+    assert [row["key"] for row in predictions] == [dataset.keys[row] for row in rows["test"]]
+    right = np.mean([row["pred_1"] == row["label"] for row in predictions])
+    assert metrics["test"]["accuracy"] == pytest.approx(right)
+    assert metrics["test"]["n"] == len(rows["test"]) == 8
+    confusion = table(folder / "confusion.csv")
+    assert sum(int(row["count"]) for row in confusion) == 8
+    assert sum(int(row["count"]) for row in confusion if row["actual"] == row["predicted"]) == round(right * 8)
+    per_class = table(folder / "per_class.csv")
+    assert [row["label"] for row in per_class] == dataset.classes
+    assert sum(int(row["support"]) for row in per_class) == 8
+    assert metrics["test"]["macro_f1"] == pytest.approx(np.mean([float(row["f1"]) for row in per_class]), abs=1e-5)
+    assert metrics["val"]["accuracy"] == pytest.approx(accuracy_of(folder / "models", dataset, rows["val"]))
+    for name in ("confusion", "recall", "reliability", "history"):
+        with Image.open(folder / "plots" / f"{name}.png") as picture:
+            assert min(picture.size) > 200
+    assert dataset.classes[0] in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_second_time_gives_the_same_bytes(judged: tuple[Dataset, dict[str, list[int]], Path]) -> None:
+    dataset, rows, folder = judged
+
+    def contents() -> dict[str, bytes]:
+        evaluate(load_model(folder / "models"), dataset, rows, SETTINGS, folder, {"train.lr": 0.1})
+        paths = (path for path in folder.rglob("*") if path.is_file() and "dataset" not in path.parts)
+        return {str(path): path.read_bytes() for path in paths}
+
+    assert contents() == contents()
+
+
+def test_a_model_of_other_classes_is_an_error(judged: tuple[Dataset, dict[str, list[int]], Path]) -> None:
+    dataset, rows, folder = judged
+    model = create_model("efficientnet_lite0", 4)
+    save_model(folder / "models", model, ["a", "b", "c", "d"], Preprocessing(size=32, crop_fraction=1))
+    with pytest.raises(ModelError, match="other classes"):
+        evaluate(load_model(folder / "models"), dataset, rows, SETTINGS, folder, {})
+    assert not (folder / "metrics.json").exists()
