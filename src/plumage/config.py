@@ -66,7 +66,9 @@ class Model(Section):
 
     name: ModelName = Field("efficientnet_b0", description=", ".join(get_args(ModelName)))
     weights: str | None = Field(
-        None, min_length=1, description="null (random), imagenet, or the path of a .safetensors or .pth file"
+        None,
+        min_length=1,
+        description="null (random), imagenet, or the path of a .safetensors or .pth file (DVC sees its name only: rename one that changes)",
     )
     image_size: int | None = Field(
         None,

@@ -126,6 +126,7 @@ def test_the_model_is_registered_once_and_can_be_used(clone: Clone, monkeypatch:
     assert (registered["name"], registered["version"]) == ("bird-classifier", 1)
     assert sorted(registered["aliases"]) == ["challenger", "champion"]
     assert clone.stages_run("dvc", "repro", "-f", "-s", "register") == ["register"]
+    assert clone.stages_run("dvc", "repro", "-f", "register")[2:] == ["train", "evaluate", "register"]
     assert len(clone.mlflow.search_model_versions("name='bird-classifier'")) == 1
     photo = clone.folder.parent / "photo.jpg"
     photo.write_bytes(make_photo((200, 40, 50), 0))
