@@ -75,7 +75,7 @@ def test_a_key_left_out_takes_the_recipes_default_and_a_given_one_wins() -> None
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_fills_in_every_open_key(recipe: str) -> None:
     given = {"recipe", "seed", "device", "precision"}
-    assert set(RECIPES[recipe]) == set(ResolvedTrain.model_fields) - given  # type: ignore[index]
+    assert set(RECIPES[recipe]) == set(ResolvedTrain.model_fields) - given
 
 
 def test_flat_names_every_parameter_and_shows_the_recipes_defaults() -> None:

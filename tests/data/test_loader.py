@@ -1,12 +1,15 @@
 """Batches come in order, however many threads decode them."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+from support import make_photo
 
 from plumage.data.loader import in_batches, load_batches, typical_side
-from plumage.data.store import Dataset
+from plumage.data.photo import Photo
+from plumage.data.store import Dataset, write_dataset
 from plumage.data.transforms import decode
 from plumage.errors import PhotoError
 
@@ -29,5 +32,8 @@ def test_an_error_in_a_thread_reaches_the_caller(color_dataset: Callable[[int], 
         list(load_batches(color_dataset(3), [[0], [1]], view))
 
 
-def test_the_typical_side_is_the_photos_median_short_side(color_dataset: Callable[[int], Dataset]) -> None:
-    assert typical_side(color_dataset(3)) == 32
+def test_the_typical_side_is_the_photos_median_short_side(tmp_path: Path) -> None:
+    sizes = [(90, 20), (40, 300), (50, 60), (44, 70), (200, 210)]
+    photos = [Photo(f"{n}.jpg", "a", None, make_photo((9, 9, 9), n, size)) for n, size in enumerate(sizes)]
+    write_dataset(tmp_path / "sizes", photos)
+    assert typical_side(Dataset(tmp_path / "sizes")) == 44

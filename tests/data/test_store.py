@@ -23,6 +23,7 @@ def test_every_photo_comes_back_across_batches_and_files(tmp_path: Path, monkeyp
     for row, photo in enumerate(PHOTOS):
         assert (dataset.keys[row], dataset.labels[row], dataset.parts[row]) == (photo.key, photo.label, photo.part)
         assert bytes(dataset.photo(row)) == photo.data
+        assert dataset.classes[dataset.targets()[row]] == photo.label
 
 
 def test_the_same_photos_give_the_same_bytes(tmp_path: Path) -> None:

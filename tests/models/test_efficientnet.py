@@ -81,7 +81,7 @@ def assert_same_logits(reference: nn.Module, name: str, folder: Path) -> None:
             expected = reference(photos)
             assert (expected[0] - expected[1]).std() > 1e-3, "the logits hardly depend on the photo"
             for layout in (torch.contiguous_format, torch.channels_last):
-                model.to(memory_format=layout)  # type: ignore[call-overload]
+                model.to(memory_format=layout)
                 logits = model(photos.to(memory_format=layout))
                 error = ((logits - expected).abs().max() / expected.abs().max()).item()
                 assert error < 1e-5, f"{name} at {height} x {width}, {layout}: relative error {error:.1e}"
@@ -137,7 +137,7 @@ def test_same_padding_is_tensorflows(kernel: int, stride: int, size: tuple[int, 
 def test_padding_matters_only_at_stride_2() -> None:
     """The guard of the test above: symmetric and SAME padding differ where TensorFlow's is uneven."""
     photos = torch.randn(1, 3, 8, 8)
-    same, symmetric = (Conv(3, 4, 3, 2, 1, padding) for padding in ("same", "symmetric"))  # type: ignore[arg-type]
+    same, symmetric = (Conv(3, 4, 3, 2, 1, padding) for padding in ("same", "symmetric"))
     symmetric.load_state_dict(same.state_dict())
     assert not torch.allclose(same(photos), symmetric(photos))
 
@@ -201,7 +201,7 @@ def test_dropout_falls_on_the_pooled_features() -> None:
 @pytest.mark.parametrize(("key", "rate"), [("dropout", 1.0), ("drop_path", -0.1)])
 def test_a_rate_outside_its_range_is_refused(key: str, rate: float) -> None:
     with pytest.raises(ModelError, match=rf"model\.{key}: {rate} is no rate"):
-        create_model("efficientnet_b0", 10, **{key: rate})  # type: ignore[arg-type]
+        create_model("efficientnet_b0", 10, **{key: rate})
 
 
 def test_initialisation_has_tensorflows_variances() -> None:

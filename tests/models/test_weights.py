@@ -35,7 +35,7 @@ def conventions(model: EfficientNet) -> tuple[str, float, float]:
 def refusal(name: str, weights: object, num_classes: int = 1000) -> str:
     """The one line with which these weights are refused."""
     with pytest.raises(WeightsError) as error:
-        create_model(name, num_classes, weights)  # type: ignore[arg-type]
+        create_model(name, num_classes, weights)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -264,7 +264,7 @@ def test_a_torchvision_file_has_torchvisions_conventions(
     assert model.preprocessing == Preprocessing(
         size=size,
         crop_fraction=size / resized,
-        interpolation=interpolation,  # type: ignore[arg-type]
+        interpolation=interpolation,
     )
 
 

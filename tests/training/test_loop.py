@@ -1,6 +1,6 @@
 """The loop: the best epoch is kept, training stops when it no longer helps, and a diverging loss ends it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -122,7 +122,10 @@ def test_a_device_that_is_not_there_is_an_error() -> None:
 
 def test_epochs_are_reported_as_they_end() -> None:
     seen: list[int] = []
-    report: Callable[[int, dict[str, float], float], None] = lambda epoch, metrics, speed: seen.append(epoch)  # noqa: E731
+
+    def report(epoch: int, metrics: dict[str, float], speed: float) -> None:
+        seen.append(epoch)
+
     net = nn.Linear(2, 2)
     fit(net, net, batches(points(0)), batches(points(1)), settings(epochs=3), CPU, report)
     assert seen == [1, 2, 3]

@@ -15,7 +15,7 @@ def network() -> nn.Sequential:
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_weight_decay_spares_biases_and_norms_and_the_head_has_its_own_rate(optimizer: str) -> None:
     net = network()
-    train = Train(optimizer=optimizer, lr=0.1, head_lr=0.4, weight_decay=0.02).resolved()  # type: ignore[arg-type]
+    train = Train(optimizer=optimizer, lr=0.1, head_lr=0.4, weight_decay=0.02).resolved()
     settings = {
         id(parameter): (group["lr"], group["weight_decay"])
         for group in build_optimizer(net, net[3], train).param_groups

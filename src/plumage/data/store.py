@@ -11,7 +11,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from plumage.data.photo import Photo
 from plumage.errors import DataError
@@ -71,6 +73,11 @@ class Dataset:
         self.keys: list[str] = self._column("key")
         self.labels: list[str] = self._column("label")
         self.parts: list[str | None] = self._column("part")
+
+    def targets(self) -> NDArray[np.int64]:
+        """Each photo's label as its place in `classes`."""
+        place = {name: number for number, name in enumerate(self.classes)}
+        return np.array([place[label] for label in self.labels], dtype=np.int64)
 
     def _column(self, name: str) -> list[Any]:
         return [value for batch in self._batches for value in batch.column(name).to_pylist()]

@@ -36,7 +36,7 @@ def evaluate(
     ModelError when the model has other classes.
     """
     probabilities = {part: _predict(bundle, dataset, rows[part], settings.batch_size) for part in ("test", "val")}
-    labels = {part: _labels(dataset, rows[part]) for part in ("test", "val")}
+    labels = {part: dataset.targets()[rows[part]] for part in ("test", "val")}
     test, truth, classes = probabilities["test"], labels["test"], dataset.classes
     metrics = {
         "test": summary(test, truth, ece_bins=settings.bins, resamples=settings.bootstrap, seed=settings.seed),
@@ -74,7 +74,7 @@ def evaluate(
 
 def accuracy_of(folder: Path, dataset: Dataset, rows: list[int]) -> float:
     """The accuracy on `rows` of the model saved in `folder`. ModelError when it knows other classes."""
-    return accuracy(_predict(load_model(folder), dataset, rows, Evaluate().batch_size), _labels(dataset, rows))
+    return accuracy(_predict(load_model(folder), dataset, rows, Evaluate().batch_size), dataset.targets()[rows])
 
 
 def _predict(bundle: Bundle, dataset: Dataset, rows: list[int], batch_size: int) -> NDArray[np.float32]:
@@ -82,8 +82,3 @@ def _predict(bundle: Bundle, dataset: Dataset, rows: list[int], batch_size: int)
         raise ModelError("the model knows other classes than the data set has; train it on these photos")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return predict(bundle.model, dataset, rows, bundle.preprocessing, device, batch_size)
-
-
-def _labels(dataset: Dataset, rows: list[int]) -> NDArray[np.int64]:
-    index = {name: number for number, name in enumerate(dataset.classes)}
-    return np.array([index[dataset.labels[row]] for row in rows], dtype=np.int64)

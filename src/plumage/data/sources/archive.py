@@ -53,7 +53,7 @@ class ArchiveSource:
 
     def _open_tar(self) -> tuple[Callable[[str], bytes], list[str]]:
         # A compressed tar can only be read from its start: unpacked once, its members are at hand in any order.
-        plain = self._open_files.enter_context(tempfile.TemporaryFile())
+        plain = self._open_files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # the exit stack closes it
         with self.path.open("rb") as file:
             compressed = file.read(6)[:2] in (b"\x1f\x8b", b"BZ", b"\xfd7")
         if compressed:
@@ -61,10 +61,8 @@ class ArchiveSource:
                 unpacked = cast(IO[bytes], packed.fileobj)
                 shutil.copyfileobj(unpacked, plain)
             plain.seek(0)
-            archive = tarfile.open(fileobj=plain)
-        else:
-            archive = tarfile.open(self.path)
-        self._open_files.enter_context(archive)
+        source = plain if compressed else self._open_files.enter_context(self.path.open("rb"))
+        archive = self._open_files.enter_context(tarfile.open(fileobj=source))  # noqa: SIM115  # likewise
         members = {member.name: member for member in archive.getmembers() if member.isfile()}
 
         def read(name: str) -> bytes:

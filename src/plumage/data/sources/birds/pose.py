@@ -63,7 +63,9 @@ class Pose:
         tilt = form.tilt + rng.uniform(-9, 9)
         depth = form.depth * rng.uniform(0.93, 1.08)
         turn = _turn(tilt)
-        place = lambda *points: (np.array(points) - (0.5, 0)) @ turn  # noqa: E731
+
+        def place(*points: tuple[float, float]) -> np.ndarray:
+            return (np.array(points) - (0.5, 0)) @ turn
 
         # Head: it keeps level whatever the body does, nods, and sometimes looks back over the shoulder.
         self.head_size = form.head * rng.uniform(0.96, 1.04)
