@@ -151,9 +151,11 @@ def test_the_data_set_has_its_dvc_hash(root: Path, history: Path) -> None:
 
 
 CHILD = """
-import contextlib, time
+import contextlib, signal, time
 from pathlib import Path
 from plumage.tracking.runs import training_run
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with SIGINT ignored
 
 for how in ("end", "fail", "SIGINT", "SIGTERM", "SIGKILL"):
     with contextlib.suppress(BaseException), training_run(Path.cwd(), how, {"train.lr": 0.1}):
