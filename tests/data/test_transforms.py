@@ -42,10 +42,11 @@ def test_other_colour_modes_become_rgb(mode: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"not a photo", make_photo((9, 9, 9), 0)[:-400]])
-def test_what_is_no_whole_photo_is_one_line(data: bytes) -> None:
+def test_what_is_no_whole_photo_is_one_line_the_same_each_time(data: bytes) -> None:
     with pytest.raises(PhotoError, match="not a whole photo") as caught:
         decode(data)
     assert "\n" not in str(caught.value)
+    assert " at 0x" not in str(caught.value), "an object's address differs from run to run"
 
 
 def test_a_random_view_depends_on_its_generator_alone_and_covers_the_asked_area() -> None:

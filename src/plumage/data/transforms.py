@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
 from plumage.errors import PhotoError
@@ -40,6 +40,8 @@ def decode(data: bytes | memoryview) -> Image.Image:
         image = Image.open(io.BytesIO(data))
         image.load()
         return ImageOps.exif_transpose(image).convert("RGB")
+    except UnidentifiedImageError:  # its text holds an address, another one each time
+        raise PhotoError("not a whole photo (of no format that Pillow knows)") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
         raise PhotoError(f"not a whole photo ({type(error).__name__}: {' '.join(str(error).split())[:120]})") from None
 
