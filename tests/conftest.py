@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import make_photo
+from support import make_dataset, make_photo
 
 from plumage.data.photo import Photo
-from plumage.data.store import Dataset, write_dataset
+from plumage.data.store import Dataset
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -37,8 +37,7 @@ def color_dataset(tmp_path: Path) -> Callable[[int], Dataset]:
             for name, color in COLORS.items()
             for number in range(photos_per_class)
         ]
-        write_dataset(tmp_path / "dataset", photos)
-        return Dataset(tmp_path / "dataset")
+        return make_dataset(tmp_path / "dataset", photos)
 
     return make
 

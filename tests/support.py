@@ -1,9 +1,17 @@
 """Photos that tests make for themselves."""
 
 import io
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from plumage.data.ingest import ingest
+from plumage.data.photo import Load, Photo, Source
+from plumage.data.store import Dataset
 
 
 def make_photo(color: tuple[int, int, int], seed: int, size: tuple[int, int] = (40, 32), format: str = "JPEG") -> bytes:
@@ -12,3 +20,28 @@ def make_photo(color: tuple[int, int, int], seed: int, size: tuple[int, int] = (
     buffer = io.BytesIO()
     Image.fromarray(np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)).save(buffer, format)
     return buffer.getvalue()
+
+
+class MemorySource:
+    """Photos that a test has at hand, as a source."""
+
+    def __init__(self, photos: list[Photo]) -> None:
+        self.about: dict[str, Any] = {}
+        self._photos = photos
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def loads(self) -> Iterator[Load]:
+        return (partial(list, self._photos[start : start + 64]) for start in range(0, len(self), 64))
+
+
+def make_dataset(folder: Path, photos: list[Photo]) -> Dataset:
+    """The data set of these photos; a photo that is none is left out."""
+    ingest(MemorySource(photos), folder, min_size=1, max_refused=1)
+    return Dataset(folder)
+
+
+def read_all(source: Source) -> list[Photo]:
+    """Every photo of a source."""
+    return [photo for load in source.loads() for photo in load()]

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,19 +11,29 @@ from typing import Any
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` for a file or folder; rename it over `path` on success, remove it on any failure."""
+    """Yield a path beside `path` for a file or folder; rename it over `path` on success, remove it on any failure.
+
+    Its name is always the same, so that the next writer clears away what one that was killed has left. There is one
+    writer at a time (plumage.lock).
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.tmp")
+    remove(beside)
     try:
         yield beside
         if path.is_dir():
             shutil.rmtree(path)
         beside.replace(path)
     finally:
-        if beside.is_dir():
-            shutil.rmtree(beside)
-        else:
-            beside.unlink(missing_ok=True)
+        remove(beside)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that it holds; nothing is there afterwards, whatever was before."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,12 +2,12 @@
 
 import pytest
 
-from plumage.data.sources.layout import recognise
+from plumage.data.sources.layout import in_loads, recognise
 from plumage.errors import DataError
 
 
 def found(names: list[str]) -> list[tuple[str, str, str | None]]:
-    return [(photo.key, photo.label, photo.part) for photo in recognise(names, "here")[0]]
+    return [(photo.key, photo.label, photo.part) for photo in recognise(dict.fromkeys(names, 0), "here")[0]]
 
 
 def test_class_folders_have_no_parts() -> None:
@@ -36,16 +36,32 @@ def test_a_lone_part_is_still_a_part() -> None:
 
 def test_spellings_of_a_class_that_differ_in_spaces_or_case_are_one() -> None:
     names = ["train/BLACK &  BROADBILL/1.jpg", "train/BLACK &  BROADBILL/2.jpg", "valid/Black & Broadbill/3.jpg"]
-    assert {label for _, label, _ in found(names)} == {"BLACK & BROADBILL"}
+    photos, about = recognise(dict.fromkeys(names, 0), "here")
+    assert {photo.label for photo in photos} == {"BLACK & BROADBILL"}
+    assert about["merged_classes"] == {"BLACK & BROADBILL": ["BLACK &  BROADBILL", "Black & Broadbill"]}
 
 
 def test_other_files_are_passed_over_and_counted_and_hidden_ones_ignored() -> None:
-    photos, passed_over = recognise(["JAY/1.jpg", "birds.csv", "JAY/.DS_Store", "__MACOSX/JAY/._1.jpg"], "here")
+    names = ["JAY/1.jpg", "birds.csv", "JAY/.DS_Store", "__MACOSX/JAY/._1.jpg", ".git/JAY/2.jpg"]
+    photos, about = recognise(dict.fromkeys(names, 0), "here")
     assert len(photos) == 1
-    assert passed_over == {".csv": 1}
+    assert about["passed_over"] == {".csv": 1}
+
+
+def test_names_that_begin_with_a_dot_and_slash_as_in_many_tars_are_read() -> None:
+    assert found(["./train/JAY/1.jpg", "./valid/JAY/2.jpg"]) == [
+        ("train/JAY/1.jpg", "JAY", "train"), ("valid/JAY/2.jpg", "JAY", "val"),
+    ]  # fmt: skip
+
+
+def test_loads_are_bounded_by_photos_and_by_bytes() -> None:
+    small, _ = recognise({f"JAY/{n}.jpg": 10 for n in range(130)}, "here")
+    large, _ = recognise({f"JAY/{n}.jpg": 3 * 1024**2 for n in range(5)}, "here")
+    assert [len(run) for run in in_loads(small)] == [64, 64, 2]
+    assert [len(run) for run in in_loads(large)] == [2, 2, 1]
 
 
 @pytest.mark.parametrize("names", [[], ["notes.txt"], ["1.jpg", "JAY/1.jpg"], ["train/JAY/1.jpg", "OWL/x/y/1.jpg"]])
 def test_no_layout_is_an_error_that_shows_the_layout(names: list[str]) -> None:
     with pytest.raises(DataError, match="takes <class>/<photo>"):
-        recognise(names, "here")
+        recognise(dict.fromkeys(names, 0), "here")

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import make_photo
+from support import make_dataset, make_photo
 
+from plumage.data.decode import decode
 from plumage.data.loader import in_batches, load_batches, typical_side
 from plumage.data.photo import Photo
-from plumage.data.store import Dataset, write_dataset
-from plumage.data.transforms import decode
+from plumage.data.store import Dataset
 from plumage.errors import PhotoError
 
 
@@ -35,5 +35,4 @@ def test_an_error_in_a_thread_reaches_the_caller(color_dataset: Callable[[int], 
 def test_the_typical_side_is_the_photos_median_short_side(tmp_path: Path) -> None:
     sizes = [(90, 20), (40, 300), (50, 60), (44, 70), (200, 210)]
     photos = [Photo(f"{n}.jpg", "a", None, make_photo((9, 9, 9), n, size)) for n, size in enumerate(sizes)]
-    write_dataset(tmp_path / "sizes", photos)
-    assert typical_side(Dataset(tmp_path / "sizes")) == 44
+    assert typical_side(make_dataset(tmp_path / "sizes", photos)) == 44

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from support import read_all
 
 from plumage.data.locate import locate_photos
 from plumage.data.sources.folder import FolderSource
@@ -28,7 +29,7 @@ def test_untracked_photos_are_the_same_in_a_copy(root: Path) -> None:
     copy = copy_of(root)
     found = locate_photos("data/photos", root, copy)
     assert found == copy / "data" / "photos"
-    assert list(FolderSource(found).photos()) == list(FolderSource(root / "data" / "photos").photos())
+    assert read_all(FolderSource(found)) == read_all(FolderSource(root / "data" / "photos"))
 
 
 def test_photos_that_a_copy_has_itself_stay(root: Path) -> None:

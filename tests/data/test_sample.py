@@ -1,16 +1,17 @@
 """The drawn sample: repeatable, scalable, with twins, and not to be told apart by colour alone."""
 
 import io
-import multiprocessing
-from itertools import islice
 
 import numpy as np
 import pytest
 from PIL import Image
+from support import read_all
 
+from plumage.data.photo import Load, Photo
 from plumage.data.sources.birds.painter import paint
 from plumage.data.sources.birds.species import BLOCK, COLOURS, MIN_DIFFERENCE, SHAPES, TWINS, Species, species_table
 from plumage.data.sources.sample import SampleSource, draw_photo
+from plumage.data.workers import map_in_processes
 
 
 def _pixels(seed: int, species: int, individual: int, size: int) -> np.ndarray:
@@ -19,25 +20,29 @@ def _pixels(seed: int, species: int, individual: int, size: int) -> np.ndarray:
 
 def test_the_same_parameters_give_the_same_bytes_with_any_number_of_processes() -> None:
     source = SampleSource(species=4, images_per_species=3, image_size=48, seed=5)
-    alone = list(source.photos(processes=1))
-    assert alone == list(source.photos(processes=2))
+    alone = read_all(source)
+    assert alone == [photo for photos in map_in_processes(_run, source.loads(), processes=2) for photo in photos]
     keys = [f"{label}/{i:04d}.jpg" for label in source.classes for i in range(3)]
     assert [photo.key for photo in alone] == keys
     assert {photo.part for photo in alone} == {None} and len(alone) == len(source) == 12
 
 
+def _run(load: Load) -> list[Photo]:
+    return load()
+
+
 def test_a_small_sample_is_a_part_of_a_large_one() -> None:
     small = SampleSource(species=4, images_per_species=2, image_size=32, seed=0)
     large = SampleSource(species=7, images_per_species=5, image_size=32, seed=0)
-    photos = {photo.key: photo.data for photo in large.photos(processes=1)}
-    assert all(photos[photo.key] == photo.data for photo in small.photos(processes=1))
+    photos = {photo.key: photo.data for photo in read_all(large)}
+    assert all(photos[photo.key] == photo.data for photo in read_all(small))
     assert species_table(1000)[:12] == species_table(12)
 
 
 def test_another_seed_draws_other_photos_of_the_same_species() -> None:
     first, second = (SampleSource(species=4, images_per_species=1, image_size=32, seed=seed) for seed in (0, 1))
     assert first.classes == second.classes
-    assert all(a.data != b.data for a, b in zip(first.photos(1), second.photos(1), strict=True))
+    assert all(a.data != b.data for a, b in zip(read_all(first), read_all(second), strict=True))
 
 
 def test_a_thousand_species_differ_in_name_and_traits() -> None:
@@ -90,16 +95,9 @@ def test_every_size_is_drawn_and_shows_the_same_picture(size: int) -> None:
 def test_it_scales_to_a_thousand_species_without_drawing_ahead(species: int) -> None:
     source = SampleSource(species=species, images_per_species=146, image_size=32, seed=0)
     assert len(source) == species * 146 and len(source.classes) == species
-    photos = list(islice(source.photos(processes=1), 2))
+    photos = next(iter(source.loads()))()[:2]
     assert Image.open(io.BytesIO(photos[0].data)).size == (32, 32)
     assert draw_photo(0, species - 1, 0, 32).size == (32, 32)
-
-
-def test_stopping_early_leaves_no_process_behind() -> None:
-    photos = SampleSource(species=8, images_per_species=4, image_size=32, seed=0).photos(processes=2)
-    next(photos)
-    photos.close()
-    assert not multiprocessing.active_children()
 
 
 def test_every_shape_and_colour_is_in_use() -> None:
@@ -116,7 +114,7 @@ def test_colour_histograms_do_not_tell_the_default_species_apart() -> None:
     from sklearn.preprocessing import StandardScaler
 
     source = SampleSource(species=10, images_per_species=150, image_size=96, seed=0)
-    photos = list(source.photos())
+    photos = read_all(source)
     labels = np.array([source.classes.index(photo.label) for photo in photos])
     counts = np.stack([_histogram(photo.data) for photo in photos])
     train, test = next(StratifiedShuffleSplit(1, test_size=0.15, random_state=0).split(counts, labels))

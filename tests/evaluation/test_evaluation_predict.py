@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support import make_dataset
 from torch import nn
 
+from plumage.data.decode import decode
 from plumage.data.photo import Photo
-from plumage.data.store import Dataset, write_dataset
-from plumage.data.transforms import Preprocessing, decode, eval_view, to_model_input
+from plumage.data.transforms import Preprocessing, eval_view, to_model_input
 from plumage.errors import ModelError
 from plumage.evaluation.predict import predict
 
@@ -28,9 +29,7 @@ def dataset(tmp_path_factory):
         Image.fromarray(pixels).save(file, "PNG")
         return Photo(key=f"{number:02}.png", label="abcd"[number % 4], part=None, data=file.getvalue())
 
-    folder = tmp_path_factory.mktemp("photos") / "dataset"
-    write_dataset(folder, [photo(number) for number in range(23)])
-    return Dataset(folder)
+    return make_dataset(tmp_path_factory.mktemp("photos") / "dataset", [photo(number) for number in range(23)])
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
-from plumage.data.transforms import Preprocessing, decode, eval_view, to_model_input
+from plumage.data.decode import decode
+from plumage.data.transforms import Preprocessing, eval_view, to_model_input
 from plumage.errors import WeightsError
 from plumage.models import create_model
 from plumage.models.efficientnet import EfficientNet

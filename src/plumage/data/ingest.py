@@ -1,79 +1,83 @@
-"""From a source's photos to the data set: every photo decoded and checked, the refused ones listed."""
+"""From a source's photos to the data set: every photo checked, the refused ones listed, each kept once."""
 
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from plumage.data.loader import cores
-from plumage.data.photo import Photo
-from plumage.data.store import write_dataset
-from plumage.data.transforms import decode
-from plumage.errors import DataError, PhotoError
+import pyarrow as pa
+
+from plumage.data.check import check_photos
+from plumage.data.duplicates import resolve_equal
+from plumage.data.photo import Source
+from plumage.data.store import Dataset, leave_out, read_batch, write_dataset
+from plumage.data.workers import map_in_processes
+from plumage.errors import DataError
 from plumage.files import atomic_path
-from plumage.progress import track
+from plumage.progress import Progress
 
-PHOTOS_AHEAD = 64
+LISTED = 1000
+"""So many refused photos are named when there are too many of them."""
 
 
-def ingest(photos: Iterable[Photo], total: int, folder: Path) -> dict[str, Any]:
-    """Write the photos that decode into the data set `folder`, and return the report on them (reports/data.json).
+def ingest(source: Source, folder: Path, min_size: int, max_refused: float) -> dict[str, Any]:
+    """Write the photos of `source` that are whole into the data set `folder`, and return the report on them.
 
-    The folder appears whole or not at all. DataError when a key comes twice or no photo is left.
+    The folder appears whole or not at all. DataError when over a share of `max_refused` of the photos are refused (it
+    lists them), or none is left.
     """
     refused: list[dict[str, str]] = []
-    kept: list[tuple[str, str | None]] = []
-    bytes_kept = 0
+    mended: Counter[str] = Counter()
 
-    def whole() -> Iterator[Photo]:
-        nonlocal bytes_kept
-        keys: set[str] = set()
-        for photo, reason in _checked(track(photos, "photos", total)):
-            if photo.key in keys:
-                raise DataError(
-                    f"{photo.key}: two photos have this path in the source; every photo takes a path of its own"
-                )
-            keys.add(photo.key)
-            if reason:
-                refused.append({"key": photo.key, "reason": reason})
-                continue
-            kept.append((photo.label, photo.part))
-            bytes_kept += len(photo.data)
-            yield photo
+    def whole() -> Iterator[pa.RecordBatch]:
+        with Progress("photos", len(source)) as progress:
+            for checked in map_in_processes(partial(check_photos, min_size=min_size), source.loads()):
+                refused.extend({"key": key, "reason": reason} for key, reason in checked.refused)
+                mended.update(checked.mended)
+                batch = read_batch(checked.rows)
+                if len(batch):
+                    yield batch
+                progress.advance(checked.seen)
 
     with atomic_path(folder) as beside:
-        classes = write_dataset(beside, whole())
-        if not classes:
-            raise DataError(
-                f"no photo is left: all {len(refused)} are refused, the first ({refused[0]['key']}) as {refused[0]['reason']}"
-            )
-    return {
-        "photos": len(kept),
-        "bytes": bytes_kept,
-        "classes": len(classes),
-        "parts": dict(sorted(Counter(part or "none" for _, part in kept).items())),
-        "photos_per_class": dict(sorted(Counter(label for label, _ in kept).items())),
-        "refused": refused,
-    }
+        write_dataset(beside, whole())
+        dataset = Dataset(beside)
+        left_out, duplicates, conflicts = resolve_equal(dataset)
+        refused += [_conflict(photo, photos) for photos in conflicts for photo in photos]
+        refused.sort(key=lambda photo: photo["key"])
+        _check_refused(refused, len(source), max_refused)
+        if len(dataset) == len(left_out):
+            raise DataError("no photo is left; takes a source that holds some")
+        if left_out:
+            leave_out(beside, left_out)
+            dataset = Dataset(beside)
+        report = {
+            "photos": len(dataset),
+            "bytes": sum(dataset.sizes()),
+            "classes": len(dataset.classes),
+            "parts": dict(sorted(Counter(part or "none" for part in dataset.parts).items())),
+            "photos_per_class": dict(sorted(Counter(dataset.labels).items())),
+            "mended": dict(sorted(mended.items())),
+            "refused": refused,
+            "duplicates": duplicates,
+            "label_conflicts": conflicts,
+        }
+    return {**source.about, **report}
 
 
-def _checked(photos: Iterable[Photo]) -> Iterator[tuple[Photo, str]]:
-    """Each photo with the reason to refuse it, or ''. Decoded by threads, in order, a few at a time."""
-    ahead: deque[tuple[Photo, Future[str]]] = deque()
-    with ThreadPoolExecutor(cores()) as pool:
-        for photo in photos:
-            ahead.append((photo, pool.submit(_fault, photo)))
-            if len(ahead) > PHOTOS_AHEAD:
-                first, fault = ahead.popleft()
-                yield first, fault.result()
-        for first, fault in ahead:
-            yield first, fault.result()
+def _conflict(photo: dict[str, str], photos: list[dict[str, str]]) -> dict[str, str]:
+    others = ", ".join(other["key"] for other in photos if other is not photo)
+    return {"key": photo["key"], "reason": f"label conflict (the same photo, byte for byte, is {others})"}
 
 
-def _fault(photo: Photo) -> str:
-    try:
-        decode(photo.data)
-    except PhotoError as error:
-        return str(error)
-    return ""
+def _check_refused(refused: list[dict[str, str]], total: int, max_refused: float) -> None:
+    if len(refused) <= max_refused * total:
+        return
+    lines = [f"  {photo['key']}: {photo['reason']}" for photo in refused[:LISTED]]
+    if len(refused) > LISTED:
+        lines.append(f"  ... and {len(refused) - LISTED:,} more")
+    raise DataError(
+        f"{len(refused):,} of {total:,} photos are refused, more than data.max_refused: {max_refused:g} of all; mend or "
+        "remove them, or raise it\n" + "\n".join(lines)
+    )

@@ -1,7 +1,5 @@
 """Batches of photos, decoded and cut by a few threads ahead of the model (Pillow works outside Python's lock)."""
 
-import io
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,23 +8,18 @@ import numpy as np
 import torch
 from PIL import Image
 
+from plumage.data.decode import decode
 from plumage.data.store import Dataset
-from plumage.data.transforms import decode
+from plumage.data.workers import cores
 
 BATCHES_AHEAD = 4
 View = Callable[[Image.Image, int], np.ndarray]
 """Cuts a decoded photo, given its row, to uint8 H x W x 3."""
 
 
-def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def typical_side(dataset: Dataset) -> int:
-    """The median short side of the photos in pixels, from the headers of at most 500 of them, evenly spread."""
-    rows = range(0, len(dataset), -(-len(dataset) // 500))
-    return int(np.median([min(Image.open(io.BytesIO(dataset.photo(row))).size) for row in rows]))
+    """The median short side of the photos in pixels."""
+    return int(np.median(np.minimum(dataset.column("width"), dataset.column("height"))))
 
 
 def load_batches(dataset: Dataset, batches: Sequence[Sequence[int]], view: View) -> Iterator[torch.Tensor]:

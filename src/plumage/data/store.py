@@ -6,57 +6,74 @@ them in place: opening one maps it, and a photo's bytes are a view into the map,
 
 import bisect
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from plumage.data.photo import Photo
 from plumage.errors import DataError
+from plumage.files import remove
 
-SCHEMA = pa.schema([("key", pa.string()), ("label", pa.string()), ("part", pa.string()), ("image", pa.large_binary())])
-ROWS_PER_BATCH = 256
+THUMBNAIL_SIDE = 16
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("label", pa.string()),
+        ("part", pa.string()),  # null: the source puts it in none
+        ("width", pa.int32()),  # in pixels, upright
+        ("height", pa.int32()),
+        ("brightness", pa.uint8()),  # the mean luma
+        ("sha256", pa.binary(32)),
+        ("thumbnail", pa.binary(THUMBNAIL_SIDE**2)),  # 16 x 16 luma, rows first: what near-duplicates are found by
+        ("image", pa.large_binary()),  # the original bytes
+    ]
+)
 BYTES_PER_FILE = 512 * 1024**2
 
 
-def write_dataset(folder: Path, photos: Iterable[Photo]) -> list[str]:
-    """Write `photos`, in their order, and classes.json into the new `folder`. Returns the classes, sorted."""
+def write_dataset(folder: Path, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write record batches of SCHEMA, in their order, and classes.json into the new `folder`."""
     folder.mkdir(parents=True)
     classes: set[str] = set()
-    rows: list[Photo] = []
     writer: pa.RecordBatchFileWriter | None = None
-    files = written = 0
-
-    def flush() -> None:
-        nonlocal writer, files, written, rows
-        if writer is None:
-            writer = pa.ipc.new_file(str(folder / f"images-{files:05d}.arrow"), SCHEMA)
-            files, written = files + 1, 0
-        columns = [[getattr(row, name) for row in rows] for name in ("key", "label", "part", "data")]
-        writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
-        written += sum(len(row.data) for row in rows)
-        rows = []
-        if written >= BYTES_PER_FILE:
+    files = in_file = 0
+    try:
+        for batch in batches:
+            if writer is None or in_file >= BYTES_PER_FILE:
+                if writer is not None:
+                    writer.close()
+                writer = pa.ipc.new_file(str(folder / f"images-{files:05d}.arrow"), SCHEMA)
+                files, in_file = files + 1, 0
+            writer.write_batch(batch)
+            in_file += batch.nbytes
+            classes.update(pc.unique(batch.column("label")).to_pylist())
+    finally:
+        if writer is not None:
             writer.close()
-            writer = None
-
-    for photo in photos:
-        classes.add(photo.label)
-        rows.append(photo)
-        if len(rows) == ROWS_PER_BATCH:
-            flush()
-    if rows:
-        flush()
-    if writer is not None:
-        writer.close()
     (folder / "classes.json").write_text(
         json.dumps(sorted(classes), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
-    return sorted(classes)
+
+
+def read_batch(rows: bytes) -> pa.RecordBatch:
+    """A record batch of SCHEMA from its Arrow IPC bytes."""
+    return pa.ipc.read_record_batch(pa.py_buffer(rows), SCHEMA)
+
+
+def leave_out(folder: Path, rows: set[int]) -> None:
+    """Write the data set in `folder` anew without `rows`."""
+    dataset, kept = Dataset(folder), folder / "kept"
+    write_dataset(kept, dataset.batches_without(rows))
+    for old in folder.glob("*.*"):
+        old.unlink()
+    for new in kept.iterdir():
+        new.rename(folder / new.name)
+    remove(kept)
 
 
 class Dataset:
@@ -70,17 +87,37 @@ class Dataset:
             raise DataError(f"{folder}: is no data set ({error}); run `dvc repro download`") from None
         self._batches = [reader.get_batch(i) for reader in readers for i in range(reader.num_record_batches)]
         self._ends = list(accumulate(batch.num_rows for batch in self._batches))
-        self.keys: list[str] = self._column("key")
-        self.labels: list[str] = self._column("label")
-        self.parts: list[str | None] = self._column("part")
+        self.keys: list[str] = self.column("key")
+        self.labels: list[str] = self.column("label")
+        self.parts: list[str | None] = self.column("part")
 
     def targets(self) -> NDArray[np.int64]:
         """Each photo's label as its place in `classes`."""
         place = {name: number for number, name in enumerate(self.classes)}
         return np.array([place[label] for label in self.labels], dtype=np.int64)
 
-    def _column(self, name: str) -> list[Any]:
+    def column(self, name: str) -> list[Any]:
+        """A column of SCHEMA, a value a row."""
         return [value for batch in self._batches for value in batch.column(name).to_pylist()]
+
+    def bytes_column(self, name: str) -> NDArray[np.uint8]:
+        """A column of fixed length (sha256, thumbnail): photos x bytes, uint8."""
+        width = SCHEMA.field(name).type.byte_width
+        columns = [np.frombuffer(batch.column(name).buffers()[1], np.uint8) for batch in self._batches]
+        parts = [column[: len(batch) * width] for column, batch in zip(columns, self._batches, strict=True)]
+        return np.concatenate(parts or [np.empty(0, np.uint8)]).reshape(-1, width)
+
+    def batches_without(self, rows: set[int]) -> Iterator[pa.RecordBatch]:
+        """The record batches that are left when `rows` are left out."""
+        start = 0
+        for batch, end in zip(self._batches, self._ends, strict=True):
+            keep = [row not in rows for row in range(start, end)]
+            yield batch if all(keep) else batch.filter(pa.array(keep, pa.bool_()))
+            start = end
+
+    def sizes(self) -> list[int]:
+        """The bytes of each photo."""
+        return [size for batch in self._batches for size in pc.binary_length(batch.column("image")).to_pylist()]
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -1,18 +1,15 @@
-"""From a photo's bytes to what a model sees.
+"""From a decoded photo to what a model sees.
 
 `Preprocessing` belongs to a set of weights and travels with them (`models/model.json`): the wrong size, crop or
 interpolation costs up to 10 points of accuracy.
 """
 
-import io
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
-
-from plumage.errors import PhotoError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -32,18 +29,6 @@ class Preprocessing(BaseModel):
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Per channel, on the 0..1 scale."""
     std: tuple[float, float, float] = IMAGENET_STD
-
-
-def decode(data: bytes | memoryview) -> Image.Image:
-    """The RGB photo in `data`, upright by its EXIF orientation. PhotoError when it is not a whole photo."""
-    try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-        return ImageOps.exif_transpose(image).convert("RGB")
-    except UnidentifiedImageError:  # its text holds an address, another one each time
-        raise PhotoError("not a whole photo (of no format that Pillow knows)") from None
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes
-        raise PhotoError(f"not a whole photo ({type(error).__name__}: {' '.join(str(error).split())[:120]})") from None
 
 
 def eval_view(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from plumage.data.transforms import decode, eval_view, to_model_input
+from plumage.data.decode import decode
+from plumage.data.transforms import eval_view, to_model_input
 from plumage.errors import PhotoError
 from plumage.models.bundle import Bundle, load_model
 from plumage.project import project_root

@@ -1,80 +1,171 @@
-"""Photos in a zip, tar or tar.gz. Nothing is unpacked onto the disk, so no member can be written outside its place."""
+"""Photos in a zip, tar, tar.gz, tar.bz2 or tar.xz, read where they lie: no member is ever unpacked onto the disk.
 
-import shutil
+An archive that could do harm elsewhere is refused whole, before a byte of it is used: members with absolute paths or `..`,
+links that lead out of it, devices, encrypted members, and bombs, which unpack to far more than their size.
+"""
+
+import bz2
+import gzip
+import lzma
+import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
-from typing import IO, cast
+from functools import cache, partial
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-from plumage.data.photo import Photo
-from plumage.data.sources.layout import recognise
+from plumage.data.photo import Load, Photo
+from plumage.data.sources.layout import Found, in_loads, recognise
 from plumage.errors import DataError
 
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
+MAX_RATIO = 100
+"""Photos hardly compress. More than this many times the archive's size is a bomb, from BOMB_BYTES on."""
+BOMB_BYTES = 32 * 1024**2
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
+OPENERS: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.GzipFile,
+    b"BZ": bz2.BZ2File,
+    b"\xfd7": lzma.LZMAFile,
+}
 
 
 class ArchiveSource:
-    """The photos in the archive at `path`, sorted by key. DataError when it is no whole archive or holds no photos."""
+    """The photos in the archive at `path`, sorted by key. DataError when it is no whole or no harmless archive, or
+    holds no photos. A compressed tar, which can be read from its start only, is unpacked to the tar `scratch` first.
+    """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, scratch: Path, where: str = "data.path") -> None:
         if not path.is_file():
-            raise DataError(f"data.path: {path} is no file; data.source archive takes a zip, tar or tar.gz")
-        self.path = path
-        self._open_files = ExitStack()
+            raise DataError(f"{where}: {path} is no file; takes a zip, tar or tar.gz")
+        self.where = f"{where}: {path}"
         try:
-            if zipfile.is_zipfile(path):
-                self._read, names = self._open_zip()
-            else:
-                self._read, names = self._open_tar()
+            self._zip = zipfile.is_zipfile(path)
+            self.file = path if self._zip else self._plain_tar(path, scratch)
+            self._offsets: dict[str, int] = {}
+            self._links = 0
+            files = self._zip_members() if self._zip else self._tar_members()
         except BROKEN as error:
-            raise self._broken(error) from None
-        self._found, self.passed_over = recognise(names, f"data.path: {path}")
+            raise _broken(self.where, error) from None
+        self._found, self.about = recognise(files, self.where)
+        if self._links:
+            self.about["passed_over"]["(link)"] = self._links  # what it leads to is a member itself
 
     def __len__(self) -> int:
         return len(self._found)
 
-    def photos(self) -> Iterator[Photo]:
-        """Each photo with its bytes."""
-        with self._open_files:
-            for found in self._found:
-                try:
-                    data = self._read(found.name)
-                except BROKEN as error:
-                    raise self._broken(error, found.name) from None
-                yield Photo(found.key, found.label, found.part, data)
+    def loads(self) -> Iterator[Load]:
+        """Photos with their bytes as they lie there."""
+        for found in in_loads(self._found):
+            if self._zip:
+                yield partial(_read_zip, str(self.file), found, self.where)
+            else:
+                offsets = [self._offsets[photo.name] for photo in found]
+                yield partial(_read_tar, str(self.file), found, offsets, self.where)
 
-    def _open_zip(self) -> tuple[Callable[[str], bytes], list[str]]:
-        archive = self._open_files.enter_context(zipfile.ZipFile(self.path))
-        return archive.read, [info.filename for info in archive.infolist() if not info.is_dir()]
+    def _zip_members(self) -> dict[str, int]:
+        files = {}
+        with zipfile.ZipFile(self.file) as archive:
+            members = [info for info in archive.infolist() if not info.is_dir()]
+            for info in members:
+                kind = stat.S_IFMT(info.external_attr >> 16)
+                link = archive.read(info).decode("utf-8", "replace") if kind == stat.S_IFLNK else None
+                self._check(info.filename, link, device=kind not in (0, stat.S_IFREG, stat.S_IFLNK))
+                if info.flag_bits & 1:
+                    raise DataError(f"{self.where}: {info.filename} is encrypted; takes an archive without a password")
+                if info.filename in files:
+                    raise DataError(f"{self.where}: {info.filename} comes twice in it; takes every photo once")
+                if link is None:
+                    files[info.filename] = info.file_size
+                else:
+                    self._links += 1
+        self._check_size(sum(info.file_size for info in members))
+        return files
 
-    def _open_tar(self) -> tuple[Callable[[str], bytes], list[str]]:
-        # A compressed tar can only be read from its start: unpacked once, its members are at hand in any order.
-        plain = self._open_files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # the exit stack closes it
-        with self.path.open("rb") as file:
-            compressed = file.read(6)[:2] in (b"\x1f\x8b", b"BZ", b"\xfd7")
-        if compressed:
-            with tarfile.open(self.path) as packed:
-                unpacked = cast(IO[bytes], packed.fileobj)
-                shutil.copyfileobj(unpacked, plain)
-            plain.seek(0)
-        source = plain if compressed else self._open_files.enter_context(self.path.open("rb"))
-        archive = self._open_files.enter_context(tarfile.open(fileobj=source))  # noqa: SIM115  # likewise
-        members = {member.name: member for member in archive.getmembers() if member.isfile()}
+    def _tar_members(self) -> dict[str, int]:
+        files = {}
+        with tarfile.open(self.file, "r:") as archive:
+            for member in archive:
+                archive.members = []  # type: ignore[attr-defined]  # else a million of them would stay in memory
+                link = member.linkname if member.islnk() or member.issym() else None
+                self._check(member.name, link, device=member.isdev(), from_root=member.islnk())
+                self._links += link is not None
+                if member.isreg() and not member.issparse():
+                    files[member.name] = member.size  # of a member that comes twice, the last counts, as in tar
+                    self._offsets[member.name] = member.offset_data
+        return files
 
-        def read(name: str) -> bytes:
-            file = archive.extractfile(members[name])
-            assert file is not None
-            data = file.read()
-            if len(data) < members[name].size:
-                raise EOFError(f"{name} ends early")
-            return data
+    def _plain_tar(self, path: Path, scratch: Path) -> Path:
+        with path.open("rb") as file:
+            opener = OPENERS.get(file.read(2))
+        if opener is None:
+            return path
+        scratch.parent.mkdir(parents=True, exist_ok=True)
+        limit = max(BOMB_BYTES, MAX_RATIO * path.stat().st_size)
+        written = 0
+        with opener(path) as packed, scratch.open("wb") as plain:
+            while block := packed.read(1024**2):
+                written += len(block)
+                if written > limit:
+                    break
+                plain.write(block)
+        self._check_size(written, path)
+        return scratch
 
-        return read, list(members)
+    def _check(self, name: str, link: str | None, device: bool, from_root: bool = False) -> None:
+        wrong = ""
+        if device:
+            wrong = "is a device"
+        elif _leads_out(name) or ".." in name.replace("\\", "/").split("/"):
+            wrong = "has an absolute path or .. in it"
+        elif link is not None and _leads_out(link if from_root else str(PurePosixPath(name).parent / link)):
+            wrong = f"is a link that leads out of the archive, to {link}"
+        if wrong:
+            raise DataError(f"{self.where}: {name!r} {wrong}; such an archive is refused whole")
 
-    def _broken(self, error: BaseException, member: str = "") -> DataError:
-        inside = f" at {member}" if member else ""
-        return DataError(f"data.path: {self.path} is no whole zip, tar or tar.gz{inside} ({error}); get it again")
+    def _check_size(self, unpacked: int, path: Path | None = None) -> None:
+        packed = (path or self.file).stat().st_size
+        if unpacked > max(BOMB_BYTES, MAX_RATIO * packed):
+            raise DataError(
+                f"{self.where}: unpacks to over {MAX_RATIO} times its size ({unpacked:,} bytes from {packed:,}), as a "
+                "bomb does; takes an archive of photos"
+            )
+
+
+def _leads_out(name: str) -> bool:
+    """Whether a member's name or a link leads out of the folder that it is read from, on any system."""
+    depth = 0
+    for part in name.replace("\\", "/").split("/"):
+        depth += 0 if part in ("", ".") else -1 if part == ".." else 1
+        if depth < 0:
+            return True
+    return name.startswith(("/", "\\")) or name[1:2] == ":"
+
+
+def _broken(where: str, error: BaseException) -> DataError:
+    return DataError(f"{where} is no whole zip, tar or tar.gz ({' '.join(str(error).split())}); get it again")
+
+
+@cache
+def _opened_zip(path: str) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
+
+
+def _read_zip(path: str, found: list[Found], where: str) -> list[Photo]:
+    try:
+        return [Photo(key, label, part, _opened_zip(path).read(name)) for name, key, label, part, _ in found]
+    except BROKEN as error:
+        raise _broken(where, error) from None
+
+
+def _read_tar(path: str, found: list[Found], offsets: list[int], where: str) -> list[Photo]:
+    photos = []
+    with open(path, "rb") as file:  # noqa: PTH123  # a plain path travels to the worker
+        for (name, key, label, part, size), offset in zip(found, offsets, strict=True):
+            file.seek(offset)
+            data = file.read(size)
+            if len(data) < size:
+                raise _broken(where, EOFError(f"{name} ends early"))
+            photos.append(Photo(key, label, part, data))
+    return photos

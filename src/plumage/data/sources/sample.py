@@ -5,20 +5,18 @@ asked for, not of the number of processes, not of what was drawn before. So a sm
 """
 
 import io
-import multiprocessing
-import os
-import signal
-from collections import deque
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 from PIL import Image
 
-from plumage.data.photo import Photo
+from plumage.data.photo import Load, Photo
 from plumage.data.sources.birds.painter import paint
 from plumage.data.sources.birds.species import species_table
 
 JPEG_QUALITY = 90
-_CHUNK = 64  # photos drawn by a worker at a time, all of one species
+_PHOTOS_PER_LOAD = 64  # drawn by a worker at a time, all of one species
 
 
 def draw_photo(seed: int, species_index: int, individual: int, size: int) -> Image.Image:
@@ -33,54 +31,24 @@ class SampleSource:
         self.images_per_species = images_per_species
         self.image_size = image_size
         self.seed = seed
+        self.about: dict[str, Any] = {}
         self.classes = [row.name for row in species_table(species)]
 
     def __len__(self) -> int:
         return len(self.classes) * self.images_per_species
 
-    def photos(self, processes: int | None = None) -> Iterator[Photo]:
-        """Yield every photo, species by species, in an order that does not depend on `processes` (None: all cores).
-
-        At most two chunks a process are in flight, so memory stays flat however slowly the photos are taken.
-        """
-        processes = len(os.sched_getaffinity(0)) if processes is None else processes
-        chunks = [
-            (self.seed, k, start, min(start + _CHUNK, self.images_per_species), self.image_size)
-            for k in range(len(self.classes))
-            for start in range(0, self.images_per_species, _CHUNK)
-        ]
-        if processes == 1 or len(chunks) == 1:
-            for chunk in chunks:
-                yield from self._labelled(chunk, _draw_chunk(chunk))
-            return
-        # "spawn": the caller may hold threads (torch, Arrow), which a forked child cannot use safely.
-        with multiprocessing.get_context("spawn").Pool(min(processes, len(chunks)), _ignore_interrupt) as pool:
-            waiting: deque = deque()  # leaving the block, by the end or by an exception, terminates the workers
-            for chunk in chunks:
-                waiting.append((chunk, pool.apply_async(_draw_chunk, (chunk,))))
-                if len(waiting) > 2 * processes:
-                    done, result = waiting.popleft()
-                    yield from self._labelled(done, result.get())
-            for done, result in waiting:
-                yield from self._labelled(done, result.get())
-
-    def _labelled(self, chunk: tuple[int, int, int, int, int], photos: list[bytes]) -> Iterator[Photo]:
-        _, k, start, _, _ = chunk
-        label = self.classes[k]
-        for i, data in enumerate(photos, start):
-            yield Photo(key=f"{label}/{i:04d}.jpg", label=label, part=None, data=data)
+    def loads(self) -> Iterator[Load]:
+        """Photos drawn species by species."""
+        for k, label in enumerate(self.classes):
+            for start in range(0, self.images_per_species, _PHOTOS_PER_LOAD):
+                stop = min(start + _PHOTOS_PER_LOAD, self.images_per_species)
+                yield partial(_draw, self.seed, k, label, range(start, stop), self.image_size)
 
 
-def _ignore_interrupt() -> None:
-    """Leave Ctrl-C to the parent, which terminates the pool: one traceback instead of one for each process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _draw_chunk(chunk: tuple[int, int, int, int, int]) -> list[bytes]:
-    seed, k, start, stop, size = chunk
+def _draw(seed: int, species_index: int, label: str, individuals: range, size: int) -> list[Photo]:
     photos = []
-    for i in range(start, stop):
+    for i in individuals:
         buffer = io.BytesIO()
-        draw_photo(seed, k, i, size).save(buffer, "JPEG", quality=JPEG_QUALITY)
-        photos.append(buffer.getvalue())
+        draw_photo(seed, species_index, i, size).save(buffer, "JPEG", quality=JPEG_QUALITY)
+        photos.append(Photo(key=f"{label}/{i:04d}.jpg", label=label, part=None, data=buffer.getvalue()))
     return photos
