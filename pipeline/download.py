@@ -12,12 +12,13 @@ from plumage.project import project_root
 
 
 def main(params: Params) -> None:
-    path = locate_photos(params.data.path, project_root(), Path.cwd())
-    source = open_source(params.data, path)
-    report = ingest(source.photos(), len(source), Path("data/dataset"))
+    root = project_root()
+    path = locate_photos(params.data.path, root, Path.cwd())
+    with open_source(params.data, path, root / "data" / "downloads", Path("data/.unpacked.tar.tmp")) as source:
+        report = ingest(source, Path("data/dataset"), params.data.min_size, params.data.max_refused)
     write_json(Path("reports/data.json"), {"source": params.data.source, **report})
-    refused = f", {len(report['refused'])} refused (see reports/data.json)" if report["refused"] else ""
-    print(f"{report['photos']:,} photos of {report['classes']:,} classes{refused}")
+    notes = [f"{len(report[what]):,} {what.replace('_', ' ')}" for what in ("refused", "duplicates", "label_conflicts")]
+    print(f"{report['photos']:,} photos of {report['classes']:,} classes; {', '.join(notes)} (see reports/data.json)")
 
 
 if __name__ == "__main__":

@@ -22,8 +22,10 @@ ModelName = Literal[
     "efficientnet_b6", "efficientnet_b7", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2",
     "efficientnet_lite3", "efficientnet_lite4",
 ]  # fmt: skip
-SOURCES = ("sample", "folder", "archive")
-LATER_SOURCES = ("url", "kaggle", "huggingface")
+DEFAULT_DATASETS = {
+    "kaggle": "gpiosenka/100-bird-species",
+    "huggingface": "yashikota/birds-525-species-image-classification",
+}
 
 
 class Section(BaseModel):
@@ -35,13 +37,35 @@ class Section(BaseModel):
 class Data(Section):
     """Where the photos come from."""
 
-    source: Literal["sample", "folder", "archive"] = Field(
-        "sample", description="sample (birds drawn by Plumage), folder or archive (your photos, at `path`)"
+    source: Literal["sample", "folder", "archive", "url", "kaggle", "huggingface"] = Field(
+        "sample",
+        description="sample (birds drawn by Plumage), folder or archive (your photos, at `path`), url, kaggle or huggingface",
     )
     path: str = Field(
         "data/photos",
         min_length=1,
         description="a folder of class folders, or of train|valid|test over class folders; for `archive` a zip, tar or tar.gz",
+    )
+    url: str | None = Field(
+        None, pattern=r"^https?://[^\s/]+/\S+$", description="http(s)://... of a zip, tar or tar.gz (url)"
+    )
+    sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-fA-F]{64}$",
+        description="64 hexadecimal digits: what is downloaded must have this SHA-256 (url); null: it is not checked",
+    )
+    dataset: str | None = Field(
+        None,
+        pattern=r"^[\w.-]+/[\w.-]+(/versions/\d+)?$",
+        description="owner/name, on Kaggle also owner/name/versions/N (kaggle, huggingface); null: "
+        + ", ".join(f"{name} for {source}" for source, name in DEFAULT_DATASETS.items()),
+    )
+    revision: str | None = Field(
+        None, min_length=1, description="a commit, tag or branch (huggingface); null: what is newest when it is fetched"
+    )
+    min_size: int = Field(32, ge=1, le=10_000, description="1 to 10000 pixels: photos with a shorter side are refused")
+    max_refused: float = Field(
+        0.01, ge=0, le=1, description="0 to 1: the share of the photos that may be refused before the stage stops"
     )
     species: int = Field(10, ge=4, le=1000, description="4 to 1000 (sample: the number of species)")
     images_per_species: int = Field(150, ge=3, le=100_000, description="3 or more (sample: the photos of each species)")
@@ -55,6 +79,16 @@ class Split(Section):
     strategy: Literal["stratified", "official"] = Field(
         "stratified",
         description="stratified (drawn anew from all photos) or official (the parts the data set comes with)",
+    )
+    similarity: float | None = Field(
+        0.94,
+        ge=0.8,
+        le=1,
+        description="0.8 to 1: photos at least so much alike go to one part (the correlation of their thumbnails); null: none do",
+    )
+    on_leak: Literal["mend", "refuse"] = Field(
+        "mend",
+        description="mend (leave out of train, then val, what is also in test) or refuse: when an official split has a photo in two parts",
     )
     val: float = Field(0.05, gt=0, le=0.5, description="over 0 to 0.5: the share of what is not test")
     test: float = Field(0.10, gt=0, le=0.5, description="over 0 to 0.5: the share of each class")
@@ -211,6 +245,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Params":
+        if self.data.source == "url" and self.data.url is None:
+            raise ValueError("data.url: got null with data.source url; takes the http(s)://... address of an archive")
         if self.train.recipe != "scratch" and self.model.weights is None:
             raise ValueError(
                 f"model.weights: got null with train.recipe {self.train.recipe}; takes imagenet or a weights file "
@@ -269,11 +305,6 @@ def check_params(tree: Any, where: str = "params.yaml") -> Params:
     """Check a tree of sections. ConfigError names the first wrong key, what it got and what it takes."""
     if not isinstance(tree, dict):
         raise ConfigError(f"{where}: got {tree!r}; takes sections: {', '.join(_keys(Params))}")
-    source = tree["data"].get("source") if isinstance(tree.get("data"), dict) else None
-    if source in LATER_SOURCES:
-        raise ConfigError(
-            f"{where}: data.source: got {source!r}, which this version can't fetch from yet; takes {', '.join(SOURCES)}"
-        )
     try:
         return Params.model_validate(tree)
     except ValidationError as error:

@@ -1,0 +1,172 @@
+"""Photos in parquet files, as most data sets on the Hugging Face Hub hold them: a row each, with its image and its label."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from plumage.data.photo import Load, Photo
+from plumage.data.sources.layout import BYTES_PER_LOAD, PHOTO_SUFFIXES, PHOTOS_PER_LOAD, merge_spellings
+from plumage.errors import DataError
+
+LABEL_NAMES = ("label", "labels", "class", "species", "category", "target")
+FIRST_BYTES = {
+    b"\xff\xd8": ".jpg",
+    b"\x89PNG": ".png",
+    b"GIF8": ".gif",
+    b"RIFF": ".webp",
+    b"BM": ".bmp",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+}
+
+
+class Columns(NamedTuple):
+    """The names of the columns with the images and labels; `classes` are what whole numbers in the latter stand for."""
+
+    image: str
+    label: str
+    classes: list[str] | None
+
+
+class ParquetSource:
+    """The photos in the parquet `files`, each given with its part, in the order of their rows.
+
+    A key is the part, the label and the row's number in its part. Rows without a label are counted and passed over. DataError
+    when a file is no whole parquet file, or lacks the columns.
+    """
+
+    def __init__(self, files: list[tuple[Path, str | None]], where: str = "data.path") -> None:
+        self.where = where
+        self._files = [(path, part, _columns(path, where)) for path, part in files]
+        labels = [_labels(path, columns, where) for path, _, columns in self._files]
+        counts = Counter(label for column in labels for label in column if label is not None)
+        names, merged = merge_spellings(counts)
+        self._labels = [[label if label is None else names[label] for label in column] for column in labels]
+        self._length = counts.total()
+        self.about: dict[str, Any] = {"passed_over": {}, "merged_classes": merged}
+        if unlabelled := sum(map(len, labels)) - self._length:
+            self.about["unlabelled"] = unlabelled
+
+    def __len__(self) -> int:
+        return self._length
+
+    def loads(self) -> Iterator[Load]:
+        """Photos with their bytes: they are read here, each group of rows once, since it can be read from its start only."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        numbers: Counter[str | None] = Counter()
+        for (path, part, columns), labels in zip(self._files, self._labels, strict=True):
+            start = 0
+            try:
+                with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
+                    rows = _rows_per_load(file.metadata, columns.image)
+                    for batch in file.iter_batches(rows, columns=[columns.image]):
+                        end = start + len(batch)
+                        yield partial(_photos, batch.column(0).to_pylist(), labels[start:end], part, numbers[part])
+                        numbers[part] += len(batch)
+                        start = end
+            except (pa.ArrowException, OSError) as error:
+                raise _broken(path, self.where, error) from None
+
+
+def columns_of(path: Path, where: str) -> Columns | None:
+    """The columns of a parquet file that hold images and labels, by what its data set says of them, else by their types.
+
+    None when it has no such columns. DataError when it is no whole parquet file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(path, memory_map=True)
+    except (pa.ArrowException, OSError) as error:
+        raise _broken(path, where, error) from None
+    about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    features = {
+        name: feature for name, feature in about.get("info", {}).get("features", {}).items() if name in schema.names
+    }
+    images = [name for name, feature in features.items() if _kind(feature) == "Image"]
+    images += [field.name for field in schema if _holds_bytes(field.type)]
+    labels = [name for name, feature in features.items() if _kind(feature) == "ClassLabel"]
+    labels += [name for name in LABEL_NAMES if name in schema.names and _holds_labels(schema.field(name).type)]
+    if not images or not labels:
+        return None
+    return Columns(images[0], labels[0], features.get(labels[0], {}).get("names"))
+
+
+def _columns(path: Path, where: str) -> Columns:
+    columns = columns_of(path, where)
+    if columns is None:
+        raise DataError(f"{where}: {path.name} has no column of images or none of labels ({', '.join(LABEL_NAMES)})")
+    return columns
+
+
+def _kind(feature: Any) -> str | None:
+    return feature.get("_type") if isinstance(feature, dict) else None
+
+
+def _holds_bytes(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind.fields)
+    return types.is_binary(kind) or types.is_large_binary(kind)
+
+
+def _holds_labels(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return _holds_labels(kind.value_type)
+    return types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind)
+
+
+def _labels(path: Path, columns: Columns, where: str) -> list[str | None]:
+    """The label of each row; None where there is none, which data sets also write as -1 or as an empty name."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        labels = pq.read_table(path, columns=[columns.label]).column(0).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise _broken(path, where, error) from None
+    classes = columns.classes
+    if classes is None:
+        return [None if label in (None, -1) or not str(label).strip() else str(label) for label in labels]
+    return [classes[label] if label is not None and 0 <= label < len(classes) else None for label in labels]
+
+
+def _rows_per_load(metadata: Any, image: str) -> int:
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
+    size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] == image)
+    return max(1, min(PHOTOS_PER_LOAD, BYTES_PER_LOAD * metadata.num_rows // max(1, size)))
+
+
+def _photos(images: list[Any], labels: list[str | None], part: str | None, number: int) -> list[Photo]:
+    """The photos of some rows, the first of which has this number."""
+    photos = []
+    for i, (image, label) in enumerate(zip(images, labels, strict=True), number):
+        if label is not None:
+            fields = image if isinstance(image, dict) else {"bytes": image}
+            data = fields["bytes"] or b""
+            key = f"{label}/{i:06d}{_suffix(fields.get('path'), data)}"
+            photos.append(Photo(f"{part}/{key}" if part else key, label, part, data))
+    return photos
+
+
+def _suffix(name: str | None, data: bytes) -> str:
+    suffix = PurePosixPath(name or "").suffix.lower()
+    if suffix in PHOTO_SUFFIXES:
+        return suffix
+    return next((suffix for start, suffix in FIRST_BYTES.items() if data.startswith(start)), "")
+
+
+def _broken(path: Path, where: str, error: BaseException) -> DataError:
+    return DataError(
+        f"{where}: {path} is no whole parquet file ({' '.join(str(error).split())}); remove it and run again"
+    )
