@@ -1,23 +1,41 @@
-"""Stage split: a part (train, val, test) for every photo, in data/splits.csv."""
+"""Stage split: a part (train, val, test) for every photo, in data/splits.csv; what it found, and a page about the data."""
 
-from collections import Counter
+import json
 from pathlib import Path
 
 from _stage import run_stage
 from plumage.config import Params
-from plumage.data.split import official_split, stratified_split, write_splits
+from plumage.data.data_page import write_data_page
+from plumage.data.near_duplicates import group_near_duplicates
+from plumage.data.split import Leak, Photos, official_split, refuse_leaks, split_report, stratified_split, write_splits
 from plumage.data.store import Dataset
+from plumage.files import write_json
 
 
 def main(params: Params) -> None:
-    dataset = Dataset(Path("data/dataset"))
-    keys, labels, split = dataset.keys, dataset.labels, params.split
+    dataset, split = Dataset(Path("data/dataset")), params.split
+    about = json.loads(Path("reports/data.json").read_text(encoding="utf-8"))
+    ids = [row.tobytes() for row in dataset.bytes_column("sha256")]
+    thumbnails = dataset.bytes_column("thumbnail")
+    groups = group_near_duplicates(thumbnails, split.similarity) if split.similarity is not None else []
+    photos = Photos(dataset.keys, dataset.labels, ids, groups)
+    leaks: list[Leak] = []
     if split.strategy == "official":
-        parts = official_split(keys, labels, dataset.parts, split.val, split.test, split.seed)
+        copies = {
+            photo["key"]: [(copy["key"], copy["part"]) for copy in photo["copies"]] for photo in about["duplicates"]
+        }
+        parts, leaks = official_split(photos, dataset.parts, copies, split.val, split.test, split.seed)
+        if split.on_leak == "refuse":
+            refuse_leaks(leaks)
     else:
-        parts = stratified_split(keys, labels, split.val, split.test, split.seed)
-    write_splits(Path("data/splits.csv"), keys, labels, parts)
-    print(", ".join(f"{count:,} {part}" for part, count in Counter(parts).items()))
+        parts = stratified_split(photos, split.val, split.test, split.seed)
+    report = split_report(photos, parts, leaks)
+    write_splits(Path("data/splits.csv"), photos.keys, photos.labels, parts)
+    write_json(Path("reports/split.json"), report)
+    write_data_page(Path("reports/data.html"), dataset, parts, about, report)
+    counts = ", ".join(f"{count:,} {part}" for part, count in report["photos"].items())
+    leaking = f", {len(leaks):,} leaks mended" if leaks else ""
+    print(f"{counts}; {len(groups):,} groups of near-duplicates{leaking} (see reports/data.html)")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,10 @@ import torch
 from support import make_photo
 
 from plumage import config
+from plumage.data.ingest import ingest
+from plumage.data.sources.folder import FolderSource
+from plumage.data.split import write_splits
+from plumage.data.store import Dataset
 from plumage.data.transforms import Preprocessing
 from plumage.models import create_model
 from plumage.models.bundle import save_model
@@ -58,9 +62,7 @@ def test_predict_goes_on_after_a_file_that_is_no_photo_and_exits_1(folder: Path)
     done = plumage(folder, "predict", "note.jpg", "absent.jpg", "bird [1].jpg")
     assert done.returncode == 1
     first, second = done.stderr.splitlines()
-    assert first.startswith("error: note.jpg: not a whole photo") and second.startswith(
-        "error: absent.jpg: No such file"
-    )
+    assert first.startswith("error: note.jpg: not an image") and second.startswith("error: absent.jpg: No such file")
     assert done.stdout.startswith("bird [1].jpg\n")
 
 
@@ -70,6 +72,8 @@ def test_predict_goes_on_after_a_file_that_is_no_photo_and_exits_1(folder: Path)
         (["predict", "bird [1].jpg", "--model", "nowhere"], "nowhere"),
         (["predict", "bird [1].jpg", "--model", "models:/absent@champion"], "absent"),
         (["summary"], "run `dvc repro`"),
+        (["data", "show", "1.jpg"], "run `dvc repro download`"),
+        (["data", "export", "out"], "run `dvc repro download`"),
     ],
 )
 def test_what_is_not_there_is_one_line(folder: Path, arguments: list[str], said: str) -> None:
@@ -94,3 +98,41 @@ def test_summary_says_accuracy_version_and_where_to_look(tmp_path: Path) -> None
 def test_params_is_the_committed_reference(tmp_path: Path) -> None:
     committed = Path(__file__).parents[1] / "docs" / "params.md"
     assert plumage(tmp_path, "params").stdout == committed.read_text()
+
+
+@pytest.fixture(scope="module")
+def with_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a data set of three photos, split."""
+    folder = tmp_path_factory.mktemp("data")
+    for number, name in enumerate(["BLUE JAY/1.jpg", "BLUE JAY/2.jpg", "[red]OWL/1.jpg"]):
+        (folder / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "photos" / name).write_bytes(make_photo((60, 90, 200), number))
+    ingest(FolderSource(folder / "photos"), folder / "data" / "dataset", min_size=8, max_refused=0)
+    dataset = Dataset(folder / "data" / "dataset")
+    write_splits(folder / "data" / "splits.csv", dataset.keys, dataset.labels, ["train", "unused", "test"])
+    return folder
+
+
+def test_data_show_writes_a_photo_once_and_says_where_and_what_it_is(with_data: Path) -> None:
+    done = plumage(with_data, "data", "show", "[red]OWL/1.jpg")
+    assert done.returncode == 0, done.stderr
+    assert (with_data / "1.jpg").read_bytes() == (with_data / "photos" / "[red]OWL" / "1.jpg").read_bytes()
+    for said in ("label  [red]OWL", "split  test", "size  40 x 32 pixels", "written to  1.jpg"):
+        assert said in done.stdout
+    again = plumage(with_data, "data", "show", "[red]OWL/1.jpg")
+    assert again.returncode == 1 and "takes --force" in again.stderr and len(again.stderr.splitlines()) == 1
+    forced = plumage(with_data, "data", "show", "BLUE JAY/1.jpg", "--to", "1.jpg", "--force")
+    assert forced.returncode == 0 and "label  BLUE JAY" in forced.stdout
+    unknown = plumage(with_data, "data", "show", "BLUE JAY/1.png")
+    assert unknown.returncode == 1 and "the nearest are BLUE JAY/1.jpg" in unknown.stderr
+
+
+def test_data_export_writes_class_folders_and_with_parts_those_of_the_split(with_data: Path) -> None:
+    done = plumage(with_data, "data", "export", "out/plain")
+    assert done.returncode == 0 and done.stdout == "3 photos written to out/plain\n"
+    assert (with_data / "out" / "plain" / "[red]OWL" / "1.jpg").is_file()
+    done = plumage(with_data, "data", "export", "out/parts", "--parts")
+    assert done.stdout == "2 photos written to out/parts\n"
+    assert (with_data / "out" / "parts" / "test" / "[red]OWL" / "1.jpg").is_file()
+    full = plumage(with_data, "data", "export", "out")
+    assert full.returncode == 1 and "not an empty folder" in full.stderr and len(full.stderr.splitlines()) == 1

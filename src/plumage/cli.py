@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,9 +13,14 @@ from plumage import config
 from plumage.errors import PlumageError
 from plumage.project import project_root
 
+if TYPE_CHECKING:
+    from plumage.data.store import Dataset
+
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split(".")[0]
 )
+data = typer.Typer(no_args_is_help=True, help="Take photos out of the data set again, in their original bytes")
+app.add_typer(data, name="data")
 out = Console(highlight=False, markup=False, soft_wrap=True)
 
 
@@ -78,10 +83,67 @@ def ui(
     serve_ui(project_root(), host, port)
 
 
+@data.command("show")
+def data_show(
+    key: Annotated[str, typer.Argument(help="the photo's key, as in data/splits.csv and the reports")],
+    to: Annotated[
+        Path | None, typer.Option(help="file, or folder for it; default: its own name in the current folder")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="write over a file that is there")] = False,
+) -> None:
+    """Write one photo to a file, and say what the data set knows about it."""
+    from plumage.data.export import show_photo
+
+    shown = show_photo(_dataset(), key, _data() / "splits.csv", to, force)
+    rows = {
+        "photo": shown.key,
+        "label": shown.label,
+        "part": shown.part or "none (of the source)",
+        "split": shown.split or "none (yet; `dvc repro split` draws it)",
+        "size": f"{shown.width:,} x {shown.height:,} pixels, {shown.bytes:,} bytes",
+        "written to": shown.file,
+    }
+    for what, value in rows.items():
+        out.print(f"{what:>14}  {value}")
+
+
+@data.command("export")
+def data_export(
+    folder: Annotated[Path, typer.Argument(help="a new or an empty folder")],
+    parts: Annotated[
+        bool, typer.Option(help="train|val|test/<class>/<file> after data/splits.csv, without the unused photos")
+    ] = False,
+) -> None:
+    """Write all photos as class folders: <class>/<file>. They can be a data.source again."""
+    from plumage.data.export import export_photos
+
+    written = export_photos(_dataset(), folder, _data() / "splits.csv" if parts else None)
+    out.print(f"{written:,} photos written to {folder}")
+
+
+@app.command()
+def repair() -> None:
+    """Mend what a DVC that was killed may have left half-written: its own lock, and dvc.lock (from Git)."""
+    from plumage.repair import repair as repair_files
+
+    for line in repair_files(project_root()):
+        out.print(line)
+
+
 @app.command()
 def params() -> None:
     """Print the reference of params.yaml (docs/params.md)."""
     print(config.reference(), end="")
+
+
+def _data() -> Path:
+    return project_root() / "data"
+
+
+def _dataset() -> "Dataset":
+    from plumage.data.store import Dataset
+
+    return Dataset(_data() / "dataset")
 
 
 def _report(name: str) -> dict[str, Any]:

@@ -1,73 +1,168 @@
 """Which photo is for training, for choosing (val), for the final figures (test).
 
-A part is drawn class by class by the order of a hash of seed and key, so the same photos give the same split on any machine
-and in any order, and a photo that comes or goes moves no photo of another class, and in its own only what rounding needs.
+Within a class photos stand in the order of a hash of the seed and their bytes; test is drawn from one end of it, val from the
+other. So the same photos give the same split on any machine, in any order and under any name, and a photo that comes or goes
+moves no photo of another class, and in its own only what rounding needs. Near-duplicates stand and go together.
 """
 
 import csv
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from plumage.data.store import Dataset
 from plumage.errors import DataError
 from plumage.files import atomic_path
 
 PARTS = ("train", "val", "test")
+UNUSED = "unused"
+"""The part of a photo that is left out: an official split has it, or its like, in a stricter part."""
+LISTED = 100
 
 
-def stratified_split(keys: list[str], labels: list[str], val: float, test: float, seed: int) -> list[str]:
+class Photos(NamedTuple):
+    """What a split is drawn from; the lists have an entry a photo."""
+
+    keys: list[str]
+    labels: list[str]
+    ids: list[bytes]
+    """What the order is drawn by: the SHA-256 of the photo."""
+    groups: list[list[int]]
+    """Rows that go to one part, being near-duplicates of one another. A row is in one group at most."""
+
+
+class Leak(NamedTuple):
+    """The same picture in several parts of an official split."""
+
+    photos: list[tuple[str, str]]
+    """Key and part of each, in order."""
+    kept_in: str
+
+
+def stratified_split(photos: Photos, val: float, test: float, seed: int) -> list[str]:
     """A part for each photo: `test` of each class first, then `val` of the rest, each at least one photo.
 
-    DataError names the classes that have fewer than one photo for each part.
+    A group that spans classes goes to train: one of its labels is likely wrong, which would spoil a figure. DataError
+    names the classes that have fewer than one photo, near-duplicates counted as one, for each part.
     """
-    _check_enough(Counter(labels), 3, "one for each of train, val and test")
-    parts = ["train"] * len(keys)
-    _draw(parts, keys, labels, "test", test, seed)
-    _draw(parts, keys, labels, "val", val, seed)
+    parts = ["train"] * len(photos.keys)
+    _draw(parts, photos, {"test": test, "val": val}, seed)
     return parts
 
 
 def official_split(
-    keys: list[str], labels: list[str], given: list[str | None], val: float, test: float, seed: int
-) -> list[str]:
-    """The parts that the data set comes with; a part that it lacks is drawn, stratified, from its train.
+    photos: Photos,
+    given: Sequence[str | None],
+    copies: dict[str, list[tuple[str, str | None]]],
+    val: float,
+    test: float,
+    seed: int,
+) -> tuple[list[str], list[Leak]]:
+    """The parts that the data set comes with, and where they leak; a part that it lacks is drawn, stratified, from its train.
 
-    DataError when the data set has no train part, or a class has too few photos there.
+    `copies` has, by the key of the photo that is kept, the keys and parts of those that are the same byte for byte. Of
+    photos that show the same picture in several parts, those in the strictest part stay there (test, then val) and the
+    others are UNUSED. DataError when the data set has no train part, or a class has too few photos there.
     """
     if "train" not in given:
         raise DataError("split.strategy: official, but the data set comes without a train part; takes stratified here")
-    parts = [part or "train" for part in given]
-    missing = [part for part in ("test", "val") if part not in given]
-    counts = Counter(label for label, part in zip(labels, parts, strict=True) if part == "train")
-    counts.update({label: 0 for label in labels})
-    _check_enough(
-        counts, 1 + len(missing), f"in the official train part, one for each of {', '.join(['train', *missing])}"
+    official = [part or "train" for part in given]
+    parts = list(official)
+    leaks = []
+    grouped = {row for group in photos.groups for row in group}
+    alone = [[row] for row, key in enumerate(photos.keys) if key in copies and row not in grouped]
+    for group in [*photos.groups, *alone]:
+        shown = {row: [(photos.keys[row], official[row])] for row in group}
+        for row in group:
+            shown[row] += [(key, part or "train") for key, part in copies.get(photos.keys[row], [])]
+        here = {row: max((part for _, part in shown[row]), key=PARTS.index) for row in group}
+        strictest = max(here.values(), key=PARTS.index)
+        everywhere = sorted(photo for photos_of_row in shown.values() for photo in photos_of_row)
+        if len({part for _, part in everywhere}) > 1:
+            leaks.append(Leak(everywhere, strictest))
+            for row in group:
+                parts[row] = strictest if here[row] == strictest else UNUSED
+    missing = {part: share for part, share in (("test", test), ("val", val)) if part not in given}
+    _draw(parts, photos, missing, seed)
+    return parts, sorted(leaks)
+
+
+def refuse_leaks(leaks: list[Leak]) -> None:
+    """DataError that lists `leaks`, if there are any."""
+    if not leaks:
+        return
+    lines = ["  " + ", ".join(f"{key} ({part})" for key, part in leak.photos) for leak in leaks[:LISTED]]
+    if len(leaks) > LISTED:
+        lines.append(f"  ... and {len(leaks) - LISTED:,} more")
+    raise DataError(
+        f"the official split leaks: {len(leaks):,} pictures are in two parts or more, and split.on_leak is refuse; takes "
+        "mend, or strategy stratified\n" + "\n".join(lines)
     )
-    for part in missing:
-        _draw(parts, keys, labels, part, test if part == "test" else val, seed)
-    return parts
 
 
-def _check_enough(counts: Counter[str], needed: int, purpose: str) -> None:
-    few = [f"{label!r} has {count}" for label, count in sorted(counts.items()) if count < needed]
+def _draw(parts: list[str], photos: Photos, shares: dict[str, float], seed: int) -> None:
+    """Move `shares` of each class's train photos to the parts named: at least one, and never the last.
+
+    The first part is drawn from the front of the class's order, the second from its end.
+    """
+    units = _units(parts, photos, seed)
+    needed = 1 + len(shares)
+    few = [f"{label!r} has {len(of_class)}" for label, of_class in sorted(units.items()) if len(of_class) < needed]
     if few:
         more = f" and {len(few) - 5} more" if len(few) > 5 else ""
-        raise DataError(f"too few photos in {', '.join(few[:5])}{more}; every class takes {needed} or more, {purpose}")
+        raise DataError(
+            f"too few photos in {', '.join(few[:5])}{more}; every class takes {needed} or more, one for each of "
+            f"{', '.join(['train', *shares])}; near-duplicates (split.similarity) count as one"
+        )
+    in_train = Counter(label for label, part in zip(photos.labels, parts, strict=True) if part == "train")
+    for label, of_class in units.items():
+        left = in_train[label]
+        for part, share in shares.items():
+            spare = needed - 1 - list(shares).index(part)
+            target = min(max(1, round(share * left)), left - spare)
+            taken = {row for unit in _front(of_class, target, len(of_class) - spare) for row in unit}
+            for row in taken:
+                parts[row] = part
+            left -= len(taken)
+            of_class = [unit for unit in reversed(of_class) if unit[0] not in taken]
 
 
-def _draw(parts: list[str], keys: list[str], labels: list[str], part: str, share: float, seed: int) -> None:
-    """Move `share` of each class's train photos to `part`: at least one, and never the last."""
-    rows = defaultdict(list)
-    for row, label in enumerate(labels):
-        if parts[row] == "train":
-            rows[label].append(row)
-    spare = 2 if part == "test" and "val" not in parts else 1
-    for members in rows.values():
-        members.sort(key=lambda row: hashlib.sha256(f"{seed}/{part}/{keys[row]}".encode()).digest())
-        count = min(max(1, round(share * len(members))), len(members) - spare)
-        for row in members[:count]:
-            parts[row] = part
+def _front(units: list[list[int]], target: int, most: int) -> list[list[int]]:
+    """The first of `units`, at least one and at most `most`, that hold together as near to `target` rows as can be.
+
+    Those that alone hold more are passed over, as long as there are others.
+    """
+    fitting = [unit for unit in units if len(unit) <= target] or [min(units, key=len)]
+    taken: list[list[int]] = []
+    total = 0
+    for unit in fitting[:most]:
+        if taken and abs(total + len(unit) - target) >= abs(total - target):
+            break
+        taken.append(unit)
+        total += len(unit)
+    return taken
+
+
+def _units(parts: list[str], photos: Photos, seed: int) -> dict[str, list[list[int]]]:
+    """By class, what is drawn as one from its train photos, groups and single rows, in the order of the draw."""
+    grouped = {row for group in photos.groups for row in group}
+    whole = [*photos.groups, *([row] for row in range(len(parts)) if row not in grouped)]
+    start = hashlib.sha256(f"{seed}/".encode())
+
+    def place(row: int) -> bytes:
+        digest = start.copy()
+        digest.update(photos.ids[row])
+        return digest.digest()
+
+    units: dict[str, list[tuple[bytes, list[int]]]] = {label: [] for label in photos.labels}
+    for group in whole:
+        rows = [row for row in group if parts[row] == "train"]
+        labels = {photos.labels[row] for row in rows}
+        if len(labels) == 1 and len(rows) == len([row for row in group if parts[row] != UNUSED]):
+            units[labels.pop()].append((min(map(place, rows)), rows))
+    return {label: [rows for _, rows in sorted(of_class)] for label, of_class in units.items()}
 
 
 def write_splits(path: Path, keys: list[str], labels: list[str], parts: list[str]) -> None:
@@ -89,11 +184,29 @@ def read_split(path: Path, dataset: Dataset) -> dict[str, list[int]]:
         raise DataError(f"{path}: was drawn from other photos than the data set holds; run `dvc repro split`")
     rows: dict[str, list[int]] = {part: [] for part in PARTS}
     for row, key in enumerate(dataset.keys):
-        rows[part_of[key]].append(row)
+        if part_of[key] != UNUSED:
+            rows[part_of[key]].append(row)
     return rows
 
 
 def rows_hash(dataset: Dataset, rows: list[int]) -> str:
     """SHA-256 of the photos in `rows`: their bytes and labels, whatever their order and file names."""
-    photos = sorted(f"{hashlib.sha256(dataset.photo(row)).hexdigest()} {dataset.labels[row]}" for row in rows)
+    hashes = dataset.bytes_column("sha256")
+    photos = sorted(f"{hashes[row].tobytes().hex()} {dataset.labels[row]}" for row in rows)
     return hashlib.sha256("\n".join(photos).encode()).hexdigest()
+
+
+def split_report(photos: Photos, parts: list[str], leaks: list[Leak]) -> dict[str, Any]:
+    """What reports/split.json says: how many photos each part holds, the near-duplicates, and the leaks of an official split."""
+    counts = Counter(parts)
+    return {
+        "photos": {part: counts[part] for part in (*PARTS, UNUSED) if part in PARTS or counts[part]},
+        "near_duplicates": [
+            [{"key": photos.keys[row], "label": photos.labels[row], "split": parts[row]} for row in group]
+            for group in photos.groups
+        ],
+        "leaks": [
+            {"kept_in": leak.kept_in, "photos": [{"key": key, "part": part} for key, part in leak.photos]}
+            for leak in leaks
+        ],
+    }
