@@ -1,4 +1,4 @@
-# make repro: the whole pipeline. make test: lint, types, tests. make ui: MLflow's pages.
+# make repro: the whole pipeline. make test: lint, types, tests. make ui: MLflow's pages. make bench: the benchmarks.
 # Each makes .venv and installs first, once; again when the requirements change.
 
 PYTHON ?= python3
@@ -7,10 +7,11 @@ VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: repro test ui
+.PHONY: repro test ui bench
 .DELETE_ON_ERROR:
 
 repro: $(VENV)/installed
+	@$(RUN) plumage repair
 	@$(RUN) dvc repro
 	@$(RUN) plumage summary
 
@@ -22,6 +23,9 @@ test: $(VENV)/installed-dev
 
 ui: $(VENV)/installed
 	@$(RUN) plumage ui
+
+bench: $(VENV)/installed-dev
+	@$(RUN) python benchmarks/data.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Plumage takes Python 3.11 or newer, this is " + sys.version.split()[0] + "; make PYTHON=python3.11 ...")'

@@ -1,7 +1,11 @@
-"""What every stage does alike: run on the `src` beside it, check all of params.yaml first, say a mistake in one line."""
+"""What every stage does alike: run on the `src` beside it, alone in its checkout, check all of params.yaml first, say a
+mistake in one line.
+"""
 
+import ctypes
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 try:
+    from filelock import FileLock, Timeout
+
     from plumage.config import Params, load_params
     from plumage.errors import PlumageError
 except ModuleNotFoundError as error:
@@ -17,12 +23,22 @@ except ModuleNotFoundError as error:
         f"error: {error.name} is not installed for {sys.executable}; run `make repro`, or first `. .venv/bin/activate`"
     )
 
+LOCK = Path(".dvc/tmp/plumage.lock")
+
 
 def run_stage(main: Callable[[Params], None]) -> None:
     """Run `main` on the checked parameters. A user's mistake, a full disk or Ctrl-C ends in one line, without a traceback."""
     name = Path(sys.argv[0]).stem
+    _end_with_dvc()
     try:
-        main(load_params(Path("params.yaml")))
+        params = load_params(Path("params.yaml"))
+        LOCK.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(LOCK, blocking=False):
+            main(params)
+    except Timeout:
+        sys.exit(
+            f"error: {name}: another pipeline is running in {Path.cwd()}; let it end, or use a checkout of its own"
+        )
     except PlumageError as error:
         sys.exit(f"error: {name}: {error}")
     except KeyboardInterrupt:
@@ -32,3 +48,9 @@ def run_stage(main: Callable[[Params], None]) -> None:
             raise
         where = f" at {os.fspath(error.filename)}" if error.filename else ""
         sys.exit(f"error: {name}: the disk is full{where}; make room and run `dvc repro` again")
+
+
+def _end_with_dvc() -> None:
+    """Let a DVC that is killed take its stage along, which would go on and be in the way of the next one (Linux only)."""
+    if "DVC_STAGE" in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -1,0 +1,51 @@
+"""A DVC that was killed while it wrote its files can be used again."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from plumage.repair import repair
+
+WHOLE = "schema: '2.0'\nstages:\n  download:\n    cmd: python pipeline/download.py\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
+    (tmp_path / "dvc.lock").write_text(WHOLE)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "add", "dvc.lock"], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def test_a_half_written_dvc_lock_is_as_git_has_it(root: Path) -> None:
+    (root / "dvc.lock").write_text(WHOLE + "    deps:\n    - path: data\n      size")
+    (line,) = repair(root)
+    assert "dvc.lock: was half-written" in line
+    assert (root / "dvc.lock").read_text() == WHOLE
+
+
+def test_an_empty_dvc_lock_that_git_does_not_know_is_removed(root: Path) -> None:
+    subprocess.run(["git", "rm", "-q", "--cached", "dvc.lock"], cwd=root, check=True)
+    (root / "dvc.lock").write_text("")
+    assert len(repair(root)) == 1
+    assert not (root / "dvc.lock").exists()
+
+
+def test_an_empty_lock_of_running_commands_is_removed(root: Path) -> None:
+    (root / ".dvc" / "tmp" / "rwlock").touch()
+    (line,) = repair(root)
+    assert "rwlock: was half-written" in line
+    assert not (root / ".dvc" / "tmp" / "rwlock").exists()
+
+
+def test_whole_files_and_missing_ones_are_left_alone(root: Path) -> None:
+    changed = WHOLE + "# by hand\n"
+    (root / "dvc.lock").write_text(changed)
+    (root / ".dvc" / "tmp" / "rwlock").write_text("{}")
+    assert repair(root) == []
+    assert (root / "dvc.lock").read_text() == changed
+    (root / "dvc.lock").unlink()
+    (root / ".dvc" / "tmp" / "rwlock").unlink()
+    assert repair(root) == []
