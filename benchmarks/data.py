@@ -1,4 +1,4 @@
-"""The data stages measured: `python benchmarks/data.py` writes docs/benchmarks/data.md and data.json.
+"""The data stages measured, in about an hour: `python benchmarks/data.py` writes docs/benchmarks/data.md and data.json.
 
 Ours and the peer run alternately in this one process, ROUNDS times; figures are medians. Photos are drawn once, into a
 folder that is kept (--folder). Near-duplicates are also measured on real photos when --photos names an archive of them.
@@ -23,14 +23,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
-
-from data.test_near_duplicates import CHANGES, resaved, thumbnails  # noqa: E402
-from support import read_all  # noqa: E402
 
 from plumage.config import Split  # noqa: E402
 from plumage.data.decode import decode  # noqa: E402
@@ -46,6 +44,7 @@ SIZES = (1_000, 10_000, 58_400)
 ROUNDS = 3
 SIDE = 224
 PER_CLASS = 146
+MEASURED = ("scale", "formats", "near_duplicates", "pipeline", "million")
 
 
 class Usage:
@@ -173,7 +172,62 @@ def million(parent: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def pipeline(parent: Path) -> list[dict[str, Any]]:
+    """What DVC takes with 58,400 photos behind it: a `dvc repro` with nothing to do, a queued experiment."""
+    from clone import Clone  # here: worker processes import this file too, and Clone brings MLflow
+
+    photos = SIZES[-1]
+    root = folder_of(photos, parent)
+    quick = {
+        "model": {"name": "efficientnet_lite0", "image_size": 32},
+        "train": {"epochs": 1, "batch_size": 128},
+        "evaluate": {"bootstrap": 100},
+    }
+    sample = {"source": "sample", "species": photos // PER_CLASS, "images_per_species": PER_CLASS, "image_size": SIDE}
+    rows = []
+    for source, data in (("folder", {"source": "folder", "path": str(root)}), ("sample", sample)):
+        shutil.rmtree(parent / "pipeline", ignore_errors=True)
+        clone = Clone.of_working_tree(parent / "pipeline")
+        clone.set(data=data, **quick)
+        clone.commit()
+        with measured() as first:
+            clone.run("dvc", "repro", limit=3600)
+        clone.commit()
+        nothing = []
+        for _ in range(ROUNDS):
+            with measured() as usage:
+                assert "up to date" in clone.run("dvc", "repro")
+            nothing.append(usage.seconds)
+        started = []
+        for number in range(ROUNDS):
+            clone.run(
+                "dvc", "exp", "run", "--queue", "-n", f"queued-{number}", "-S", f"train.lr={0.001 + number / 1e6}"
+            )
+            start = time.perf_counter()
+            clone.run("dvc", "queue", "start")
+            while not any("pipeline/train.py" in process.info["cmdline"] for process in with_command_lines()):
+                time.sleep(0.05)
+            started.append(time.perf_counter() - start)
+            clone.run("dvc", "queue", "logs", "-f", f"queued-{number}")
+            clone.run("dvc", "queue", "stop")
+            time.sleep(10)  # the worker ends
+        rows.append({
+            "source": source, "photos": photos, "first dvc repro, s": first.seconds,
+            "dvc repro with nothing to do, s": statistics.median(nothing),
+            "queue start to the train stage, s": statistics.median(started),
+        })  # fmt: skip
+        print(rows[-1], nothing, started, flush=True)
+        shutil.rmtree(parent / "pipeline")
+    return rows
+
+
+def with_command_lines() -> list[psutil.Process]:
+    return [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]]
+
+
 def near_duplicates(name: str, pictures: list[Any]) -> list[dict[str, Any]]:
+    from altered import CHANGES, resaved, thumbnails
+
     similarity = Split().similarity
     assert similarity is not None
     count = len(pictures)
@@ -205,8 +259,6 @@ def formats(parent: Path) -> list[dict[str, Any]]:
     with tarfile.open(work / "tar/x/photos.tar", "w") as archive:
         archive.add(root, "photos")
     (work / "parquet/x").mkdir(parents=True)
-    import pyarrow as pa
-
     pq.write_table(
         pa.table({"image": [file.read_bytes() for file in files]}),
         work / "parquet/x/photos.parquet",
@@ -291,21 +343,33 @@ def machine() -> str:
 def main(
     folder: Annotated[Path, typer.Option(help="for the drawn photos, 850 MB, which are kept")] = ROOT / ".bench",
     photos: Annotated[Path | None, typer.Option(help="an archive of real photos, for near-duplicates")] = None,
-    with_million: Annotated[bool, typer.Option("--million", help="a million photos too (some 20 minutes)")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help=f"of {', '.join(MEASURED)}; what is not measured stays as it was")
+    ] = None,
 ) -> None:
     """Measure, and write docs/benchmarks/data.md and data.json."""
+    only = only or list(MEASURED)
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     out = ROOT / "docs" / "benchmarks"
     out.mkdir(exist_ok=True)
     results: dict[str, Any] = json.loads((out / "data.json").read_text()) if (out / "data.json").exists() else {}
-    results |= {"machine": machine(), "scale": scale(folder), "formats": formats(folder)}
-    drawn = [draw_photo(0, species, individual, 96) for species in range(100) for individual in range(20)]
-    results["near_duplicates"] = near_duplicates("sample", drawn)
-    if photos:
-        real = [decode(photo.data) for photo in read_all(ArchiveSource(photos, folder / "unpacked"))]
-        results["near_duplicates"] += near_duplicates(photos.name, real)
-    if with_million:
+    results["machine"] = machine()
+    if "scale" in only:
+        results["scale"] = scale(folder)
+    if "formats" in only:
+        results["formats"] = formats(folder)
+    if "near_duplicates" in only:
+        drawn = [draw_photo(0, species, individual, 96) for species in range(100) for individual in range(20)]
+        results["near_duplicates"] = near_duplicates("sample", drawn)
+        if photos:
+            from support import read_all
+
+            real = [decode(photo.data) for photo in read_all(ArchiveSource(photos, folder / "unpacked"))]
+            results["near_duplicates"] += near_duplicates(photos.name, real)
+    if "pipeline" in only:
+        results["pipeline"] = pipeline(folder)
+    if "million" in only:
         results["million"] = million(folder)
     (out / "data.json").write_text(json.dumps(results, indent=2) + "\n")
     parts = {
@@ -314,6 +378,7 @@ def main(
         "formats": "10,000 of these photos. Parquet has groups of 256 rows.",
         "near_duplicates": "A changed copy of each photo beside it, `split.similarity` at its default; a pair is right when it "
         "is a photo and its copy.",
+        "pipeline": "58,400 photos, all five stages, with a training made as short as can be.",
         "million": "A million drawn photos of 32 pixels: `pipeline/download.py` (drawing included), `pipeline/split.py`.",
     }
     text = ["# The data stages, measured", "", f"By `python benchmarks/data.py` (`make bench`) on {results['machine']}; medians of",

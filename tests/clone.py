@@ -48,7 +48,7 @@ class Clone:
             start_new_session=True,
         )
 
-    def run(self, *command: str, code: int = 0) -> str:
+    def run(self, *command: str, code: int = 0, limit: float = 600) -> str:
         done = subprocess.run(
             command,
             cwd=self.folder,
@@ -56,7 +56,7 @@ class Clone:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=600,
+            timeout=limit,
         )
         assert done.returncode == code, done.stdout
         return done.stdout

@@ -92,6 +92,14 @@ def test_no_photo_left_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_key_that_comes_twice_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a/001.jpg: two photos have this path"):
+        ingest(
+            MemorySource([*many("a", 2), photo("a/001.jpg", WHOLE)]), tmp_path / "dataset", min_size=1, max_refused=1
+        )
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_several_processes_write_the_bytes_that_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number, item in enumerate(many("a", 700)):

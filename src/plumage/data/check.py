@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +58,7 @@ def _shrink(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return (rows @ luma @ columns.T + 0.5).astype(np.uint8)
 
 
-@cache
+@lru_cache(256)
 def _cells(length: int) -> NDArray[np.float32]:
     """THUMBNAIL_SIDE x length: the share of each pixel in each cell."""
     edges = np.linspace(0, length, THUMBNAIL_SIDE + 1)

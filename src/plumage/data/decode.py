@@ -39,8 +39,8 @@ def decode(data: bytes | memoryview) -> Image.Image:
 def examine(data: bytes | memoryview, name: str) -> tuple[NDArray[np.uint8], tuple[int, int], list[str]]:
     """The photo's luma (height x width, upright), its size (width, height), and what `decode` mends in it; `name` tells the suffix.
 
-    PhotoError as `decode` raises it: all of the file is read. From a large JPEG the luma comes smaller, by a power of two
-    but not under 24 pixels a side, since that spares most of the work that could not fail.
+    PhotoError as `decode` raises it: all of the file is read. The luma of a large photo comes smaller, though not under 24
+    pixels a side, and a JPEG is decoded to no more than that, which spares the part of the work that could not fail.
     """
     suffix = "." + name.rpartition(".")[2].lower()
     size = _plain_jpeg_size(data) if suffix in SUFFIXES["JPEG"] else None
@@ -67,8 +67,9 @@ def examine(data: bytes | memoryview, name: str) -> tuple[NDArray[np.uint8], tup
     _load(image, data)
     turned = _orientation(image) != 1
     mended["exif orientation"] = turned
-    grey = image if image.mode == "L" else _to_rgb(image).convert("L")
-    luma = ImageOps.exif_transpose(grey) if turned and grey is image else grey
+    luma = image if image.mode == "L" else _to_rgb(image).convert("L")
+    luma = ImageOps.exif_transpose(luma) if turned and luma is image else luma
+    luma = luma.reduce(max(1, min(luma.size) // 128))
     swapped = _orientation(image) in (5, 6, 7, 8)
     return np.asarray(luma), size[::-1] if swapped else size, [mend for mend, needed in mended.items() if needed]
 

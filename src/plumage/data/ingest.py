@@ -25,7 +25,7 @@ def ingest(source: Source, folder: Path, min_size: int, max_refused: float) -> d
     """Write the photos of `source` that are whole into the data set `folder`, and return the report on them.
 
     The folder appears whole or not at all. DataError when over a share of `max_refused` of the photos are refused (it
-    lists them), or none is left.
+    lists them), none is left, or two have the same key.
     """
     refused: list[dict[str, str]] = []
     mended: Counter[str] = Counter()
@@ -43,6 +43,9 @@ def ingest(source: Source, folder: Path, min_size: int, max_refused: float) -> d
     with atomic_path(folder) as beside:
         write_dataset(beside, whole())
         dataset = Dataset(beside)
+        if len(set(dataset.keys)) < len(dataset):
+            (key, _), *_ = Counter(dataset.keys).most_common(1)
+            raise DataError(f"{key}: two photos have this path in the source; every photo takes a path of its own")
         left_out, duplicates, conflicts = resolve_equal(dataset)
         refused += [_conflict(photo, photos) for photos in conflicts for photo in photos]
         refused.sort(key=lambda photo: photo["key"])
