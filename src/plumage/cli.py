@@ -64,6 +64,7 @@ def summary() -> None:
     rows = {
         "test accuracy": f"{test['accuracy']:.3f}  (95%: {interval['low']:.3f} to {interval['high']:.3f}, {test['n']:,} photos)",
         "registered": f"{registered['name']} version {registered['version']}{aliases}: {decision['reason']}",
+        "data": "reports/data.html",
         "report": "reports/report.html",
         "runs": "make ui, then the address that it prints",
         "use it": "plumage predict PHOTO...",

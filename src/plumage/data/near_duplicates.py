@@ -25,7 +25,7 @@ MIN_CONTRAST = 4.0
 BITS_PER_BAND = (12, 16)
 """For up to, and over, MANY photos: with more bits agreeing, fewer pairs by chance, and fewer true ones found."""
 MANY = 200_000
-PAIRS_AT_ONCE = 1_000_000
+PAIRS_AT_ONCE = 500_000
 COARSE_CUTS = (0.0, 0.06)
 """What a crop may take off each side, as a share of it, where hashes are compared ..."""
 FINE_CUTS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1)
@@ -67,13 +67,16 @@ def _candidates(hashes: NDArray[np.uint64], usable: NDArray[np.bool_]) -> NDArra
     bits = BITS_PER_BAND[len(rows) > MANY]
 
     def search(shift: int) -> list[NDArray[np.int64]]:
-        bands = ((hashes >> np.uint64(shift)) & np.uint64(2**bits - 1)).astype(np.uint32)
-        order = np.argsort(bands[0], kind="stable")
-        in_order, whole = bands[0][order], hashes[0][order]
+        def band(hashes: NDArray[np.uint64]) -> NDArray[np.uint32]:
+            return ((hashes >> np.uint64(shift)) & np.uint64(2**bits - 1)).astype(np.uint32)
+
+        order = np.argsort(band(hashes[0]), kind="stable")
+        whole = hashes[0][order]
+        in_order = band(whole)
         found = []
-        for crop, band in zip(hashes, bands, strict=True):
-            first = np.searchsorted(in_order, band, "left")
-            count = np.searchsorted(in_order, band, "right") - first
+        for crop in hashes:
+            first = np.searchsorted(in_order, band(crop), "left")
+            count = np.searchsorted(in_order, band(crop), "right") - first
             for i, j in _expand(first, count):
                 near = np.flatnonzero(np.bitwise_count(crop[i] ^ whole[j]) <= RADIUS)
                 pairs = np.stack([i[near], order[j[near]]])

@@ -6,6 +6,7 @@ them in place: opening one maps it, and a photo's bytes are a view into the map,
 
 import bisect
 import json
+import mmap
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from pathlib import Path
@@ -76,16 +77,34 @@ def leave_out(folder: Path, rows: set[int]) -> None:
     remove(kept)
 
 
+class _File:
+    """One of the data set's files, mapped into memory."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        reader = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(self._map)))
+        self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+
+    def columns(self, name: str) -> list[pa.Array]:
+        """A column of each batch."""
+        return [batch.column(name) for batch in self.batches]
+
+    def release(self) -> None:
+        """Let the system count the pages read so far as its own again: a column lies spread over the whole file."""
+        self._map.madvise(mmap.MADV_DONTNEED)
+
+
 class Dataset:
     """A data set folder, read in place. Row i of `keys`, `labels` and `parts` is the photo `photo(i)`."""
 
     def __init__(self, folder: Path) -> None:
         try:
             self.classes: list[str] = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
-            readers = [pa.ipc.open_file(pa.memory_map(str(file))) for file in sorted(folder.glob("images-*.arrow"))]
+            self._files = [_File(path) for path in sorted(folder.glob("images-*.arrow"))]
         except (OSError, ValueError) as error:
             raise DataError(f"{folder}: is no data set ({error}); run `dvc repro download`") from None
-        self._batches = [reader.get_batch(i) for reader in readers for i in range(reader.num_record_batches)]
+        self._batches = [batch for file in self._files for batch in file.batches]
         self._ends = list(accumulate(batch.num_rows for batch in self._batches))
         self.keys: list[str] = self.column("key")
         self.labels: list[str] = self.column("label")
@@ -97,15 +116,27 @@ class Dataset:
         return np.array([place[label] for label in self.labels], dtype=np.int64)
 
     def column(self, name: str) -> list[Any]:
-        """A column of SCHEMA, a value a row."""
-        return [value for batch in self._batches for value in batch.column(name).to_pylist()]
+        """A column of SCHEMA, a value a row; equal strings are one object."""
+        values: list[Any] = []
+        known: dict[Any, Any] = {}
+        for file in self._files:
+            for array in file.columns(name):
+                values += [known.setdefault(value, value) for value in array.to_pylist()]
+            file.release()
+        return values
 
     def bytes_column(self, name: str) -> NDArray[np.uint8]:
         """A column of fixed length (sha256, thumbnail): photos x bytes, uint8."""
         width = SCHEMA.field(name).type.byte_width
-        columns = [np.frombuffer(batch.column(name).buffers()[1], np.uint8) for batch in self._batches]
-        parts = [column[: len(batch) * width] for column, batch in zip(columns, self._batches, strict=True)]
-        return np.concatenate(parts or [np.empty(0, np.uint8)]).reshape(-1, width)
+        rows = np.empty((len(self), width), np.uint8)
+        start = 0
+        for file in self._files:
+            for array in file.columns(name):
+                stop = start + len(array)
+                rows[start:stop] = np.frombuffer(array.buffers()[1], np.uint8, len(array) * width).reshape(-1, width)
+                start = stop
+            file.release()
+        return rows
 
     def batches_without(self, rows: set[int]) -> Iterator[pa.RecordBatch]:
         """The record batches that are left when `rows` are left out."""
@@ -117,7 +148,12 @@ class Dataset:
 
     def sizes(self) -> list[int]:
         """The bytes of each photo."""
-        return [size for batch in self._batches for size in pc.binary_length(batch.column("image")).to_pylist()]
+        return [
+            size
+            for file in self._files
+            for array in file.columns("image")
+            for size in pc.binary_length(array).to_pylist()
+        ]
 
     def __len__(self) -> int:
         return len(self.keys)
