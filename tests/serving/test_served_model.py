@@ -105,4 +105,4 @@ def test_a_served_model_answers_a_base64_photo_with_its_class_probabilities(root
         np.testing.assert_allclose(list(answer.values()), expected, rtol=1e-5)
         with pytest.raises(urllib.error.HTTPError) as caught:
             ask(address, b"no photo")
-        assert caught.value.code == 400 and "not a whole photo" in caught.value.read().decode()
+        assert caught.value.code == 400 and "not an image" in caught.value.read().decode()

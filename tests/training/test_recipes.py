@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from plumage.config import Train
-from plumage.data.split import stratified_split
+from plumage.data.split import Photos, stratified_split
 from plumage.data.store import Dataset
 from plumage.data.transforms import Preprocessing
 from plumage.models import create_model
@@ -23,7 +23,8 @@ MakeDataset = Callable[[int], Dataset]
 
 
 def train(dataset: Dataset, weights: str | None = None, **settings: Any) -> tuple[Any, History]:
-    parts = stratified_split(dataset.keys, dataset.labels, 0.2, 0.2, 0)
+    ids = [row.tobytes() for row in dataset.bytes_column("sha256")]
+    parts = stratified_split(Photos(dataset.keys, dataset.labels, ids, []), 0.2, 0.2, 0)
     rows = {part: [row for row, name in enumerate(parts) if name == part] for part in ("train", "val", "test")}
     resolved = Train(device="cpu", **settings).resolved()
     be_deterministic(resolved.seed)

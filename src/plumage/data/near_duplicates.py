@@ -106,14 +106,13 @@ def _expand(
 
 def _similarities(thumbnails: NDArray[np.uint8], pairs: NDArray[np.int64]) -> NDArray[np.float32]:
     """For each pair the correlation of the thumbnails, one or the other cut by the crop that fits best."""
-    return np.concatenate(
-        [np.empty(0, np.float32)]
-        + [
-            np.maximum(_fit(one, other), _fit(other, one))
-            for start in range(0, len(pairs), 4096)
-            for one, other in [thumbnails[pairs[start : start + 4096].T].reshape(2, -1, SIDE, SIDE).astype(np.float32)]
-        ]
-    )
+
+    def of_block(start: int) -> NDArray[np.float32]:
+        block = thumbnails[pairs[start : start + 2048].T].reshape(2, -1, SIDE, SIDE).astype(np.float32)
+        return np.maximum(_fit(block[0], block[1]), _fit(block[1], block[0]))
+
+    with ThreadPoolExecutor(cores()) as pool:  # likewise
+        return np.concatenate([np.empty(0, np.float32), *pool.map(of_block, range(0, len(pairs), 2048))])
 
 
 def _fit(cut: NDArray[np.float32], whole: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -35,39 +35,34 @@ def recognise(files: Mapping[str, int], where: str) -> tuple[list[Found], dict[s
     Class names that differ only in case or spaces are one class, by its most frequent spelling. DataError, naming
     `where`, when there are no photos or they lie in no such layout.
     """
-    photos: list[tuple[str, list[str]]] = []
+    photos: list[str] = []  # names alone, taken apart again and again: the parts of a million would fill the memory
     passed_over: Counter[str] = Counter()
     for name in files:
-        parts = name.split("/")
-        if parts[0] in (".", ""):  # archives like to begin with ./
-            parts = parts[1:]
-        if "/." in f"/{'/'.join(parts)}" or "__MACOSX" in parts:  # hidden
+        *folders, last = _parts(name)
+        if last.startswith(".") or any(folder.startswith(".") or folder == "__MACOSX" for folder in folders):  # hidden
             continue
-        suffix = _suffix(parts[-1])
+        suffix = _suffix(last)
         if suffix in PHOTO_SUFFIXES:
-            photos.append((name, parts))
+            photos.append(name)
         else:
             passed_over[suffix or "(none)"] += 1
     if not photos:
         raise DataError(f"{where}: holds no photos; {EXPECTED}")
-    depth = _wrapping([parts for _, parts in photos])
-    in_parts = all(len(parts) == depth + 3 and parts[depth].lower() in PART_NAMES for _, parts in photos)
-    odd = [parts[depth:] for _, parts in photos if len(parts) != depth + (3 if in_parts else 2)]
+    depth = _wrapping(photos)
+    in_parts = all(len(parts) == depth + 3 and parts[depth].lower() in PART_NAMES for parts in map(_parts, photos))
+    odd = [name for name in photos if len(_parts(name)) != depth + (3 if in_parts else 2)]
     if odd:
         raise DataError(
-            f"{where}: {'/'.join(odd[0])} lies in no class folder of the layout ({len(odd)} such photos); {EXPECTED}"
+            f"{where}: {'/'.join(_parts(odd[0])[depth:])} lies in no class folder of the layout ({len(odd)} such photos); "
+            f"{EXPECTED}"
         )
-    label_of, merged = merge_spellings(Counter(parts[-2] for _, parts in photos))
-    found = [
-        Found(
-            name=name,
-            key="/".join(parts[depth:]),
-            label=label_of[parts[-2]],
-            part=PART_NAMES[parts[depth].lower()] if in_parts else None,
-            size=files[name],
-        )
-        for name, parts in photos
-    ]
+    label_of, merged = merge_spellings(Counter(_parts(name)[-2] for name in photos))
+    found = []
+    for name in photos:
+        parts = _parts(name)
+        key = "/".join(parts[depth:])
+        part = PART_NAMES[parts[depth].lower()] if in_parts else None
+        found.append(Found(name, name if key == name else key, label_of[parts[-2]], part, files[name]))
     found.sort(key=lambda photo: photo.key)
     return found, {"passed_over": dict(sorted(passed_over.items())), "merged_classes": merged}
 
@@ -104,11 +99,17 @@ def _suffix(name: str) -> str:
     return f".{suffix.lower()}" if stem and dot else ""
 
 
-def _wrapping(photos: list[list[str]]) -> int:
+def _parts(name: str) -> list[str]:
+    """A name's folders and its last part, without the ./ or / that archives like to begin with."""
+    parts = name.split("/")
+    return parts[1:] if parts[0] in (".", "") and len(parts) > 1 else parts
+
+
+def _wrapping(photos: list[str]) -> int:
     """The number of folders that all photos share above their classes or parts."""
-    depth = 0
-    while len({parts[depth] for parts in photos}) == 1 and all(len(parts) > depth + 2 for parts in photos):
-        if photos[0][depth].lower() in PART_NAMES and all(len(parts) == depth + 3 for parts in photos):
+    first, depth = _parts(photos[0]), 0
+    while all(len(parts) > depth + 2 and parts[depth] == first[depth] for parts in map(_parts, photos)):
+        if first[depth].lower() in PART_NAMES and all(len(parts) == depth + 3 for parts in map(_parts, photos)):
             break
         depth += 1
     return depth

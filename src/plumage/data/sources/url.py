@@ -24,7 +24,7 @@ from plumage.progress import Progress, console
 
 TIMEOUT_SECONDS = 30.0
 """To connect, and from one piece of the file to the next."""
-BLOCK_BYTES = 1024**2
+BLOCK_BYTES = 64 * 1024
 
 
 class Version(NamedTuple):
