@@ -15,9 +15,10 @@ from plumage.files import write_json
 def main(params: Params) -> None:
     dataset, split = Dataset(Path("data/dataset")), params.split
     about = json.loads(Path("reports/data.json").read_text(encoding="utf-8"))
+    groups = []
+    if split.similarity is not None:
+        groups = group_near_duplicates(dataset.bytes_column("thumbnail"), split.similarity)
     ids = [row.tobytes() for row in dataset.bytes_column("sha256")]
-    thumbnails = dataset.bytes_column("thumbnail")
-    groups = group_near_duplicates(thumbnails, split.similarity) if split.similarity is not None else []
     photos = Photos(dataset.keys, dataset.labels, ids, groups)
     leaks: list[Leak] = []
     if split.strategy == "official":

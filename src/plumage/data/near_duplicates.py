@@ -63,7 +63,7 @@ def _hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:
 def _candidates(hashes: NDArray[np.uint64], usable: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Pairs of rows, the smaller first, of which a hash of one is within RADIUS of the whole photo's hash of the other."""
     rows = np.flatnonzero(usable)
-    hashes = np.ascontiguousarray(hashes[:, rows])
+    hashes = hashes if usable.all() else hashes[:, rows]
     bits = BITS_PER_BAND[len(rows) > MANY]
 
     def search(shift: int) -> list[NDArray[np.int64]]:

@@ -107,7 +107,7 @@ def _draw(parts: list[str], photos: Photos, shares: dict[str, float], seed: int)
 
     The first part is drawn from the front of the class's order, the second from its end.
     """
-    units = _units(parts, photos, seed)
+    units = _units(parts, photos)
     needed = 1 + len(shares)
     few = [f"{label!r} has {len(of_class)}" for label, of_class in sorted(units.items()) if len(of_class) < needed]
     if few:
@@ -117,8 +117,8 @@ def _draw(parts: list[str], photos: Photos, shares: dict[str, float], seed: int)
             f"{', '.join(['train', *shares])}; near-duplicates (split.similarity) count as one"
         )
     in_train = Counter(label for label, part in zip(photos.labels, parts, strict=True) if part == "train")
-    for label, of_class in units.items():
-        left = in_train[label]
+    for label, unordered in units.items():
+        of_class, left = _in_order(unordered, photos, seed), in_train[label]
         for part, share in shares.items():
             spare = needed - 1 - list(shares).index(part)
             target = min(max(1, round(share * left)), left - spare)
@@ -145,10 +145,23 @@ def _front(units: list[list[int]], target: int, most: int) -> list[list[int]]:
     return taken
 
 
-def _units(parts: list[str], photos: Photos, seed: int) -> dict[str, list[list[int]]]:
-    """By class, what is drawn as one from its train photos, groups and single rows, in the order of the draw."""
+def _units(parts: list[str], photos: Photos) -> dict[str, list[list[int]]]:
+    """By class, what is drawn as one from its train photos: groups and single rows."""
     grouped = {row for group in photos.groups for row in group}
-    whole = [*photos.groups, *([row] for row in range(len(parts)) if row not in grouped)]
+    units: dict[str, list[list[int]]] = {label: [] for label in photos.labels}
+    for row, (label, part) in enumerate(zip(photos.labels, parts, strict=True)):
+        if part == "train" and row not in grouped:
+            units[label].append([row])
+    for group in photos.groups:
+        rows = [row for row in group if parts[row] != UNUSED]
+        labels = {photos.labels[row] for row in rows}
+        if len(labels) == 1 and {parts[row] for row in rows} == {"train"}:
+            units[labels.pop()].append(rows)
+    return units
+
+
+def _in_order(units: list[list[int]], photos: Photos, seed: int) -> list[list[int]]:
+    """`units` in the order of the draw."""
     start = hashlib.sha256(f"{seed}/".encode())
 
     def place(row: int) -> bytes:
@@ -156,13 +169,7 @@ def _units(parts: list[str], photos: Photos, seed: int) -> dict[str, list[list[i
         digest.update(photos.ids[row])
         return digest.digest()
 
-    units: dict[str, list[tuple[bytes, list[int]]]] = {label: [] for label in photos.labels}
-    for group in whole:
-        rows = [row for row in group if parts[row] == "train"]
-        labels = {photos.labels[row] for row in rows}
-        if len(labels) == 1 and len(rows) == len([row for row in group if parts[row] != UNUSED]):
-            units[labels.pop()].append((min(map(place, rows)), rows))
-    return {label: [rows for _, rows in sorted(of_class)] for label, of_class in units.items()}
+    return sorted(units, key=lambda unit: min(map(place, unit)))
 
 
 def write_splits(path: Path, keys: list[str], labels: list[str], parts: list[str]) -> None:

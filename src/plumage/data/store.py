@@ -35,6 +35,7 @@ SCHEMA = pa.schema(
     ]
 )
 BYTES_PER_FILE = 512 * 1024**2
+BATCHES_AT_ONCE = 256
 
 
 def write_dataset(folder: Path, batches: Iterable[pa.RecordBatch]) -> None:
@@ -86,13 +87,14 @@ class _File:
         reader = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(self._map)))
         self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
 
-    def columns(self, name: str) -> list[pa.Array]:
-        """A column of each batch."""
-        return [batch.column(name) for batch in self.batches]
-
-    def release(self) -> None:
-        """Let the system count the pages read so far as its own again: a column lies spread over the whole file."""
-        self._map.madvise(mmap.MADV_DONTNEED)
+    def columns(self, name: str) -> Iterator[pa.Array]:
+        """A column of each batch in turn. It lies spread over the whole file: pages are given back to the system's cache
+        on the way, or they would count as this process's memory.
+        """
+        for start in range(0, len(self.batches), BATCHES_AT_ONCE):
+            for batch in self.batches[start : start + BATCHES_AT_ONCE]:
+                yield batch.column(name)
+            self._map.madvise(mmap.MADV_DONTNEED)
 
 
 class Dataset:
@@ -122,7 +124,6 @@ class Dataset:
         for file in self._files:
             for array in file.columns(name):
                 values += [known.setdefault(value, value) for value in array.to_pylist()]
-            file.release()
         return values
 
     def bytes_column(self, name: str) -> NDArray[np.uint8]:
@@ -135,7 +136,6 @@ class Dataset:
                 stop = start + len(array)
                 rows[start:stop] = np.frombuffer(array.buffers()[1], np.uint8, len(array) * width).reshape(-1, width)
                 start = stop
-            file.release()
         return rows
 
     def batches_without(self, rows: set[int]) -> Iterator[pa.RecordBatch]:
