@@ -41,23 +41,26 @@ def group_near_duplicates(thumbnails: NDArray[np.uint8], similarity: float) -> l
     """
     if not len(thumbnails):
         return []
-    pairs = _candidates(_hashes(thumbnails), thumbnails.std(1) >= MIN_CONTRAST)
+    hashes, contrast = _hashes(thumbnails)
+    pairs = _candidates(hashes, contrast >= MIN_CONTRAST)
     alike = pairs[_similarities(thumbnails, pairs) >= similarity]
     return _linked(alike)
 
 
-def _hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Crops x photos: the hash of each photo (crop 0 is all of it) and of its crops."""
+def _hashes(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+    """Crops x photos: the hash of each photo (crop 0 is all of it) and of its crops; and each photo's contrast."""
     frequencies = [_dct() @ cut for cut in _cuts(COARSE_CUTS)]
     crops = [np.kron(rows, columns)[1:] for rows, columns in product(frequencies, repeat=2)]
     projection = np.concatenate(crops).astype(np.float32)
     hashes = np.empty((len(crops), len(thumbnails)), np.uint64)
+    contrast = np.empty(len(thumbnails), np.float32)
     for start in range(0, len(thumbnails), 8192):
         block = thumbnails[start : start + 8192].astype(np.float32)
+        contrast[start : start + 8192] = block.std(1)
         bits = (block @ projection.T > 0).reshape(len(block), len(crops), -1)
         bits = np.concatenate([bits, np.zeros_like(bits[:, :, :1])], axis=2)
         hashes[:, start : start + 8192] = np.packbits(bits, axis=2).view(np.uint64)[:, :, 0].T
-    return hashes
+    return hashes, contrast
 
 
 def _candidates(hashes: NDArray[np.uint64], usable: NDArray[np.bool_]) -> NDArray[np.int64]:
