@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ class Clone:
         return clone
 
     def start(self, *command: str) -> subprocess.Popen:
-        """A command in a process group of its own, to be killed as a whole."""
+        """A command in a process group of its own, to be killed as a whole; its output in one stream."""
         return subprocess.Popen(
             command,
             cwd=self.folder,
@@ -49,17 +50,15 @@ class Clone:
         )
 
     def run(self, *command: str, code: int = 0, limit: float = 600) -> str:
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=limit,
-        )
-        assert done.returncode == code, done.stdout
-        return done.stdout
+        """What a command says, which has to end with `code`."""
+        process = self.start(*command)
+        try:
+            said, _ = process.communicate(timeout=limit)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        assert process.returncode == code, said
+        return said
 
     def set(self, **sections: dict[str, Any]) -> None:
         path = self.folder / "params.yaml"

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -276,28 +275,6 @@ def test_of_very_many_refused_photos_some_of_each_reason_are_listed_and_the_rest
     assert "zero bytes: 3,000, of which 1,995 are listed; reports/data.json has all" in text
     assert text.count("OWL/") == 5
     assert text.count("JAY/") + text.count("OWL/") == LISTED_REFUSED
-
-
-@pytest.fixture
-def browser(tmp_path):
-    """Headless Chromium that keeps to itself."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("needs Chromium and its driver (Debian packages chromium and chromium-driver)")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for switch in (
-        "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-        "disable-component-update", "disable-sync", "disable-dev-shm-usage", f"user-data-dir={tmp_path / 'profile'}",
-    ):  # fmt: skip
-        options.add_argument(f"--{switch}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=Service(driver))
-    yield chrome
-    chrome.quit()
 
 
 def visible(browser, selector: str) -> list[str]:

@@ -1,7 +1,6 @@
 """One page that stands alone, says what the figures say, and works in a browser."""
 
 import re
-import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -81,28 +80,6 @@ def test_a_model_without_errors_has_a_page(tmp_path):
         params={},
     )
     assert "No test photo was taken for another class" in (tmp_path / "report.html").read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def browser(tmp_path):
-    """Headless Chromium that keeps to itself."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("needs Chromium and its driver (Debian packages chromium and chromium-driver)")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for switch in (
-        "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-        "disable-component-update", "disable-sync", "disable-dev-shm-usage", f"user-data-dir={tmp_path / 'profile'}",
-    ):  # fmt: skip
-        options.add_argument(f"--{switch}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=Service(driver))
-    yield chrome
-    chrome.quit()
 
 
 def column(browser, number: int) -> list[str]:
