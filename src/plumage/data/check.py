@@ -2,16 +2,14 @@
 
 import hashlib
 from collections import Counter
-from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from plumage.data.decode import examine
 from plumage.data.photo import Load
-from plumage.data.store import SCHEMA, THUMBNAIL_SIDE
+from plumage.data.store import SCHEMA
+from plumage.data.thumbnail import thumbnail
 from plumage.errors import PhotoError
 
 
@@ -43,25 +41,10 @@ def check_photos(load: Load, min_size: int) -> Checked:
             refused.append((photo.key, str(error)))
             continue
         mended.update(mends)
-        thumbnail = _shrink(luma).tobytes()
-        brightness = round(sum(thumbnail) / len(thumbnail))
+        small = thumbnail(luma).tobytes()
+        brightness = round(sum(small) / len(small))
         sha256 = hashlib.sha256(photo.data).digest()
-        rows.append((photo.key, photo.label, photo.part, width, height, brightness, sha256, thumbnail, photo.data))
+        rows.append((photo.key, photo.label, photo.part, width, height, brightness, sha256, small, photo.data))
     columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in SCHEMA]
     batch = pa.record_batch(columns, schema=SCHEMA)
     return Checked(batch.serialize().to_pybytes(), refused, mended, len(photos))
-
-
-def _shrink(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The mean of the luma in each of 16 x 16 equal cells."""
-    rows, columns = (_cells(length) for length in luma.shape)
-    return (rows @ luma @ columns.T + 0.5).astype(np.uint8)
-
-
-@lru_cache(256)
-def _cells(length: int) -> NDArray[np.float32]:
-    """THUMBNAIL_SIDE x length: the share of each pixel in each cell."""
-    edges = np.linspace(0, length, THUMBNAIL_SIDE + 1)
-    pixels = np.arange(length)
-    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return (np.maximum(overlap, 0) * (THUMBNAIL_SIDE / length)).astype(np.float32)

@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from plumage.data.store import THUMBNAIL_SIDE as SIDE
+from plumage.data.thumbnail import SIDE, cells
 from plumage.data.workers import cores
 
 FREQUENCIES = 8
@@ -149,16 +149,10 @@ def _unit(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _cuts(takes: tuple[float, ...]) -> NDArray[np.float32]:
-    """Cuts x SIDE x SIDE: matrices that resample a side of a thumbnail, cut by each of `takes` (a share) at either end: means over
-    equal cells of what is left. The first takes nothing off.
+    """Cuts x SIDE x SIDE: matrices that resample a side of a thumbnail, cut by each of `takes` (a share) at either end.
+    The first takes nothing off.
     """
-    pixels = np.arange(SIDE)
-    matrices = []
-    for first, last in product(takes, repeat=2):
-        edges = np.linspace(first, 1 - last, SIDE + 1) * SIDE
-        overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-        matrices.append((np.maximum(overlap, 0) / (edges[1] - edges[0])).astype(np.float32))
-    return np.stack(matrices)
+    return np.stack([cells(SIDE, first, last) for first, last in product(takes, repeat=2)])
 
 
 def _dct() -> NDArray:

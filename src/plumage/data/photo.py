@@ -13,7 +13,7 @@ class Photo:
     label: str
     part: str | None
     """The part that the data set itself puts it in: train, val, test, or None."""
-    data: bytes | memoryview
+    data: bytes
 
 
 Load = Callable[[], list[Photo]]

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from plumage.data.thumbnail import SIDE
 from plumage.errors import DataError
 from plumage.files import remove
 
-THUMBNAIL_SIDE = 16
 SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -30,7 +30,7 @@ SCHEMA = pa.schema(
         ("height", pa.int32()),
         ("brightness", pa.uint8()),  # the mean luma
         ("sha256", pa.binary(32)),
-        ("thumbnail", pa.binary(THUMBNAIL_SIDE**2)),  # 16 x 16 luma, rows first: what near-duplicates are found by
+        ("thumbnail", pa.binary(SIDE**2)),  # luma, rows first (thumbnail.py)
         ("image", pa.large_binary()),  # the original bytes
     ]
 )
