@@ -1,0 +1,78 @@
+"""What the benchmarks share: photos to work on, time and memory. Importing it lets them import plumage and what tests use."""
+
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+
+from plumage.data.sources.sample import SampleSource  # noqa: E402
+from plumage.data.workers import map_in_processes  # noqa: E402
+
+Rows = list[dict[str, Any]]
+SIZES = (1_000, 10_000, 58_400)
+ROUNDS = 3
+SIDE = 224
+PER_CLASS = 146
+
+
+class Usage:
+    """The seconds that a piece of work took, and the most memory that it and its processes held, in MB."""
+
+    seconds: float
+    megabytes: float
+
+
+@contextmanager
+def measured(others_only: bool = False) -> Iterator[Usage]:
+    """With `others_only`, this process itself doesn't count."""
+    usage, done, me = Usage(), threading.Event(), psutil.Process()
+    peak = 0
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.05):
+            held = 0
+            for process in [*([] if others_only else [me]), *me.children(recursive=True)]:
+                with suppress(psutil.Error):
+                    held += process.memory_info().rss
+            peak = max(peak, held)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.perf_counter()
+    yield usage
+    usage.seconds = time.perf_counter() - start
+    done.set()
+    watcher.join()
+    usage.megabytes = peak / 1e6
+
+
+def draw(job: tuple[Callable[[], list[Any]], Path]) -> None:
+    load, root = job
+    for photo in load():
+        path = root / photo.key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(photo.data)
+
+
+def folder_of(photos: int, parent: Path) -> Path:
+    """A folder of about so many drawn photos, kept for the next time."""
+    classes = max(4, photos // PER_CLASS)
+    root = parent / f"{photos}x{SIDE}"
+    if not root.is_dir():
+        draft = parent / "draft"
+        shutil.rmtree(draft, ignore_errors=True)
+        source = SampleSource(classes, photos // classes, SIDE, 0)
+        for _ in map_in_processes(draw, ((load, draft) for load in source.loads())):
+            pass
+        draft.rename(root)
+    return root

@@ -1,0 +1,82 @@
+"""What DVC takes when there are many photos behind the pipeline."""
+
+import shutil
+import statistics
+import subprocess
+import tarfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import yaml
+from common import ROOT, ROUNDS, SIDE, SIZES, Rows, folder_of, measured  # isort: split
+
+from clone import Clone
+
+NOTE = (
+    f"{SIZES[-1]:,} photos of {SIDE} pixels, all five stages; the outputs of training and what follows are placeholders, "
+    "committed to DVC as theirs: it can't tell."
+)
+
+
+def measure(parent: Path, photos: Path | None) -> Rows:
+    """A first `dvc repro` of the data stages, one with nothing to do, and a queued experiment up to its train stage."""
+    count = SIZES[-1]
+    root = folder_of(count, parent)
+    packed = parent / f"{count}.tar"
+    if not packed.is_file():
+        with tarfile.open(packed, "w") as archive:
+            for folder in sorted(root.iterdir()):
+                archive.add(folder, folder.name)
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    rows = []
+    for source, data in (
+        ("archive", {"source": "archive", "path": str(packed)}),
+        ("folder", {"source": "folder", "path": str(root)}),
+    ):
+        shutil.rmtree(parent / "pipeline", ignore_errors=True)
+        clone = Clone.of_working_tree(parent / "pipeline")
+        clone.set(data=data)
+        clone.commit()
+        with measured() as first:
+            clone.run("dvc", "repro", "split", limit=3600)
+        for stage in ("train", "evaluate", "register"):
+            for output in [*stages[stage]["outs"], *stages[stage].get("metrics", [])]:
+                path = clone.folder / output
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text("a placeholder")
+            clone.run("dvc", "commit", "-f", stage)
+        clone.commit()
+        nothing = []
+        for _ in range(ROUNDS):
+            with measured() as usage:
+                assert "up to date" in clone.run("dvc", "repro")
+            nothing.append(usage.seconds)
+        started = []
+        for number in range(ROUNDS):
+            clone.run(
+                "dvc", "exp", "run", "--queue", "-n", f"queued-{number}", "-S", f"train.lr={0.001 + number / 1e6}"
+            )
+            start = time.perf_counter()
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # the worker would hold a pipe open
+            subprocess.run(["dvc", "queue", "start"], cwd=clone.folder, env=clone.environment, check=True, **quiet)
+            while not any("pipeline/train.py" in process.info["cmdline"] for process in with_command_lines()):
+                time.sleep(0.05)
+            started.append(time.perf_counter() - start)
+            for process in with_command_lines():  # the worker, what it started, and the training
+                with suppress(psutil.Error):
+                    if Path(process.cwd()).is_relative_to(clone.folder):
+                        process.kill()
+        rows.append({
+            "source": source, "photos": count, "first dvc repro split, s": first.seconds,
+            "dvc repro with nothing to do, s": statistics.median(nothing),
+            "queue start to the train stage, s": statistics.median(started),
+        })  # fmt: skip
+        print(rows[-1], nothing, started, flush=True)
+        shutil.rmtree(parent / "pipeline")
+    return rows
+
+
+def with_command_lines() -> list[psutil.Process]:
+    return [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]]

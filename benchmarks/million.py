@@ -1,0 +1,54 @@
+"""A million photos through both data stages, as DVC runs them."""
+
+import io
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import yaml
+from common import ROOT, Rows, measured
+from PIL import Image
+
+from plumage.data.workers import map_in_processes
+
+NOTE = "A million photos of 32 pixels in a tar: `pipeline/download.py`, then `pipeline/split.py`."
+
+
+def measure(parent: Path, photos: Path | None) -> Rows:
+    """A million photos of 32 pixels, a tar of 1,000 classes, through both stages as DVC runs them."""
+    work = parent / "million"
+    shutil.rmtree(work, ignore_errors=True)
+    (work / "reports").mkdir(parents=True)
+    with tarfile.open(work / "photos.tar", "w") as archive:
+        per_class = 1_000
+        classes = map_in_processes(paint, (range(start, start + per_class) for start in range(0, 1_000_000, per_class)))
+        for number, of_class in enumerate(classes):
+            for place, photo in enumerate(of_class):
+                member = tarfile.TarInfo(f"CLASS {number:03d}/{place:03d}.jpg")
+                member.size = len(photo)
+                archive.addfile(member, io.BytesIO(photo))
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["data"] |= {"source": "archive", "path": "photos.tar"}
+    (work / "params.yaml").write_text(yaml.safe_dump(params))
+    rows = []
+    for stage in ("download", "split"):
+        with measured(others_only=True) as usage:
+            subprocess.run([sys.executable, ROOT / f"pipeline/{stage}.py"], cwd=work, check=True)
+        rows.append({"stage": stage, "s": usage.seconds, "memory, MB": usage.megabytes})
+        print(rows[-1], flush=True)
+    shutil.rmtree(work)
+    return rows
+
+
+def paint(rows: range) -> list[bytes]:
+    """Soft random colours, 32 pixels: photos to the stages, and much quicker to make than birds."""
+    photos = []
+    for row in rows:
+        colors = Image.fromarray(np.random.default_rng(row).integers(0, 255, (10, 10, 3), dtype=np.uint8))
+        file = io.BytesIO()
+        colors.resize((32, 32), Image.Resampling.BICUBIC).save(file, "JPEG")
+        photos.append(file.getvalue())
+    return photos
