@@ -2,18 +2,20 @@
 mistake in one line.
 """
 
-import ctypes
 import errno
 import os
-import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 # An experiment runs in a copy of the repository: its stages use the code of that copy, whatever is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 try:
+    import psutil
     from filelock import FileLock, Timeout
 
     from plumage.config import Params, load_params
@@ -51,6 +53,20 @@ def run_stage(main: Callable[[Params], None]) -> None:
 
 
 def _end_with_dvc() -> None:
-    """Let a DVC that is killed take its stage along, which would go on and be in the way of the next one (Linux only)."""
-    if "DVC_STAGE" in os.environ and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    """Let a DVC that is killed take its stage along, which would go on and be in the way of the next one."""
+    if "DVC_STAGE" not in os.environ:
+        return
+    try:
+        dvc = psutil.Process().parent()
+        if dvc and dvc.cmdline()[-2:-1] == ["-c"]:  # the shell that DVC runs the command in, if that has not become it
+            dvc = dvc.parent()
+    except psutil.Error:
+        dvc = None  # killed meanwhile
+
+    def follow() -> None:
+        with suppress(psutil.Error):
+            while dvc and dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()

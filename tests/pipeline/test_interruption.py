@@ -138,10 +138,11 @@ def test_killed_at_any_moment_the_next_run_gives_the_same_bytes_and_fetches_noth
 
 
 @pytest.fixture
-def at_work(tmp_path: Path, archive: bytes) -> Iterator[tuple[Clone, subprocess.Popen]]:
-    """A clone, and the `dvc repro` in it whose download stage is at work, which takes ten seconds and more."""
+def at_work(request: pytest.FixtureRequest, tmp_path: Path, archive: bytes) -> Iterator[tuple[Clone, subprocess.Popen]]:
+    """A clone, and the `dvc repro` in it, from the shell asked for, whose download stage is at work for ten seconds."""
     server = Server(archive, pause=0.5)
     clone = clone_for(tmp_path, server.url)
+    clone.environment["SHELL"] = getattr(request, "param", "/bin/sh")
     dvc = clone.start("dvc", "repro", "download")
     while not (clone.folder / ".dvc" / "tmp" / "plumage.lock").exists():
         time.sleep(0.05)
@@ -151,9 +152,8 @@ def at_work(tmp_path: Path, archive: bytes) -> Iterator[tuple[Clone, subprocess.
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("at_work", ["/bin/sh", "/bin/bash"], indirect=True)  # of which one becomes the command it runs
 def test_a_stage_whose_dvc_is_killed_goes_with_it(at_work: tuple[Clone, subprocess.Popen]) -> None:
-    if sys.platform != "linux":
-        pytest.skip("only Linux tells a process that its parent is gone")
     clone, dvc = at_work
     os.kill(dvc.pid, signal.SIGKILL)
     dvc.communicate()  # ends when the stage has closed its output too
