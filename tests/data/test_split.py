@@ -74,6 +74,11 @@ def test_a_group_that_spans_classes_goes_to_train() -> None:
         assert parts["a/1"] == parts["b/1"] == "train"
 
 
+def test_a_group_that_spans_classes_is_train_enough_for_them() -> None:
+    parts = by_key(photos({"a": 3, "b": 9}, [["a/1", "b/1"]]), 0.3, 0.4, 0)
+    assert sorted(part for key, part in parts.items() if key.startswith("a/")) == ["test", "train", "val"]
+
+
 def test_a_class_with_fewer_than_three_photos_is_named() -> None:
     with pytest.raises(DataError, match="'BLUE JAY' has 2.*3 or more"):
         stratified_split(photos({"BLUE JAY": 2, "OWL": 9}), 0.05, 0.1, 0)

@@ -108,19 +108,24 @@ def _draw(parts: list[str], photos: Photos, shares: dict[str, float], seed: int)
     The first part is drawn from the front of the class's order, the second from its end.
     """
     units = _units(parts, photos)
-    needed = 1 + len(shares)
-    few = [f"{label!r} has {len(of_class)}" for label, of_class in sorted(units.items()) if len(of_class) < needed]
+    in_train = Counter(label for label, part in zip(photos.labels, parts, strict=True) if part == "train")
+    # One unit has to stay in train, unless photos do that are in none.
+    stay = {label: int(sum(map(len, of_class)) == in_train[label]) for label, of_class in units.items()}
+    few = [
+        f"{label!r} has {len(of_class)}"
+        for label, of_class in sorted(units.items())
+        if len(of_class) < stay[label] + len(shares)
+    ]
     if few:
         more = f" and {len(few) - 5} more" if len(few) > 5 else ""
         raise DataError(
-            f"too few photos in {', '.join(few[:5])}{more}; every class takes {needed} or more, one for each of "
+            f"too few photos in {', '.join(few[:5])}{more}; every class takes {1 + len(shares)} or more, one for each of "
             f"{', '.join(['train', *shares])}; near-duplicates (split.similarity) count as one"
         )
-    in_train = Counter(label for label, part in zip(photos.labels, parts, strict=True) if part == "train")
     for label, unordered in units.items():
         of_class, left = _in_order(unordered, photos, seed), in_train[label]
-        for part, share in shares.items():
-            spare = needed - 1 - list(shares).index(part)
+        for number, (part, share) in enumerate(shares.items(), start=1):
+            spare = stay[label] + len(shares) - number
             target = min(max(1, round(share * left)), left - spare)
             taken = {row for unit in _front(of_class, target, len(of_class) - spare) for row in unit}
             for row in taken:
