@@ -44,7 +44,7 @@ def run_stage(main: Callable[[Params], None]) -> None:
     except PlumageError as error:
         sys.exit(f"error: {name}: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"{name}: interrupted; `dvc repro` starts this stage again")
+        sys.exit(f"{name}: interrupted; `dvc repro` goes on with this stage")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -159,6 +159,14 @@ class Train(Section):
     seed: int = Field(0, ge=0, description="a whole number, 0 or more")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto, fp32 or bf16")
+    max_bad_steps: int = Field(
+        10,
+        ge=0,
+        description="0 or more: steps in a row that may be skipped as their loss or gradient is no finite number",
+    )
+    checkpoint_minutes: float = Field(
+        5, gt=0, description="a number over 0: minutes between checkpoints within an epoch; each epoch ends with one"
+    )
 
     def resolved(self) -> "ResolvedTrain":
         """These parameters with the recipe's defaults where a key is null."""
@@ -187,6 +195,12 @@ class ResolvedTrain(Section):
     seed: int
     device: str
     precision: Literal["auto", "fp32", "bf16"]
+    max_bad_steps: int
+    checkpoint_minutes: float
+
+    def decisive(self) -> dict[str, Scalar]:
+        """What the outcome depends on."""
+        return self.model_dump(exclude={"checkpoint_minutes"})
 
 
 RECIPES: dict[Recipe, dict[str, Scalar]] = {

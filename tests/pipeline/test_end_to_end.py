@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -92,6 +94,26 @@ def test_a_changed_parameter_reruns_what_depends_on_it(clone: Clone, change: dic
     clone.set(**change)
     assert clone.stages_run() == stages
     assert clone.stages_run() == []
+
+
+@pytest.mark.slow
+def test_a_training_that_was_killed_goes_on_in_the_same_run(clone: Clone) -> None:
+    known = {run.info.run_id for run in clone.runs()}
+    clone.set(train={"epochs": 3, "seed": 3})
+    dvc = clone.start("dvc", "repro", "train")
+    assert dvc.stdout and any(line.startswith("epoch 2/3") for line in dvc.stdout)
+    os.killpg(dvc.pid, signal.SIGKILL)
+    dvc.communicate()
+    clone.run("plumage", "repair")
+    assert "goes on from epoch 3, step 0" in clone.run("dvc", "repro", "train")
+    (run,) = (run for run in clone.runs() if run.info.run_id not in known)
+    for metric in ("train/loss", "val/accuracy", "train/images_per_second"):
+        assert [point.step for point in clone.mlflow.get_metric_history(run.info.run_id, metric)] == [1, 2, 3]
+    assert run.info.status == "FINISHED"
+    assert not list((clone.folder / ".checkpoints").iterdir())
+    weights = (clone.folder / "models" / "model.safetensors").read_bytes()
+    clone.run("dvc", "repro", "-f", "-s", "train")
+    assert (clone.folder / "models" / "model.safetensors").read_bytes() == weights
 
 
 @pytest.mark.slow

@@ -172,18 +172,6 @@ def test_the_second_of_two_pipelines_on_a_checkout_says_that_it_is_one_too_many(
     assert first.poll() is None
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a disk of 2 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 @pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_the_former_outputs(tmp_path: Path, small_disk: Path) -> None:
     clone = Clone.of_working_tree(tmp_path / "clone")

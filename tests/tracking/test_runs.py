@@ -93,6 +93,27 @@ def test_a_store_that_lacks_the_run_gets_one_restored_from_it(root: Path, histor
     assert run.data.tags[RESTORED_FROM] == elsewhere and run.data.metrics["val/accuracy"] == 0.75
 
 
+def test_an_interrupted_training_goes_on_in_its_run_and_logs_each_epoch_once(root: Path, history: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), training_run(root, "plumage", PARAMS) as run:
+        run.log_epoch(1, {"train/loss": 2.0, "val/accuracy": 0.5})
+        raise KeyboardInterrupt
+    with training_run(root, "plumage", PARAMS, run.id) as again:
+        for epoch, loss in ((1, 2.0), (2, 1.0)):
+            again.log_epoch(epoch, {"train/loss": loss, "val/accuracy": 0.5})
+            again.log_epoch(epoch, {"train/loss": loss, "val/accuracy": 0.5})
+    (found,) = all_runs(root)
+    assert found.info.run_id == again.id and found.info.status == "FINISHED"
+    assert [point.step for point in store(root).get_metric_history(again.id, "train/loss")] == [1, 2]
+
+
+def test_it_gets_a_run_of_its_own_where_the_former_is_gone_or_had_other_parameters(root: Path, history: Path) -> None:
+    first = train(root, history)
+    for params, interrupted in ((PARAMS, "0123456789abcdef0123456789abcdef"), ({**PARAMS, "evaluate.bins": 10}, first)):
+        with training_run(root, "plumage", params, interrupted) as run:
+            pass
+        assert run.id not in (first, interrupted)
+
+
 def test_a_run_tells_which_stages_it_has(root: Path, history: Path) -> None:
     elsewhere = "0123456789abcdef0123456789abcdef"
     with continued_run(root, "plumage", elsewhere, PARAMS, "register", history) as run:

@@ -22,7 +22,7 @@ def points(seed: int, count: int = 64) -> Batch:
 
 
 def batches(batch: Batch) -> Batches:
-    return Batches(lambda epoch: [batch], per_epoch=1, photos=len(batch[1]))
+    return Batches(lambda epoch, first: [batch], per_epoch=1, photos=len(batch[1]))
 
 
 def settings(**changes: Any) -> ResolvedTrain:
@@ -72,14 +72,44 @@ def test_it_stops_after_patience_epochs_without_a_better_one(monkeypatch: pytest
     assert len(fit_line(epochs=50, patience=3)[1].epochs) == 5
 
 
-def test_a_loss_that_is_no_number_stops_with_advice() -> None:
-    def poisoned(epoch: int) -> Iterator[Batch]:
-        inputs, labels = points(0)
-        yield inputs / 0, labels
+def poisoned_at(*poison: tuple[int, int]) -> Batches:
+    """Epochs of four steps, of which these (epoch, step) are no numbers."""
 
-    net = nn.Linear(2, 2)
-    with pytest.raises(TrainingError, match="train.lr"):
-        fit(net, net, Batches(poisoned, 1, 64), batches(points(1)), settings(epochs=3), CPU, lambda *_: None)
+    def of(epoch: int, first: int) -> Iterator[Batch]:
+        for step in range(first, 4):
+            inputs, labels = points(step)
+            yield (inputs / 0 if (epoch, step) in poison else inputs), labels
+
+    return Batches(of, 4, 256)
+
+
+def fit_norm(train_batches: Batches, **changes: Any) -> tuple[nn.Module, loop.History]:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    return net, fit(net, net[2], train_batches, batches(points(1)), settings(**changes), CPU, lambda *_: None)
+
+
+def test_a_step_that_is_no_number_is_skipped_and_spoils_nothing() -> None:
+    net, history = fit_norm(poisoned_at((1, 0), (2, 1), (2, 2), (3, 3)), epochs=3, ema=0.9, max_bad_steps=2)
+    assert all(torch.isfinite(value).all() for value in net.state_dict().values())
+    assert history.epochs[-1]["val/accuracy"] > 0.9
+    assert history.epochs[0]["train/loss"] < 1
+
+
+def test_too_many_such_steps_stop_with_advice_and_the_best_weights() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    bad = poisoned_at((2, 0), (2, 1), (2, 2))
+    train = settings(epochs=2, max_bad_steps=2)
+    with pytest.raises(loop.Diverged, match="step 3 of epoch 2, after 2 skipped steps; try a lower train.lr") as error:
+        fit(net, net[2], bad, batches(points(1)), train, CPU, lambda *_: None)
+    assert error.value.history.best_epoch == len(error.value.history.epochs) == 1
+    assert not net.training and all(torch.isfinite(value).all() for value in net.state_dict().values())
+
+
+def test_an_epoch_without_one_good_step_stops() -> None:
+    with pytest.raises(loop.Diverged):
+        fit_norm(poisoned_at(*((1, step) for step in range(4))), epochs=3)
 
 
 def test_label_smoothing_and_clipping_change_the_steps() -> None:
@@ -109,9 +139,9 @@ def test_frozen_norm_keeps_its_statistics() -> None:
 def test_validation_counts_every_photo_once_also_in_a_short_last_batch() -> None:
     inputs, labels = points(2, count=10)
     net = nn.Linear(2, 2)
-    whole = validate(net, Batches(lambda epoch: [(inputs, labels)], 1, 10), settings(), CPU)
+    whole = validate(net, Batches(lambda epoch, first: [(inputs, labels)], 1, 10), settings(), CPU)
     parts = zip(inputs.split(4), labels.split(4), strict=True)
-    assert validate(net, Batches(lambda epoch: parts, 3, 10), settings(), CPU) == pytest.approx(whole, abs=1e-6)
+    assert validate(net, Batches(lambda epoch, first: parts, 3, 10), settings(), CPU) == pytest.approx(whole, abs=1e-6)
 
 
 def test_a_device_that_is_not_there_is_an_error() -> None:

@@ -25,6 +25,7 @@ from mlflow import MlflowClient
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]  # made at import
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from plumage.tracking import watchdog
@@ -47,12 +48,22 @@ class Run:
         self.stages = stages
         self.lineage = lineage
         self._client = MlflowClient()
+        self._epochs: set[int] | None = None
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log figures by their MLflow names (`val/accuracy`), at `step` (the epoch) where they are a curve."""
         now = int(time.time() * 1000)
         entries = [Metric(name, float(value), now, step or 0) for name, value in metrics.items()]
         self._client.log_batch(self.id, metrics=entries)
+
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Log a point of the curves, once: an epoch that the run has already is left as it is."""
+        if self._epochs is None:
+            curve = self._client.get_metric_history(self.id, next(iter(metrics)))
+            self._epochs = {point.step for point in curve}
+        if epoch not in self._epochs:
+            self.log_metrics(metrics, epoch)
+            self._epochs.add(epoch)
 
     def log_results(self, metrics: Mapping[str, float]) -> None:
         """Log final figures. One that has a curve (`val/accuracy`) becomes its last point: the run's value of it."""
@@ -120,8 +131,10 @@ class Run:
 
 
 @contextmanager
-def training_run(root: Path, experiment: str, params: Mapping[str, Any]) -> Iterator[Run]:
-    """Open the run of a pipeline execution.
+def training_run(
+    root: Path, experiment: str, params: Mapping[str, Any], interrupted: str | None = None
+) -> Iterator[Run]:
+    """Open the run of a pipeline execution, or go on with the run `interrupted` where this store has it with `params`.
 
     It is named by the DVC experiment (`DVC_EXP_NAME`) where there is one, and carries `params` (flat, `section.key`),
     the tags of `lineage_tags` and system metrics.
@@ -131,7 +144,9 @@ def training_run(root: Path, experiment: str, params: Mapping[str, Any]) -> Iter
     """
     experiment_id = connect(root, experiment)
     lineage = lineage_tags(Path.cwd(), "train")
-    with _open("train", experiment_id, lineage, params) as run:
+    found = _original(experiment_id, interrupted) if interrupted else None
+    run_id = found.info.run_id if found and _agrees(found, params) else None
+    with _open("train", experiment_id, lineage, params, run_id) as run:
         yield run
 
 
@@ -170,17 +185,26 @@ def _find(experiment_id: str, run_id: str, params: Mapping[str, Any]) -> str | N
     with one_line_errors("the MLflow store"):
         restored = f"tags.`{RESTORED_FROM}` = '{run_id}'"
         runs = list(client.search_runs([experiment_id], restored, order_by=["start_time"]))
+    original = _original(experiment_id, run_id)
+    agreeing = (run for run in [*([original] if original else []), *runs] if _agrees(run, params))
+    return next((run.info.run_id for run in agreeing), None)
+
+
+def _original(experiment_id: str, run_id: str) -> MlflowRun | None:
+    """The run `run_id`, if the experiment has it."""
+    with one_line_errors("the MLflow store"):
         try:
-            original = client.get_run(run_id)
+            run = MlflowClient().get_run(run_id)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-        else:
-            if original.info.lifecycle_stage == "active" and original.info.experiment_id == experiment_id:
-                runs.insert(0, original)
-    wanted = _as_text(params)
-    agreeing = (run for run in runs if all(run.data.params.get(key, value) == value for key, value in wanted.items()))
-    return next((run.info.run_id for run in agreeing), None)
+            return None
+    return run if run.info.lifecycle_stage == "active" and run.info.experiment_id == experiment_id else None
+
+
+def _agrees(run: MlflowRun, params: Mapping[str, Any]) -> bool:
+    """Whether none of the run's parameters, which never change, contradicts `params`."""
+    return all(run.data.params.get(key, value) == value for key, value in _as_text(params).items())
 
 
 class _Terminated(SystemExit):

@@ -1,11 +1,14 @@
 """The training loop: epochs over batches, validation after each, early stopping, the best epoch kept.
 
 It trains any network on any batches: photos through an EfficientNet, or stored features through its classifier (probe).
+Interrupted anywhere, it goes on from its last checkpoint, and ends with the weights that it would have ended with.
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +16,9 @@ from torch import nn
 
 from plumage.config import ResolvedTrain
 from plumage.errors import TrainingError
-from plumage.progress import track
+from plumage.progress import Progress
+from plumage.training.checkpoints import Checkpoints, State
+from plumage.training.interrupts import Interrupts
 from plumage.training.optim import MovingAverage, build_optimizer, warmup_cosine
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -24,9 +29,9 @@ OnEpoch = Callable[[int, dict[str, float], float], None]
 
 @dataclass
 class Batches:
-    """Where an epoch's batches come from. `of(epoch)` is their iterator."""
+    """Where an epoch's batches come from. `of(epoch, first)` gives them from number `first`, counted from 0."""
 
-    of: Callable[[int], Iterable[Batch]]
+    of: Callable[[int, int], Iterable[Batch]]
     per_epoch: int
     photos: int
 
@@ -37,6 +42,14 @@ class History:
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
+
+
+class Diverged(TrainingError):
+    """The loss is no longer a finite number; the network has the weights of the best epoch, if `history` has one."""
+
+    def __init__(self, message: str, history: History) -> None:
+        super().__init__(message)
+        self.history = history
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -69,79 +82,221 @@ def fit(
     train: ResolvedTrain,
     device: torch.device,
     on_epoch: OnEpoch,
+    checkpoints: Checkpoints | None = None,
+    phase: str = "network",
 ) -> History:
     """Train `network` in place and leave it, in eval mode, with the weights of the best epoch.
 
     The best epoch has the highest val accuracy, then the lowest val loss; training stops after `train.patience` epochs
-    without a better one. `head` is the part of `network` that learns at `train.head_lr`. TrainingError when the loss is
-    no longer a finite number.
+    without a better one. `head` is the part of `network` that learns at `train.head_lr`.
+
+    The state of `phase` in `checkpoints` is gone on from, and saved after each epoch, when it is due, and before Ctrl-C or
+    SIGTERM takes effect. `on_epoch` is called again for the epochs done before; an epoch that it was called for is in the
+    last state.
+
+    Raises:
+        Diverged: more than `train.max_bad_steps` steps in a row had a loss or gradient that is no finite number.
     """
-    optimizer = build_optimizer(network, head, train)
-    steps = train.epochs * train_batches.per_epoch
-    schedule = warmup_cosine(optimizer, round(train.warmup_epochs * train_batches.per_epoch), steps)
-    average = MovingAverage(network, train.ema) if train.ema else None
-    history = History()
-    best: tuple[float, float] | None = None
-    best_weights: dict[str, torch.Tensor] = {}
-    for epoch in range(1, train.epochs + 1):
-        started = time.perf_counter()
-        lr = float(schedule.get_last_lr()[0])
-        loss = _train_epoch(network, train_batches, epoch, optimizer, schedule, average, train, device)
-        speed = train_batches.photos / (time.perf_counter() - started)
-        if average:
-            average.swap()
-        val_loss, val_accuracy = validate(network, val_batches, train, device)
-        metrics = {"train/loss": loss, "train/lr": lr, "val/loss": val_loss, "val/accuracy": val_accuracy}
-        history.epochs.append(metrics)
-        if best is None or (val_accuracy, -val_loss) > best:
-            best, history.best_epoch = (val_accuracy, -val_loss), epoch
-            best_weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        if average:
-            average.swap()
-        on_epoch(epoch, metrics, speed)
-        if epoch - history.best_epoch >= train.patience:
-            break
-    network.load_state_dict(best_weights)
-    network.eval()
-    return history
+    work = _Fit(network, head, train_batches, val_batches, train, device, on_epoch, checkpoints, phase)
+    try:
+        work.run()
+    finally:
+        work.keep_best()
+    return work.history
 
 
-def _train_epoch(
-    network: nn.Module,
-    batches: Batches,
-    epoch: int,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LambdaLR,
-    average: MovingAverage | None,
-    train: ResolvedTrain,
-    device: torch.device,
-) -> float:
-    """One pass over the training batches; the mean loss a photo."""
-    network.train()
-    if train.freeze_norm:
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-    total = torch.zeros((), device=device, dtype=torch.float64)
-    for inputs, labels in track(batches.of(epoch), f"epoch {epoch}/{train.epochs}", batches.per_epoch):
-        with autocast(device, train.precision):
-            logits = network(inputs)
+class _Fit:
+    """A training and where it stands."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        head: nn.Module,
+        train_batches: Batches,
+        val_batches: Batches,
+        train: ResolvedTrain,
+        device: torch.device,
+        on_epoch: OnEpoch,
+        checkpoints: Checkpoints | None,
+        phase: str,
+    ) -> None:
+        self.network, self.train, self.device, self.on_epoch = network, train, device, on_epoch
+        self.train_batches, self.val_batches = train_batches, val_batches
+        self.checkpoints, self.phase = checkpoints, phase
+        self.optimizer = build_optimizer(network, head, train)
+        steps = train.epochs * train_batches.per_epoch
+        warmup = round(train.warmup_epochs * train_batches.per_epoch)
+        self.schedule = warmup_cosine(self.optimizer, warmup, steps)
+        self.average = MovingAverage(network, train.ema) if train.ema else None
+        self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+        self.kept_buffers = [buffer.clone() for buffer in self.buffers]
+        self.history = History()
+        self.speeds: list[float] = []
+        self.best: tuple[float, float] | None = None
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self.epoch, self.step = 1, 0
+        self.loss = torch.zeros((), device=device, dtype=torch.float64)
+        self.lr = float(self.schedule.get_last_lr()[0])
+        self.photos = 0
+        """Those of this epoch whose steps were good."""
+        self.bad_steps = 0
+
+    def run(self) -> None:
+        """All epochs that are left to do."""
+        if self.checkpoints and (state := self.checkpoints.load(self.phase, self.device)):
+            self._restore(state)
+            for epoch, (metrics, speed) in enumerate(zip(self.history.epochs, self.speeds, strict=True), start=1):
+                self.on_epoch(epoch, metrics, speed)
+            print(f"{self.phase}: goes on from epoch {self.epoch}, step {self.step}", flush=True)
+        with Interrupts() as self.interrupts:
+            while self.epoch <= self.train.epochs and self.epoch - 1 - self.history.best_epoch < self.train.patience:
+                self._train_epoch()
+                self._validate()
+                self._leave_if_asked()
+
+    def keep_best(self) -> None:
+        """Give the network the weights of the best epoch, if one is done."""
+        if self.best_weights:
+            self.network.load_state_dict(self.best_weights)
+        self.network.eval()
+
+    def _train_epoch(self) -> None:
+        """The steps that are left of this epoch."""
+        train, batches, first = self.train, self.train_batches, self.step
+        self.network.train()
+        if train.freeze_norm:
+            for module in self.network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        if not first:
+            self.lr = float(self.schedule.get_last_lr()[0])
+        self.started = time.perf_counter()
+        with Progress(f"epoch {self.epoch}/{train.epochs}", batches.per_epoch, done=first) as progress:
+            for inputs, labels in batches.of(self.epoch, first):
+                self._step(inputs, labels)
+                progress.advance()
+                self._leave_if_asked()
+                if self.checkpoints and self.checkpoints.due:
+                    self._save()
+        share = 1 - first / batches.per_epoch  # of the epoch, in this process
+        self.speed = share * batches.photos / (time.perf_counter() - self.started) if share else 0.0
+
+    def _step(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
+        """One step of the optimiser; one whose loss or gradient is no finite number changes nothing."""
+        train = self.train
+        if self.buffers:
+            torch._foreach_copy_(self.kept_buffers, self.buffers)
+        with autocast(self.device, train.precision):
+            logits = self.network(inputs)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=train.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if train.clip_norm:
-            nn.utils.clip_grad_norm_(network.parameters(), train.clip_norm)
-        optimizer.step()
-        schedule.step()
-        if average:
-            average.update()
-        total += loss.detach().double() * len(labels)
-    mean = float(total) / batches.photos
-    if not torch.isfinite(torch.tensor(mean)):
-        raise TrainingError(
-            f"the training loss became {mean} in epoch {epoch}; try a lower train.lr or train.clip_norm 1"
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+        if torch.isfinite(loss + norm):
+            if train.clip_norm:
+                nn.utils.clip_grads_with_norm_(self.parameters, train.clip_norm, norm)
+            self.optimizer.step()
+            if self.average:
+                self.average.update()
+            self.loss += loss.detach().double() * len(labels)
+            self.photos += len(labels)
+            self.bad_steps = 0
+        else:
+            if self.buffers:
+                torch._foreach_copy_(self.buffers, self.kept_buffers)
+            self.bad_steps += 1
+            last_and_none_good = self.step + 1 == self.train_batches.per_epoch and not self.photos
+            if self.bad_steps > train.max_bad_steps or last_and_none_good:
+                raise Diverged(self._advice(loss.item(), norm.item()), self.history)
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "Detected call of `lr_scheduler.step"
+            )  # where the very first step is skipped
+            self.schedule.step()
+        self.step += 1
+
+    def _advice(self, loss: float, norm: float) -> str:
+        best = self.history.best_epoch
+        return (
+            f"the training loss is {loss:.3g} and its gradient's norm {norm:.3g} at step {self.step + 1} of epoch {self.epoch}, "
+            f"after {self.bad_steps - 1} skipped steps; try a lower train.lr, a longer train.warmup_epochs or train.clip_norm 1"
+            + (f" (models/ has the weights of epoch {best}, the best)" if best else "")
         )
-    return mean
+
+    def _validate(self) -> None:
+        """Judge the epoch that is done, and go to the next."""
+        if self.average:
+            self.average.swap()
+        loss, accuracy = validate(self.network, self.val_batches, self.train, self.device)
+        mean = float(self.loss) / self.photos
+        metrics = {"train/loss": mean, "train/lr": self.lr, "val/loss": loss, "val/accuracy": accuracy}
+        self.history.epochs.append(metrics)
+        self.speeds.append(self.speed)
+        if self.best is None or (accuracy, -loss) > self.best:
+            self.best, self.history.best_epoch = (accuracy, -loss), self.epoch
+            self.best_weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        if self.average:
+            self.average.swap()
+        done = self.epoch
+        self.epoch, self.step, self.photos = self.epoch + 1, 0, 0
+        self.loss.zero_()
+        self._save()  # before on_epoch, so that what it was told is never done again
+        self.on_epoch(done, metrics, self.speed)
+
+    def _leave_if_asked(self) -> None:
+        """Obey a Ctrl-C or SIGTERM that came meanwhile, with a checkpoint."""
+        if self.interrupts.asked:
+            if self._save():
+                print(
+                    f"a checkpoint is saved; the same command goes on from epoch {self.epoch}, step {self.step}",
+                    flush=True,
+                )
+            self.interrupts.obey()
+
+    def _save(self) -> bool:
+        return self.checkpoints is not None and self.checkpoints.save(self.phase, self._state())
+
+    def _state(self) -> State:
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "average": self.average.state() if self.average else None,
+            "random": _random_state(self.device),
+            "epochs": self.history.epochs,
+            "best_epoch": self.history.best_epoch,
+            "speeds": self.speeds,
+            "best": self.best,
+            "best_weights": self.best_weights,
+            "at": (self.epoch, self.step, self.lr, self.photos, self.bad_steps),
+            "loss": self.loss,
+        }
+
+    def _restore(self, state: State) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.average:
+            self.average.restore(state["average"])
+        self.history.epochs, self.history.best_epoch = state["epochs"], state["best_epoch"]
+        self.speeds, self.best, self.best_weights = state["speeds"], state["best"], state["best_weights"]
+        self.epoch, self.step, self.lr, self.photos, self.bad_steps = state["at"]
+        self.loss = state["loss"]
+        _set_random_state(self.device, state["random"])
+
+
+def _random_state(device: torch.device) -> dict[str, Any]:
+    """Where torch's random numbers stand, which dropout and stochastic depth draw from."""
+    on_device = {"cuda": torch.cuda.get_rng_state, "mps": torch.mps.get_rng_state}.get(device.type)
+    return {"cpu": torch.get_rng_state(), device.type: on_device() if on_device else torch.get_rng_state()}
+
+
+def _set_random_state(device: torch.device, state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"].cpu())
+    set_on_device = {"cuda": torch.cuda.set_rng_state, "mps": torch.mps.set_rng_state}.get(device.type)
+    if set_on_device:
+        set_on_device(state[device.type].cpu())
 
 
 @torch.inference_mode()
@@ -150,7 +305,7 @@ def validate(network: nn.Module, batches: Batches, train: ResolvedTrain, device:
     network.eval()
     loss = torch.zeros((), device=device, dtype=torch.float64)
     right = torch.zeros((), device=device, dtype=torch.int64)
-    for inputs, labels in batches.of(0):
+    for inputs, labels in batches.of(0, 0):
         with autocast(device, train.precision):
             logits = network(inputs).float()
         loss += F.cross_entropy(logits, labels, reduction="sum").double()

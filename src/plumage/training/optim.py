@@ -1,6 +1,7 @@
 """Optimiser, learning-rate schedule and moving average of the weights."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -72,3 +73,13 @@ class MovingAverage:
             kept = live.clone()
             live.copy_(average)
             average.copy_(kept)
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` takes."""
+        return {"steps": self._steps, "average": self._average}
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+        self._steps = state["steps"]
+        torch._foreach_copy_(self._average, state["average"])

@@ -18,6 +18,7 @@ from plumage.data.store import Dataset
 from plumage.data.transforms import Preprocessing, eval_view, to_model_input, train_view
 from plumage.models.efficientnet import EfficientNet
 from plumage.progress import track
+from plumage.training.checkpoints import Checkpoints
 from plumage.training.loop import Batch, Batches, History, OnEpoch, autocast, fit
 
 EVAL_BATCH = 8
@@ -32,20 +33,23 @@ def train_model(
     train: ResolvedTrain,
     device: torch.device,
     on_epoch: OnEpoch,
+    checkpoints: Checkpoints | None = None,
 ) -> History:
     """Train `model` in place by `train.recipe` on the rows `train`, choosing the best epoch on the rows `val`.
 
-    The same arguments give the same weights, byte for byte, on the same machine. TrainingError when the loss diverges.
+    The same arguments give the same weights, byte for byte, on the same machine, also when it goes on from `checkpoints`.
+    Diverged when the loss is no longer a finite number.
     """
     be_deterministic(train.seed)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     work = _Photos(dataset, rows, preprocessing, train, device)
     if train.recipe == "probe":
-        return _probe(model, work, train, on_epoch)
-    if train.recipe == "finetune":
+        return _probe(model, work, train, on_epoch, checkpoints)
+    if train.recipe == "finetune" and not (checkpoints and checkpoints.has("network")):
         probe = ResolvedTrain.model_validate({**train.model_dump(), **RECIPES["probe"]})
-        _probe(model, work, probe, lambda epoch, metrics, speed: None)
-    return fit(model, model.classifier, work.random_views(), work.central_views("val"), train, device, on_epoch)
+        _probe(model, work, probe, lambda epoch, metrics, speed: None, checkpoints)
+    views, val = work.random_views(), work.central_views("val")
+    return fit(model, model.classifier, views, val, train, device, on_epoch, checkpoints)
 
 
 def input_for(
@@ -97,13 +101,13 @@ class _Photos:
         rows = np.array(self.rows["train"])
         count = len(rows) - (1 if len(rows) % size == 1 and len(rows) > 1 else 0)
 
-        def of(epoch: int) -> Iterator[Batch]:
+        def of(epoch: int, first: int) -> Iterator[Batch]:
             def view(image: Image.Image, row: int) -> np.ndarray:
                 rng = np.random.default_rng((train.seed, epoch, row))
                 return train_view(image, self.preprocessing, rng, train.min_crop, train.flip)
 
             order = rows[np.random.default_rng((train.seed, epoch)).permutation(len(rows))][:count]
-            return self._batches(in_batches(order.tolist(), size), view)
+            return self._batches(in_batches(order.tolist(), size)[first:], view)
 
         return Batches(of, per_epoch=len(in_batches(range(count), size)), photos=count)
 
@@ -115,43 +119,60 @@ class _Photos:
             return seen[:, ::-1] if mirrored else seen
 
         batches = in_batches(self.rows[part], EVAL_BATCH)
-        return Batches(lambda epoch: self._batches(batches, view), per_epoch=len(batches), photos=len(self.rows[part]))
+        return Batches(
+            lambda epoch, first: self._batches(batches[first:], view),
+            per_epoch=len(batches),
+            photos=len(self.rows[part]),
+        )
 
     def _batches(self, batches: Sequence[Sequence[int]], view: View) -> Iterator[Batch]:
         for rows, photos in zip(batches, load_batches(self.dataset, batches, view), strict=True):
             yield to_model_input(photos, self.preprocessing, self.device), self.labels[rows].to(self.device)
 
 
-def _probe(model: EfficientNet, photos: _Photos, train: ResolvedTrain, on_epoch: OnEpoch) -> History:
+def _probe(
+    model: EfficientNet, photos: _Photos, train: ResolvedTrain, on_epoch: OnEpoch, checkpoints: Checkpoints | None
+) -> History:
     """Train the classifier alone, on features computed once."""
     model.eval()
-    views = [_features(model, photos, photos.central_views("train", mirrored=False), "features of train")]
-    if train.flip:
-        views.append(_features(model, photos, photos.central_views("train", mirrored=True), "features, mirrored"))
+
+    def features_of(part: str, mirrored: bool = False) -> Batch:
+        name = f"features of {part}{', mirrored' if mirrored else ''}"
+
+        def make() -> dict[str, torch.Tensor]:
+            values, targets = _features(model, photos, photos.central_views(part, mirrored), name)
+            return {"features": values, "labels": targets}
+
+        made = checkpoints.once(name, make, photos.device) if checkpoints else make()
+        return made["features"], made["labels"]
+
+    views = [features_of("train", mirrored) for mirrored in ([False, True] if train.flip else [False])]
     features, labels = (torch.cat(tensors) for tensors in zip(*views, strict=True))
-    val = _features(model, photos, photos.central_views("val"), "features of val")
+    val = features_of("val")
     # Features of one common scale suit one learning rate; the scale goes into the classifier afterwards.
     scale = features.square().mean().sqrt()
     features = features / scale
 
-    def of(epoch: int) -> Iterator[Batch]:
+    def of(epoch: int, first: int) -> Iterator[Batch]:
         order = torch.from_numpy(np.random.default_rng((train.seed, epoch)).permutation(len(labels)))
-        return ((features[chosen], labels[chosen]) for chosen in order.to(labels.device).split(train.batch_size))
+        parts = order.to(labels.device).split(train.batch_size)[first:]
+        return ((features[chosen], labels[chosen]) for chosen in parts)
 
     batches = Batches(of, per_epoch=-(-len(labels) // train.batch_size), photos=len(labels))
-    val_batches = Batches(lambda epoch: [(val[0] / scale, val[1])], per_epoch=1, photos=len(val[1]))
+    val_batches = Batches(lambda epoch, first: [(val[0] / scale, val[1])], per_epoch=1, photos=len(val[1]))
     head = model.classifier
-    history = fit(head, head, batches, val_batches, train, photos.device, on_epoch)
-    with torch.no_grad():
-        head.weight /= scale
-    return history
+    try:
+        return fit(head, head, batches, val_batches, train, photos.device, on_epoch, checkpoints, "classifier")
+    finally:
+        with torch.no_grad():
+            head.weight /= scale
 
 
 @torch.inference_mode()
 def _features(model: EfficientNet, photos: _Photos, batches: Batches, what: str) -> Batch:
     """The pooled features, float32 N x F, and the labels of all of `batches`."""
     features, labels = [], []
-    for inputs, batch_labels in track(batches.of(0), what, batches.per_epoch):
+    for inputs, batch_labels in track(batches.of(0, 0), what, batches.per_epoch):
         with autocast(photos.device, photos.train.precision):
             features.append(model.forward_features(inputs).float())
         labels.append(batch_labels)
