@@ -79,7 +79,7 @@ def test_a_key_left_out_takes_the_recipes_default_and_a_given_one_wins() -> None
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_fills_in_every_open_key(recipe: str) -> None:
-    given = {"recipe", "seed", "device", "precision"}
+    given = {"recipe", "seed", "device", "precision", "max_bad_steps", "checkpoint_minutes"}
     assert set(RECIPES[recipe]) == set(ResolvedTrain.model_fields) - given
 
 
