@@ -20,7 +20,7 @@ from plumage.config import ResolvedTrain, Train
 from plumage.data.store import Dataset
 from plumage.errors import TrainingError
 from plumage.training.checkpoints import KEPT, Checkpoints, checkpoints, training_key
-from plumage.training.loop import Batch, Batches, History, fit
+from plumage.training.loop import Batch, Batches, Fit, History
 
 CPU = torch.device("cpu")
 EPOCHS, STEPS = 3, 4
@@ -61,7 +61,7 @@ def run(
             told.append(epoch)
 
     val = Batches(lambda epoch, first: [(inputs, labels)], 1, len(labels))
-    history = fit(net, net[3], Batches(of, STEPS, len(labels)), val, settings(**changes), CPU, on_epoch, kept)
+    history = Fit(net, net[3], Batches(of, STEPS, len(labels)), val, settings(**changes), CPU, on_epoch, kept).run()
     return net.state_dict(), history
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from plumage.config import ResolvedTrain, Train
 from plumage.errors import TrainingError
 from plumage.training import loop
-from plumage.training.loop import Batch, Batches, choose_device, fit, validate
+from plumage.training.loop import Batch, Batches, Fit, choose_device, validate
 
 CPU = torch.device("cpu")
 
@@ -34,7 +34,7 @@ def settings(**changes: Any) -> ResolvedTrain:
 def fit_line(**changes: Any) -> tuple[nn.Linear, loop.History]:
     torch.manual_seed(0)
     net = nn.Linear(2, 2)
-    history = fit(net, net, batches(points(0)), batches(points(1)), settings(**changes), CPU, lambda *_: None)
+    history = Fit(net, net, batches(points(0)), batches(points(1)), settings(**changes), CPU, lambda *_: None).run()
     return net, history
 
 
@@ -86,7 +86,7 @@ def poisoned_at(*poison: tuple[int, int]) -> Batches:
 def fit_norm(train_batches: Batches, **changes: Any) -> tuple[nn.Module, loop.History]:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
-    return net, fit(net, net[2], train_batches, batches(points(1)), settings(**changes), CPU, lambda *_: None)
+    return net, Fit(net, net[2], train_batches, batches(points(1)), settings(**changes), CPU, lambda *_: None).run()
 
 
 def test_a_step_that_is_no_number_is_skipped_and_spoils_nothing() -> None:
@@ -102,7 +102,7 @@ def test_too_many_such_steps_stop_with_advice_and_the_best_weights() -> None:
     bad = poisoned_at((2, 0), (2, 1), (2, 2))
     train = settings(epochs=2, max_bad_steps=2)
     with pytest.raises(loop.Diverged, match="step 3 of epoch 2, after 2 skipped steps; try a lower train.lr") as error:
-        fit(net, net[2], bad, batches(points(1)), train, CPU, lambda *_: None)
+        Fit(net, net[2], bad, batches(points(1)), train, CPU, lambda *_: None).run()
     assert error.value.history.best_epoch == len(error.value.history.epochs) == 1
     assert not net.training and all(torch.isfinite(value).all() for value in net.state_dict().values())
 
@@ -121,7 +121,7 @@ def test_label_smoothing_and_clipping_change_the_steps() -> None:
 def test_frozen_norm_keeps_its_statistics() -> None:
     def run(freeze: bool) -> torch.Tensor:
         net = nn.Sequential(nn.Unflatten(1, (2, 1, 1)), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
-        fit(
+        Fit(
             net,
             net[3],
             batches(points(0)),
@@ -129,7 +129,7 @@ def test_frozen_norm_keeps_its_statistics() -> None:
             settings(epochs=2, freeze_norm=freeze),
             CPU,
             lambda *_: None,
-        )
+        ).run()
         return net[1].running_mean
 
     assert torch.equal(run(True), torch.zeros(2))
@@ -157,5 +157,5 @@ def test_epochs_are_reported_as_they_end() -> None:
         seen.append(epoch)
 
     net = nn.Linear(2, 2)
-    fit(net, net, batches(points(0)), batches(points(1)), settings(epochs=3), CPU, report)
+    Fit(net, net, batches(points(0)), batches(points(1)), settings(epochs=3), CPU, report).run()
     assert seen == [1, 2, 3]

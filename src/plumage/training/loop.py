@@ -74,18 +74,9 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
 
-def fit(
-    network: nn.Module,
-    head: nn.Module,
-    train_batches: Batches,
-    val_batches: Batches,
-    train: ResolvedTrain,
-    device: torch.device,
-    on_epoch: OnEpoch,
-    checkpoints: Checkpoints | None = None,
-    phase: str = "network",
-) -> History:
-    """Train `network` in place and leave it, in eval mode, with the weights of the best epoch.
+class Fit:
+    """A training of `network` in place, and where it stands. `run` leaves the network, in eval mode, with the weights of the
+    best epoch.
 
     The best epoch has the highest val accuracy, then the lowest val loss; training stops after `train.patience` epochs
     without a better one. `head` is the part of `network` that learns at `train.head_lr`.
@@ -93,20 +84,7 @@ def fit(
     The state of `phase` in `checkpoints` is gone on from, and saved after each epoch, when it is due, and before Ctrl-C or
     SIGTERM takes effect. `on_epoch` is called again for the epochs done before; an epoch that it was called for is in the
     last state.
-
-    Raises:
-        Diverged: more than `train.max_bad_steps` steps in a row had a loss or gradient that is no finite number.
     """
-    work = _Fit(network, head, train_batches, val_batches, train, device, on_epoch, checkpoints, phase)
-    try:
-        work.run()
-    finally:
-        work.keep_best()
-    return work.history
-
-
-class _Fit:
-    """A training and where it stands."""
 
     def __init__(
         self,
@@ -117,8 +95,8 @@ class _Fit:
         train: ResolvedTrain,
         device: torch.device,
         on_epoch: OnEpoch,
-        checkpoints: Checkpoints | None,
-        phase: str,
+        checkpoints: Checkpoints | None = None,
+        phase: str = "network",
     ) -> None:
         self.network, self.train, self.device, self.on_epoch = network, train, device, on_epoch
         self.train_batches, self.val_batches = train_batches, val_batches
@@ -142,8 +120,21 @@ class _Fit:
         """Those of this epoch whose steps were good."""
         self.bad_steps = 0
 
-    def run(self) -> None:
-        """All epochs that are left to do."""
+    def run(self) -> History:
+        """Do all epochs that are left.
+
+        Raises:
+            Diverged: more than `train.max_bad_steps` steps in a row had a loss or gradient that is no finite number.
+        """
+        try:
+            self._run()
+        finally:
+            if self.best_weights:
+                self.network.load_state_dict(self.best_weights)
+            self.network.eval()
+        return self.history
+
+    def _run(self) -> None:
         if self.checkpoints and (state := self.checkpoints.load(self.phase, self.device)):
             self._restore(state)
             for epoch, (metrics, speed) in enumerate(zip(self.history.epochs, self.speeds, strict=True), start=1):
@@ -154,12 +145,6 @@ class _Fit:
                 self._train_epoch()
                 self._validate()
                 self._leave_if_asked()
-
-    def keep_best(self) -> None:
-        """Give the network the weights of the best epoch, if one is done."""
-        if self.best_weights:
-            self.network.load_state_dict(self.best_weights)
-        self.network.eval()
 
     def _train_epoch(self) -> None:
         """The steps that are left of this epoch."""
@@ -210,9 +195,8 @@ class _Fit:
             if self.bad_steps > train.max_bad_steps or last_and_none_good:
                 raise Diverged(self._advice(loss.item(), norm.item()), self.history)
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "Detected call of `lr_scheduler.step"
-            )  # where the very first step is skipped
+            # Torch would warn where the very first step is skipped.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             self.schedule.step()
         self.step += 1
 

@@ -19,7 +19,7 @@ from plumage.data.transforms import Preprocessing, eval_view, to_model_input, tr
 from plumage.models.efficientnet import EfficientNet
 from plumage.progress import track
 from plumage.training.checkpoints import Checkpoints
-from plumage.training.loop import Batch, Batches, History, OnEpoch, autocast, fit
+from plumage.training.loop import Batch, Batches, Fit, History, OnEpoch, autocast
 
 EVAL_BATCH = 8
 """Small batches stay in a CPU's cache."""
@@ -49,7 +49,7 @@ def train_model(
         probe = ResolvedTrain.model_validate({**train.model_dump(), **RECIPES["probe"]})
         _probe(model, work, probe, lambda epoch, metrics, speed: None, checkpoints)
     views, val = work.random_views(), work.central_views("val")
-    return fit(model, model.classifier, views, val, train, device, on_epoch, checkpoints)
+    return Fit(model, model.classifier, views, val, train, device, on_epoch, checkpoints).run()
 
 
 def input_for(
@@ -162,7 +162,7 @@ def _probe(
     val_batches = Batches(lambda epoch, first: [(val[0] / scale, val[1])], per_epoch=1, photos=len(val[1]))
     head = model.classifier
     try:
-        return fit(head, head, batches, val_batches, train, photos.device, on_epoch, checkpoints, "classifier")
+        return Fit(head, head, batches, val_batches, train, photos.device, on_epoch, checkpoints, "classifier").run()
     finally:
         with torch.no_grad():
             head.weight /= scale
