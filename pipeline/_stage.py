@@ -60,11 +60,13 @@ def _end_with_dvc() -> None:
         dvc = psutil.Process().parent()
         if dvc and dvc.cmdline()[-2:-1] == ["-c"]:  # the shell that DVC runs the command in, if that has not become it
             dvc = dvc.parent()
-    except psutil.Error:
+    except psutil.NoSuchProcess:
         dvc = None  # killed meanwhile
+    except psutil.AccessDenied:
+        return  # this system does not let its processes see one another
 
     def follow() -> None:
-        with suppress(psutil.Error):
+        with suppress(psutil.NoSuchProcess):
             while dvc and dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
                 time.sleep(0.2)
         os._exit(1)

@@ -239,6 +239,7 @@ def test_a_broken_checkpoint_is_said_and_not_used(tmp_path: Path, capsys: pytest
         run(Checkpoints(tmp_path, ALWAYS), (2, 1))
     file = tmp_path / "network.pt"
     file.write_bytes(file.read_bytes()[:1000])
+    assert not Checkpoints(tmp_path).has("network")
     again, _ = run(Checkpoints(tmp_path))
     assert "network.pt can't be read" in capsys.readouterr().out
     assert all(torch.equal(again[name], value) for name, value in weights.items())

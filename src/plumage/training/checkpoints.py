@@ -60,13 +60,13 @@ class Checkpoints:
         return self._write(f"{phase}.pt", lambda path: torch.save(state, path))
 
     def has(self, phase: str) -> bool:
-        """Whether `phase` has a state."""
-        return (self._folder / f"{phase}.pt").is_file()
+        """Whether `phase` has a state that can be read."""
+        return self.load(phase, torch.device("cpu")) is not None
 
     def load(self, phase: str, device: torch.device) -> State | None:
         """The state of `phase`, if there is one."""
         path = self._folder / f"{phase}.pt"
-        if not self.has(phase):
+        if not path.is_file():
             return None
         try:
             state: State = torch.load(path, map_location=device, weights_only=True)
