@@ -290,3 +290,25 @@ def test_lite_has_relu6_and_no_squeeze_and_excitation() -> None:
     model = create_model("efficientnet_lite0", 10)
     assert {m.activation for m in model.modules() if isinstance(m, ConvNorm)} == {"relu6", "none"}
     assert all(block.excite is None for block in model.blocks if isinstance(block, MBConv))
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_lite0"])
+def test_frozen_batch_norm_gives_what_it_gives_by_itself_and_its_gradients(name: str) -> None:
+    """In evaluation it is part of the convolution."""
+    torch.manual_seed(0)
+    model = create_model(name, 3)
+    block = model.blocks[1].depthwise
+    block.norm.running_mean.normal_()
+    block.norm.running_var.uniform_(0.5, 2)
+    block.eval()
+    x = torch.randn(2, block.conv.in_channels, 9, 9)
+    folded = block(x)
+    folded.square().sum().backward()
+    gradients = [parameter.grad.clone() for parameter in block.parameters()]
+    block.zero_grad()
+    plain = block.norm(block.conv(x))
+    plain = plain.clamp(0, 6) if name.endswith("lite0") else torch.nn.functional.silu(plain)
+    plain.square().sum().backward()
+    torch.testing.assert_close(folded, plain, atol=1e-5, rtol=1e-4)
+    for parameter, gradient in zip(block.parameters(), gradients, strict=True):
+        torch.testing.assert_close(gradient, parameter.grad, atol=1e-3, rtol=1e-3)

@@ -128,17 +128,19 @@ class Conv(nn.Conv2d):
         # At stride 1 an odd kernel's SAME padding is the symmetric one.
         self.pads = padding == "same" and stride > 1
 
-    def forward(self, x: Tensor) -> Tensor:
-        """N x C x H x W to N x outputs x ceil(H / stride) x ceil(W / stride)."""
+    def forward(self, x: Tensor, scale: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        """N x C x H x W to N x outputs x ceil(H / stride) x ceil(W / stride), times `scale` plus `bias`, one an output."""
+        weight = self.weight if scale is None else self.weight * scale[:, None, None, None]
         if self.kernel_size == (1, 1) and self.training:
             # In channels_last memory the same matrix product; its backward is faster on small maps than a convolution's.
-            return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1)).permute(0, 3, 1, 2)
-        if not self.pads:
-            return super().forward(x)
-        height, width = self._total_padding(x.shape[2]), self._total_padding(x.shape[3])
-        if height % 2 or width % 2:
-            x = F.pad(x, (0, width % 2, 0, height % 2))
-        return F.conv2d(x, self.weight, None, self.stride, (height // 2, width // 2), 1, self.groups)
+            return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+        padding = self.padding
+        if self.pads:
+            height, width = self._total_padding(x.shape[2]), self._total_padding(x.shape[3])
+            padding = (height // 2, width // 2)
+            if height % 2 or width % 2:
+                x = F.pad(x, (0, width % 2, 0, height % 2))
+        return F.conv2d(x, weight, bias, self.stride, padding, 1, self.groups)
 
     def _total_padding(self, size: int) -> int:
         stride, kernel = self.stride[0], self.kernel_size[0]
@@ -159,9 +161,16 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N x inputs x H x W to N x outputs x H' x W'."""
-        x = self.norm(self.conv(x))
+        if self.norm.training:
+            x = self.norm(self.conv(x))
+        else:
+            # What no longer looks at the batch is a scale and an offset a channel, which the convolution can do.
+            mean, variance = self.norm.running_mean, self.norm.running_var
+            assert mean is not None and variance is not None
+            scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
+            x = self.conv(x, scale, self.norm.bias - mean * scale)
         if self.activation == "relu6":
-            return F.relu6(x, inplace=True)
+            return F.relu6(x, inplace=not x.requires_grad)
         if self.activation == "silu":
             # Its backward needs its input: in place, autograd would copy that first.
             return F.silu(x, inplace=not x.requires_grad)
