@@ -223,8 +223,7 @@ def children() -> list[int]:
 
 
 def test_a_final_figure_is_the_last_point_of_its_curve(root: Path, history: Path) -> None:
-    with training_run(root, "plumage", PARAMS) as run:
-        run.log_history(history)
+    with continued_run(root, "plumage", train(root, history), PARAMS, "evaluate", history) as run:
         run.log_results({"val/accuracy": 0.5, "test/accuracy": 0.6})
     metrics = MlflowClient().get_run(run.id).data.metrics
     assert metrics["val/accuracy"] == 0.5 and metrics["test/accuracy"] == 0.6

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, NoReturn
@@ -30,12 +30,15 @@ from mlflow.exceptions import MlflowException
 
 from plumage.tracking import watchdog
 from plumage.tracking.lineage import lineage_tags
+from plumage.tracking.outbox import AWAY, Outbox, deliver_waiting
 from plumage.tracking.store import connect, lock, one_line_errors
 
 Stage = Literal["train", "evaluate", "register"]
 RESTORED_FROM = "plumage.restored_from"
 STAGE = "plumage.stage."
 LONGEST_PARAM = 500
+EPOCHS_HAVE = "train/loss"
+"""The metric that tells which epochs a run has."""
 BATCH = 100
 """MLflow takes no more parameters or tags in one call."""
 
@@ -43,27 +46,34 @@ BATCH = 100
 class Run:
     """An open MLflow run. `stages` are those that were added to it before and finished."""
 
-    def __init__(self, run_id: str, stages: frozenset[str], lineage: Mapping[str, str]) -> None:
+    def __init__(
+        self, run_id: str, stages: frozenset[str], lineage: Mapping[str, str], outbox: Outbox | None = None
+    ) -> None:
         self.id = run_id
         self.stages = stages
         self.lineage = lineage
         self._client = MlflowClient()
-        self._epochs: set[int] | None = None
+        self.outbox = outbox
+        self._epochs: set[int] = set()
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log figures by their MLflow names (`val/accuracy`), at `step` (the epoch) where they are a curve."""
+        if self.outbox:
+            self.outbox.metrics({name: float(value) for name, value in metrics.items()}, step or 0)
+            return
         now = int(time.time() * 1000)
         entries = [Metric(name, float(value), now, step or 0) for name, value in metrics.items()]
         self._client.log_batch(self.id, metrics=entries)
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Log a point of the curves, once: an epoch that the run has already is left as it is."""
-        if self._epochs is None:
-            curve = self._client.get_metric_history(self.id, next(iter(metrics)))
-            self._epochs = {point.step for point in curve}
         if epoch not in self._epochs:
             self.log_metrics(metrics, epoch)
             self._epochs.add(epoch)
+
+    def look_up_epochs(self) -> None:
+        """Find the epochs that a run that is gone on with has already."""
+        self._epochs = {point.step for point in self._client.get_metric_history(self.id, EPOCHS_HAVE)}
 
     def log_results(self, metrics: Mapping[str, float]) -> None:
         """Log final figures. One that has a curve (`val/accuracy`) becomes its last point: the run's value of it."""
@@ -79,6 +89,9 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, replacing those of the same name."""
+        if self.outbox:
+            self.outbox.tags({key: str(value) for key, value in tags.items()})
+            return
         entries = [RunTag(key, str(value)) for key, value in tags.items()]
         for start in range(0, len(entries), BATCH):
             self._client.log_batch(self.id, tags=entries[start : start + BATCH])
@@ -111,6 +124,13 @@ class Run:
                 epoch = int(row.pop("epoch"))
                 self.log_metrics({name: float(value) for name, value in row.items() if value}, epoch)
 
+    def log_inputs(self, splits: Path, dataset: Path, choices: Mapping[str, str]) -> None:
+        """Log what a training starts from: the parameters' file, the photos, and `choices`, tags."""
+        for file in ("params.yaml", "reports/data.json"):
+            self.log_artifact(Path(file))
+        self.log_dataset("photos", splits, str(dataset))
+        self.set_tags(choices)
+
     def log_dataset(self, name: str, manifest: Path, source: str) -> None:
         """Log the data set as MLflow inputs, one a part (`<name>/train` ...), with their number of photos.
 
@@ -137,16 +157,20 @@ def training_run(
     """Open the run of a pipeline execution, or go on with the run `interrupted` where this store has it with `params`.
 
     It is named by the DVC experiment (`DVC_EXP_NAME`) where there is one, and carries `params` (flat, `section.key`),
-    the tags of `lineage_tags` and system metrics.
+    the tags of `lineage_tags` and system metrics. Once it is open, a store that can't be reached stops nothing: metrics and
+    tags wait on disk.
 
     Raises:
         TrackingError: the store can't be reached.
     """
     experiment_id = connect(root, experiment)
+    with one_line_errors("the MLflow store"):
+        deliver_waiting(root)
     lineage = lineage_tags(Path.cwd(), "train")
     found = _original(experiment_id, interrupted) if interrupted else None
     run_id = found.info.run_id if found and _agrees(found, params) else None
-    with _open("train", experiment_id, lineage, params, run_id) as run:
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the outbox tries again
+    with _open("train", experiment_id, lineage, params, run_id, root) as run:
         yield run
 
 
@@ -169,6 +193,8 @@ def continued_run(
     """
     experiment_id = connect(root, experiment)
     lineage = lineage_tags(Path.cwd(), stage)
+    with one_line_errors("the MLflow store"):
+        deliver_waiting(root)
     with lock(root):
         found = _find(experiment_id, run_id, params)
         if found is None:
@@ -213,9 +239,17 @@ class _Terminated(SystemExit):
 
 @contextmanager
 def _open(
-    stage: Stage, experiment_id: str, lineage: Mapping[str, str], params: Mapping[str, Any], run_id: str | None = None
+    stage: Stage,
+    experiment_id: str,
+    lineage: Mapping[str, str],
+    params: Mapping[str, Any],
+    run_id: str | None = None,
+    root: Path | None = None,
 ) -> Iterator[Run]:
-    """Start an MLflow run (or go on with `run_id`) for `stage`; its status at the end is how the block ended."""
+    """Start an MLflow run (or go on with `run_id`) for `stage`; its status at the end is how the block ended.
+
+    With `root`, that of the repository, what the block logs goes through an outbox there.
+    """
     name = os.environ.get("DVC_EXP_NAME")
     tags = {**lineage, "dvc.exp": name} if name else dict(lineage)
     if run_id:  # the run keeps the commit that it was trained with
@@ -224,22 +258,35 @@ def _open(
     with one_line_errors("MLflow"), _sigterm_raises():
         active = mlflow.start_run(run_id, experiment_id, name, log_system_metrics=True)
         guard = _watch(active.info.run_id)
-        status = "FAILED"
+        status, run = "FAILED", None
         try:
             finished = frozenset(tag.removeprefix(STAGE) for tag in active.data.tags if tag.startswith(STAGE))
             run = Run(active.info.run_id, finished, lineage)
             run.set_tags(tags)
             run.log_params(params)
-            yield run
-            run.set_tags({f"{STAGE}{stage}": "finished"})
+            if run_id:
+                run.look_up_epochs()
+            with Outbox(root, run.id) if root else nullcontext() as run.outbox:
+                yield run
+                run.set_tags({f"{STAGE}{stage}": "finished"})
             status = "FINISHED"
         except (KeyboardInterrupt, _Terminated):
             status = "KILLED"
             raise
         finally:
-            mlflow.end_run(status)
-            guard.kill()  # not where end_run failed: then the watchdog has to end the run
+            _end(status, run.outbox if run else None)
+            guard.kill()  # not where the end could not be told: then the watchdog has to end the run
             guard.wait()
+
+
+def _end(status: str, outbox: Outbox | None) -> None:
+    """End the active run, or leave that to the next stage that reaches the store."""
+    try:
+        mlflow.end_run(status)
+    except AWAY:
+        if outbox is None:
+            raise
+        outbox.end(status)
 
 
 @contextmanager

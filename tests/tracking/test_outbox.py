@@ -1,0 +1,129 @@
+"""A tracking server that goes away in mid-training stops nothing and loses nothing."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from mlflow import MlflowClient
+
+from plumage.tracking import outbox
+from plumage.tracking.runs import continued_run, training_run
+
+PARAMS = {"train.lr": 0.01}
+
+
+class Server:
+    """A real MLflow server that can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.folder, self.url = folder, f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        store = f"sqlite:///{self.folder}/server.db"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--backend-store-uri", store,
+             "--artifacts-destination", str(self.folder / "files"), "--workers", "1"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        for _ in range(600):
+            try:
+                if requests.get(f"{self.url}/health", timeout=1).ok:
+                    return
+            except requests.RequestException:
+                pass
+            time.sleep(0.1)
+        raise AssertionError("the server does not start")
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def server(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    there = Server(root)
+    there.start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", there.url)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    monkeypatch.setattr(outbox, "SECONDS_BETWEEN_TRIES", 0.5)
+    yield there
+    there.kill()
+
+
+def points(run_id: str) -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in MlflowClient().get_metric_history(run_id, "train/loss")]
+
+
+@pytest.mark.slow
+def test_a_server_that_comes_back_is_told_all_in_order_and_once(
+    server: Server, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with training_run(root, "plumage", PARAMS) as run:
+        for epoch in range(1, 7):
+            if epoch == 3:
+                server.kill()
+            if epoch == 5:
+                server.start()
+            started = time.monotonic()
+            run.log_epoch(epoch, {"train/loss": 1 / epoch})
+            assert time.monotonic() - started < 1  # training does not wait for it
+            time.sleep(0.3)
+    assert points(run.id) == [(epoch, 1 / epoch) for epoch in range(1, 7)]
+    assert MlflowClient().get_run(run.id).info.status == "FINISHED"
+    said = capsys.readouterr().out
+    assert said.count("MLflow is away") == 1 and "MLflow is back" in said
+    assert not list((root / outbox.FOLDER).rglob("*.jsonl"))
+
+
+@pytest.mark.slow
+def test_what_it_missed_to_the_end_is_delivered_by_the_next_stage(
+    server: Server, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LAST_TRIES_SECONDS", 1.0)
+    (root / "history.csv").write_text("epoch,train/loss\n1,1.0\n")
+    with training_run(root, "plumage", PARAMS) as run:
+        run.log_epoch(1, {"train/loss": 1.0})
+        time.sleep(1)
+        server.kill()
+        run.log_epoch(2, {"train/loss": 0.5})
+    server.start()
+    assert points(run.id) == [(1, 1.0)]
+    with continued_run(root, "plumage", run.id, PARAMS, "evaluate", root / "history.csv") as same:
+        assert same.id == run.id and "train" in same.stages
+    assert points(run.id) == [(1, 1.0), (2, 0.5)]
+    assert not list((root / outbox.FOLDER).rglob("*.jsonl"))
+
+
+def test_an_entry_delivered_twice_is_one_point(root: Path) -> None:
+    with training_run(root, "plumage", PARAMS) as run:
+        run.log_epoch(1, {"train/loss": 1.0})
+    [point] = MlflowClient().get_metric_history(run.id, "train/loss")
+    entry = {"metrics": {"train/loss": 1.0}, "step": 1, "time": point.timestamp}
+    outbox._deliver(run.id, [entry, entry])
+    assert points(run.id) == [(1, 1.0)]
+
+
+def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_text('{"end": "FAILED"}\n{"metrics": {"train/lo')
+    assert outbox._read(path) == [{"end": "FAILED"}]
+
+
+def test_an_epoch_that_a_run_has_is_not_logged_again_when_it_is_gone_on_with(root: Path) -> None:
+    with training_run(root, "plumage", PARAMS) as run:
+        run.log_epoch(1, {"train/loss": 1.0})
+    with training_run(root, "plumage", PARAMS, run.id) as again:
+        assert again.id == run.id
+        for epoch in (1, 2):
+            again.log_epoch(epoch, {"train/loss": 1 / epoch})
+    assert points(run.id) == [(1, 1.0), (2, 0.5)]
