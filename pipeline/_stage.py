@@ -32,10 +32,11 @@ def run_stage(main: Callable[[Params], None]) -> None:
     """Run `main` on the checked parameters. A user's mistake, a full disk or Ctrl-C ends in one line, without a traceback."""
     name = Path(sys.argv[0]).stem
     _end_with_dvc()
+    lock = LOCK.with_name(LOCK.name + os.environ.get("RANK", ""))  # one for each process of a team
     try:
         params = load_params(Path("params.yaml"))
-        LOCK.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(LOCK, blocking=False):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock, blocking=False):
             main(params)
     except Timeout:
         sys.exit(
@@ -53,8 +54,10 @@ def run_stage(main: Callable[[Params], None]) -> None:
 
 
 def _end_with_dvc() -> None:
-    """Let a DVC that is killed take its stage along, which would go on and be in the way of the next one."""
-    if "DVC_STAGE" not in os.environ:
+    """Let a DVC that is killed take its stage along, which would go on and be in the way of the next one; and a stage its
+    team.
+    """
+    if "DVC_STAGE" not in os.environ and "LOCAL_RANK" not in os.environ:
         return
     try:
         dvc = psutil.Process().parent()

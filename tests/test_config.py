@@ -31,6 +31,13 @@ ROOT = Path(__file__).parents[1]
         ({"split": {"on_leak": "ignore"}}, ["split.on_leak", "got 'ignore'", "mend", "refuse"]),
         ({"register": {"model_name": "a/b"}}, ["register.model_name", "got 'a/b'"]),
         ({"train": {"recipe": "probe"}}, ["model.weights", "got null", "imagenet"]),
+        (
+            {"model": {"weights": "imagenet"}, "train": {"recipe": "probe", "lr": 0.1}},
+            ["train.lr: got 0.1 with train.recipe probe", "takes null"],
+        ),
+        ({"train": {"penalty": 0.1}}, ["train.penalty", "recipe scratch"]),
+        ({"train": {"batch_size": "big"}}, ["train.batch_size", "got 'big'", "auto"]),
+        ({"train": {"batch_size": 0}}, ["train.batch_size", "got 0", "1 to 65536"]),
         ({"model": {"name": "efficientnet_lite4", "weights": "imagenet"}}, ["model.weights", "efficientnet_lite4"]),
         ({"train": 5}, ["train: got 5", "epochs"]),
         ([1], ["got [1]", "sections"]),
@@ -77,10 +84,11 @@ def test_a_key_left_out_takes_the_recipes_default_and_a_given_one_wins() -> None
     assert train.seed == 0
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_fills_in_every_open_key(recipe: str) -> None:
-    given = {"recipe", "seed", "device", "precision", "max_bad_steps", "checkpoint_minutes"}
-    assert set(RECIPES[recipe]) == set(ResolvedTrain.model_fields) - given
+def test_finetune_fills_in_every_open_key_and_no_recipe_has_others() -> None:
+    open_keys = {key for key, value in Train().model_dump().items() if value is None}
+    assert set(RECIPES["finetune"]) == open_keys
+    assert all(set(recipe) <= open_keys for recipe in RECIPES.values())
+    assert ResolvedTrain.model_fields.keys() == Train.model_fields.keys()
 
 
 def test_flat_names_every_parameter_and_shows_the_recipes_defaults() -> None:

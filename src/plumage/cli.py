@@ -1,7 +1,9 @@
 """The `plumage` command. Heavy modules are imported by the command that needs them, so that --help answers at once."""
 
 import json
+import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,6 +54,42 @@ def predict(
         out.print(table)
     if failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan, in seconds, and train nothing")] = False,
+) -> None:
+    """Train as params.yaml says: `dvc repro train`, or with --dry-run its plan."""
+    if not dry_run:
+        os.chdir(project_root())
+        os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", "train"])
+    from plumage.data.split import read_split
+    from plumage.training.plan import make_plan, picture
+
+    root = project_root()
+    params = config.load_params(root / "params.yaml")
+    dataset = _dataset()
+    rows = read_split(_data() / "splits.csv", dataset)
+    plan = make_plan(params.model, params.train.resolved(), dataset, rows, root)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for key, value in plan.recipe.items():
+        table.add_row(f"  {key if '.' in key else f'train.{key}'}", str(value))
+    out.print(table)
+    if plan.learning_rates:
+        out.print(f"\nlearning rate, to {max(plan.learning_rates):g}, over {len(plan.learning_rates):,} steps")
+        for line in picture(plan.learning_rates):
+            out.print(f"  {line}")
+    gigabytes = 1024**3
+    epochs = "" if not plan.seconds_an_epoch else f", {_time(plan.seconds_an_epoch)} an epoch"
+    for what, said in {
+        "photos": f"{plan.photos['train']:,} train, {plan.photos['val']:,} val, {plan.classes:,} classes, {plan.size} pixels a side",
+        "parameters": f"{plan.parameters:,}, of which {plan.learning:,} learn",
+        "computation": f"{plan.macs / 1e6:,.0f} million multiply-adds a photo",
+        "memory": f"about {plan.memory / gigabytes:.1f} GB, of {plan.free / gigabytes:.1f} GB that are free",
+        "time": f"about {_time(plan.seconds)}{epochs}",
+    }.items():
+        out.print(f"{what:>14}  {said}")
 
 
 @app.command()
@@ -135,6 +173,10 @@ def repair() -> None:
 def params() -> None:
     """Print the reference of params.yaml (docs/params.md)."""
     print(config.reference(), end="")
+
+
+def _time(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
 
 
 def _data() -> Path:

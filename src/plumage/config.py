@@ -8,7 +8,7 @@ what it takes; docs/params.md is made from them.
 import difflib
 import re
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -114,7 +114,7 @@ class Model(Section):
         None,
         gt=0.3,
         le=1,
-        description="over 0.3 to 1: the share of the short side that the central crop keeps; null: that of the weights",
+        description="over 0.3 to 1: the share of the short side that the central crop keeps; null: 1, all of it",
     )
     dropout: float | None = Field(None, ge=0, lt=1, description="0 to under 1; null: the architecture's")
     drop_path: float | None = Field(
@@ -131,7 +131,13 @@ class Train(Section):
 
     recipe: Recipe = Field("scratch", description="scratch, finetune or probe")
     epochs: int | None = Field(None, ge=1, le=10_000, description="a whole number, 1 or more")
-    batch_size: int | None = Field(None, ge=1, le=65_536, description="a whole number, 1 or more")
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"] | None = Field(
+        None,
+        description="1 to 65536 photos, on all processes together; auto: the recipe's, or the part of it that fits, accumulated to it",
+    )
+    grad_accumulation: int | None = Field(
+        None, ge=1, le=65_536, description="1 or more: batches whose gradients make a step"
+    )
     optimizer: Literal["adamw", "sgd"] | None = Field(None, description="adamw or sgd (Nesterov momentum 0.9)")
     lr: float | None = Field(None, gt=0, le=100, description="a number over 0, to 100: the peak learning rate")
     head_lr: float | None = Field(
@@ -156,9 +162,39 @@ class Train(Section):
     freeze_norm: bool | None = Field(
         None, description="true or false: keep batch norm's statistics as the weights bring them"
     )
+    frozen_stages: int | None = Field(
+        None,
+        ge=0,
+        le=7,
+        description="0 to 7: with 1 or more, the stem and so many of the seven stages stay as they are",
+    )
+    size_ratio: float | None = Field(
+        None,
+        ge=0.25,
+        le=1,
+        description="0.25 to 1: the side of a training view as a share of the model's input, to the nearest multiple of 32",
+    )
+    penalty: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description="a number over 0: the probe's penalty on its weights; null: chosen on a part of the training photos",
+    )
     seed: int = Field(0, ge=0, description="a whole number, 0 or more")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto, fp32 or bf16")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto (bf16 on CUDA, which is faster there, fp32 elsewhere), fp32 or bf16"
+    )
+    compile: Literal["auto"] | bool = Field(
+        "auto",
+        description="auto (true on CUDA), true or false: fuse operations with torch.compile, minutes at the first step",
+    )
+    processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
+        1, description="1 or more processes on this machine; auto: one a GPU, or 1"
+    )
+    sync_norm: bool = Field(
+        False, description="true or false: batch norm over the batch of all processes, for small batches"
+    )
     max_bad_steps: int = Field(
         10,
         ge=0,
@@ -169,9 +205,9 @@ class Train(Section):
     )
 
     def resolved(self) -> "ResolvedTrain":
-        """These parameters with the recipe's defaults where a key is null."""
+        """These parameters with the recipe's defaults where a key is null; those that the recipe lacks are without effect."""
         given = {key: value for key, value in self.model_dump().items() if value is not None}
-        return ResolvedTrain.model_validate({**RECIPES[self.recipe], **given})
+        return ResolvedTrain.model_validate({**RECIPES["finetune"], **RECIPES[self.recipe], **given})
 
 
 class ResolvedTrain(Section):
@@ -179,7 +215,8 @@ class ResolvedTrain(Section):
 
     recipe: Recipe
     epochs: int
-    batch_size: int
+    batch_size: int | Literal["auto"]
+    grad_accumulation: int
     optimizer: Literal["adamw", "sgd"]
     lr: float
     head_lr: float
@@ -192,31 +229,37 @@ class ResolvedTrain(Section):
     clip_norm: float
     patience: int
     freeze_norm: bool
+    frozen_stages: int
+    size_ratio: float
+    penalty: float | None
     seed: int
     device: str
     precision: Literal["auto", "fp32", "bf16"]
+    compile: Literal["auto"] | bool
+    processes: Literal["auto"] | int
+    sync_norm: bool
     max_bad_steps: int
     checkpoint_minutes: float
 
     def decisive(self) -> dict[str, Scalar]:
-        """What the outcome depends on."""
-        return self.model_dump(exclude={"checkpoint_minutes"})
+        """What the outcome depends on, but for the rounding of another number of processes."""
+        return self.model_dump(exclude={"checkpoint_minutes", "processes"})
 
 
 RECIPES: dict[Recipe, dict[str, Scalar]] = {
     "scratch": dict(
-        epochs=8, batch_size=16, optimizer="adamw", lr=2e-3, head_lr=2e-3, weight_decay=0.02, warmup_epochs=0.5,
-        label_smoothing=0.1, ema=0.98, min_crop=0.75, flip=True, clip_norm=5.0, patience=20, freeze_norm=False,
+        epochs=8, batch_size=16, grad_accumulation=1, optimizer="adamw", lr=2e-3, head_lr=2e-3, weight_decay=0.02,
+        warmup_epochs=0.5, label_smoothing=0.1, ema=0.98, min_crop=0.75, flip=True, clip_norm=5.0, patience=20,
+        freeze_norm=False, frozen_stages=0, size_ratio=1.0,
     ),
     "finetune": dict(
-        epochs=5, batch_size=32, optimizer="adamw", lr=2e-4, head_lr=1e-3, weight_decay=0.02, warmup_epochs=0.5,
-        label_smoothing=0.1, ema=0.99, min_crop=0.5, flip=True, clip_norm=1.0, patience=5, freeze_norm=True,
+        epochs=5, batch_size=16, grad_accumulation=1, optimizer="adamw", lr=2e-4, head_lr=1e-3, weight_decay=0.02,
+        warmup_epochs=0.5, label_smoothing=0.1, ema=0.99, min_crop=0.5, flip=True, clip_norm=1.0, patience=5,
+        freeze_norm=True, frozen_stages=3, size_ratio=1.0, penalty=None,
     ),
-    "probe": dict(
-        epochs=60, batch_size=256, optimizer="adamw", lr=1e-2, head_lr=1e-2, weight_decay=1.0, warmup_epochs=5.0,
-        label_smoothing=0.0, ema=0.0, min_crop=1.0, flip=True, clip_norm=0.0, patience=60, freeze_norm=True,
-    ),
+    "probe": dict(epochs=200, flip=True, penalty=None),
 }  # fmt: skip
+"""What a recipe fills in where a key is null. A key that a recipe lacks, it does not take; finetune has all."""
 
 
 class Evaluate(Section):
@@ -266,6 +309,11 @@ class Params(Section):
                 f"model.weights: got null with train.recipe {self.train.recipe}; takes imagenet or a weights file "
                 "(or set train.recipe to scratch)"
             )
+        for key in RECIPES["finetune"].keys() - RECIPES[self.train.recipe].keys():
+            if (value := getattr(self.train, key)) is not None:
+                raise ValueError(
+                    f"train.{key}: got {value!r} with train.recipe {self.train.recipe}, which has no such setting; takes null"
+                )
         if self.model.weights == "imagenet" and self.model.name in ("efficientnet_lite3", "efficientnet_lite4"):
             raise ValueError(
                 f"model.weights: got imagenet for {self.model.name}; takes null or a weights file "
@@ -276,7 +324,8 @@ class Params(Section):
     def flat(self, but: str | None = None) -> dict[str, Scalar]:
         """Every parameter as `section.key`, the recipe's defaults filled in, `but` one section: what MLflow shows."""
         sections = self.model_dump(by_alias=True)
-        sections["train"] = self.train.resolved().model_dump()
+        lacking = RECIPES["finetune"].keys() - RECIPES[self.train.recipe].keys()
+        sections["train"] = self.train.resolved().model_dump(exclude=lacking)
         return {
             f"{name}.{key}": value
             for name, section in sections.items()
@@ -377,7 +426,11 @@ def reference() -> str:
         "|---" * (len(recipes) + 1) + "|",
     ]
     lines += [
-        f"| `train.{key}` | {' | '.join(yaml.safe_dump(RECIPES[recipe][key]).split(chr(10))[0] for recipe in recipes)} |"
-        for key in RECIPES["scratch"]
+        f"| `train.{key}` | {' | '.join(_cell(RECIPES[recipe], key) for recipe in recipes)} |"
+        for key in RECIPES["finetune"]
     ]
     return "\n".join(lines) + "\n"
+
+
+def _cell(recipe: dict[str, Scalar], key: str) -> str:
+    return yaml.safe_dump(recipe[key]).split("\n")[0] if key in recipe else "–"

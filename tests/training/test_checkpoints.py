@@ -54,14 +54,14 @@ def run(
             rows = slice(step * 16, step * 16 + 16)
             yield inputs[rows], labels[rows]
 
-    def on_epoch(epoch: int, metrics: dict[str, float], speed: float) -> None:
+    def on_epoch(epoch: int, metrics: dict[str, float], timing: dict[str, float]) -> None:
         if (epoch, STEPS) == kill_at:
             raise Killed
         if told is not None:
             told.append(epoch)
 
-    val = Batches(lambda epoch, first: [(inputs, labels)], 1, len(labels))
-    history = Fit(net, net[3], Batches(of, STEPS, len(labels)), val, settings(**changes), CPU, on_epoch, kept).run()
+    val = Batches(lambda epoch, first: [(inputs, labels)], 1, len(labels), len(labels))
+    history = Fit(net, net[3], Batches(of, STEPS, len(labels), 16), val, settings(**changes), CPU, on_epoch, kept).run()
     return net.state_dict(), history
 
 

@@ -1,5 +1,6 @@
 """The loop: the best epoch is kept, training stops when it no longer helps, and a diverging loss ends it."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +23,7 @@ def points(seed: int, count: int = 64) -> Batch:
 
 
 def batches(batch: Batch) -> Batches:
-    return Batches(lambda epoch, first: [batch], per_epoch=1, photos=len(batch[1]))
+    return Batches(lambda epoch, first: [batch], per_epoch=1, photos=len(batch[1]), size=len(batch[1]))
 
 
 def settings(**changes: Any) -> ResolvedTrain:
@@ -80,7 +81,7 @@ def poisoned_at(*poison: tuple[int, int]) -> Batches:
             inputs, labels = points(step)
             yield (inputs / 0 if (epoch, step) in poison else inputs), labels
 
-    return Batches(of, 4, 256)
+    return Batches(of, 4, 256, 64)
 
 
 def fit_norm(train_batches: Batches, **changes: Any) -> tuple[nn.Module, loop.History]:
@@ -139,9 +140,11 @@ def test_frozen_norm_keeps_its_statistics() -> None:
 def test_validation_counts_every_photo_once_also_in_a_short_last_batch() -> None:
     inputs, labels = points(2, count=10)
     net = nn.Linear(2, 2)
-    whole = validate(net, Batches(lambda epoch, first: [(inputs, labels)], 1, 10), settings(), CPU)
+    whole = validate(net, Batches(lambda epoch, first: [(inputs, labels)], 1, 10, 10), settings(), CPU)
     parts = zip(inputs.split(4), labels.split(4), strict=True)
-    assert validate(net, Batches(lambda epoch, first: parts, 3, 10), settings(), CPU) == pytest.approx(whole, abs=1e-6)
+    assert validate(net, Batches(lambda epoch, first: parts, 3, 10, 4), settings(), CPU) == pytest.approx(
+        whole, abs=1e-6
+    )
 
 
 def test_a_device_that_is_not_there_is_an_error() -> None:
@@ -153,9 +156,48 @@ def test_a_device_that_is_not_there_is_an_error() -> None:
 def test_epochs_are_reported_as_they_end() -> None:
     seen: list[int] = []
 
-    def report(epoch: int, metrics: dict[str, float], speed: float) -> None:
+    def report(epoch: int, metrics: dict[str, float], timing: dict[str, float]) -> None:
         seen.append(epoch)
 
     net = nn.Linear(2, 2)
     Fit(net, net, batches(points(0)), batches(points(1)), settings(epochs=3), CPU, report).run()
     assert seen == [1, 2, 3]
+
+
+def test_accumulated_batches_make_the_step_of_one_large_batch() -> None:
+    inputs, labels = points(3, count=10)
+
+    def fit(size: int, accumulation: int) -> torch.Tensor:
+        torch.manual_seed(0)
+        net = nn.Linear(2, 2)
+        parts = list(zip(inputs.split(size), labels.split(size), strict=True))
+        train_batches = Batches(lambda epoch, first: parts[first:], len(parts), 10, size)
+        train = settings(epochs=4, grad_accumulation=accumulation, clip_norm=0.5)
+        Fit(net, net, train_batches, batches(points(1)), train, CPU, lambda *_: None).run()
+        return net.weight
+
+    torch.testing.assert_close(fit(4, 3), fit(10, 1), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(fit(4, 1), fit(10, 1), atol=1e-3)
+
+
+def test_the_time_spent_waiting_for_photos_is_told() -> None:
+    timings: list[dict[str, float]] = []
+
+    def slowly(epoch: int, first: int) -> Iterator[Batch]:
+        time.sleep(0.3)
+        yield points(0)
+
+    net = nn.Linear(2, 2)
+    for of in (slowly, lambda epoch, first: iter([points(0)])):
+        train_batches = Batches(of, 1, 64, 64)
+        train = settings(epochs=2)
+        Fit(net, net, train_batches, batches(points(1)), train, CPU, lambda *told: timings.append(told[2])).run()
+    slow, quick = timings[1], timings[3]
+    assert slow["train/waiting_for_photos"] > 0.9 > 0.5 > quick["train/waiting_for_photos"]
+    assert quick["train/images_per_second"] > slow["train/images_per_second"]
+
+
+@pytest.mark.slow
+def test_a_compiled_training_learns_the_same() -> None:
+    plain, compiled = (fit_line(epochs=3, compile=compile)[0].weight for compile in (False, True))
+    torch.testing.assert_close(plain, compiled, atol=1e-5, rtol=1e-5)

@@ -14,9 +14,9 @@ from plumage.data.store import Dataset
 from plumage.data.transforms import Preprocessing
 from plumage.models import create_model
 from plumage.models.bundle import save_model
-from plumage.training.history import write_history
 from plumage.training.loop import History
 from plumage.training.recipes import be_deterministic, input_for, train_model
+from plumage.training.results import write_history
 
 PRE = Preprocessing(size=32, crop_fraction=1.0)
 MakeDataset = Callable[[int], Dataset]
@@ -82,13 +82,17 @@ def test_finetune_starts_from_a_probe_and_moves_the_network_but_no_statistics(co
     # From a fresh classifier these few steps end above 1.0; from a probe's, well below.
     assert history.epochs[0]["val/loss"] < 0.8
     after = model.state_dict()
-    assert not any(torch.equal(after[key], before[key]) for key in before if key.endswith("conv.weight"))
+    moved = {
+        key.split(".")[1] for key in before if key.endswith("conv.weight") and not torch.equal(after[key], before[key])
+    }
+    assert moved == {"conv", *(str(block) for block in range(5, 16))}  # the head's, and of the blocks after stage 3
     assert all(torch.equal(after[key], before[key]) for key in before if "running_" in key)
 
 
 def test_the_weights_preprocessing_is_kept_but_for_what_is_asked_for() -> None:
     model = create_model("efficientnet_lite0", 4, "imagenet")
-    assert input_for(model, None, None) == model.preprocessing
+    whole = model.preprocessing.model_copy(update={"crop_fraction": 1.0})
+    assert input_for(model, None, None) == whole
     assert [input_for(model, None, None, side).size for side in (20, 97, 500)] == [32, 96, 224]
     changed = input_for(model, 96, 1.0, 500)
     assert (changed.size, changed.crop_fraction, changed.mean) == (96, 1.0, model.preprocessing.mean)

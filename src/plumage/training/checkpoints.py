@@ -75,14 +75,6 @@ class Checkpoints:
             return None
         return state
 
-    def once(self, name: str, make: Callable[[], State], device: torch.device) -> State:
-        """What `make` gives, or gave before the interruption."""
-        state = self.load(name, device)
-        if state is None:
-            state = make()
-            self.save(name, state)
-        return state
-
     def _write(self, name: str, write: Callable[[Path], object]) -> bool:
         try:
             with atomic_path(self._folder / name) as beside:

@@ -28,10 +28,14 @@ class Interrupts:
             self._before[number](number, frame)
         self.asked = number
 
+    def ask(self) -> None:
+        """Ask as a Ctrl-C would, on behalf of another process that got one."""
+        self.asked = self.asked or signal.SIGINT
+
     def obey(self) -> None:
         """Do what the signal would have done: raise."""
         if self.asked is not None:
-            self._before[self.asked](self.asked, None)
+            self._before.get(self.asked, signal.default_int_handler)(self.asked, None)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -4,36 +4,51 @@ It trains any network on any batches: photos through an EfficientNet, or stored 
 Interrupted anywhere, it goes on from its last checkpoint, and ends with the weights that it would have ended with.
 """
 
+import math
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from plumage.config import ResolvedTrain
 from plumage.errors import TrainingError
 from plumage.progress import Progress
 from plumage.training.checkpoints import Checkpoints, State
 from plumage.training.interrupts import Interrupts
+from plumage.training.memory import advice_on_memory, is_out_of_memory
 from plumage.training.optim import MovingAverage, build_optimizer, warmup_cosine
+from plumage.training.team import ALONE, Team, sync_norms
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """The network's input, N x ..., and the labels, int64 N, both on the device."""
-OnEpoch = Callable[[int, dict[str, float], float], None]
-"""Called after each epoch, counted from 1, with its metrics by their MLflow names and its photos per second."""
+OnEpoch = Callable[[int, dict[str, float], dict[str, float]], None]
+"""Called after each epoch, counted from 1, with its metrics by their MLflow names, and those that no two runs share: times."""
 
 
 @dataclass
 class Batches:
-    """Where an epoch's batches come from. `of(epoch, first)` gives them from number `first`, counted from 0."""
+    """Where an epoch's batches come from.
+
+    `of(epoch, first)` gives this process's part of each from number `first`, counted from 0. `photos` are an epoch's on all
+    processes, `size` those of a full batch.
+    """
 
     of: Callable[[int, int], Iterable[Batch]]
     per_epoch: int
     photos: int
+    size: int
+
+    def photos_of(self, batch: int) -> int:
+        """The photos of batch number `batch` on all processes."""
+        return min(self.size, self.photos - batch * self.size)
 
 
 @dataclass
@@ -69,9 +84,30 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 where asked for; `auto` is bf16 on CUDA and fp32 elsewhere."""
-    bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+    """bf16 where asked for; `auto` is bf16 on CUDA, where that is the faster, and fp32 elsewhere."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=chosen_precision(device, precision) == "bf16")
+
+
+def chosen_precision(device: torch.device, wanted: str) -> str:
+    """What `auto` stands for on `device`; else what is wanted."""
+    if wanted != "auto":
+        return wanted
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def compiles(device: torch.device, wanted: bool | str) -> bool:
+    """Whether training is compiled: `auto` does on CUDA only; on a CPU it was slower, after minutes at the first step."""
+    return device.type == "cuda" if wanted == "auto" else bool(wanted)
+
+
+def choices(train: ResolvedTrain, device: torch.device, team: Team) -> dict[str, str]:
+    """What each `auto` stands for on this machine, as tags of the run."""
+    return {
+        "plumage.device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "plumage.precision": chosen_precision(device, train.precision),
+        "plumage.compile": str(compiles(device, train.compile)).lower(),
+        "plumage.processes": str(team.size),
+    }
 
 
 class Fit:
@@ -83,7 +119,7 @@ class Fit:
 
     The state of `phase` in `checkpoints` is gone on from, and saved after each epoch, when it is due, and before Ctrl-C or
     SIGTERM takes effect. `on_epoch` is called again for the epochs done before; an epoch that it was called for is in the
-    last state.
+    last state. Every process of `team` calls this alike, only the first with `checkpoints`.
     """
 
     def __init__(
@@ -97,34 +133,49 @@ class Fit:
         on_epoch: OnEpoch,
         checkpoints: Checkpoints | None = None,
         phase: str = "network",
+        team: Team = ALONE,
     ) -> None:
         self.network, self.train, self.device, self.on_epoch = network, train, device, on_epoch
         self.train_batches, self.val_batches = train_batches, val_batches
-        self.checkpoints, self.phase = checkpoints, phase
+        self.checkpoints, self.phase, self.team = checkpoints, phase, team
         self.optimizer = build_optimizer(network, head, train)
-        steps = train.epochs * train_batches.per_epoch
-        warmup = round(train.warmup_epochs * train_batches.per_epoch)
-        self.schedule = warmup_cosine(self.optimizer, warmup, steps)
+        self.steps = -(-train_batches.per_epoch // train.grad_accumulation)
+        warmup = round(train.warmup_epochs * self.steps)
+        self.schedule = warmup_cosine(self.optimizer, warmup, train.epochs * self.steps)
         self.average = MovingAverage(network, train.ema) if train.ema else None
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
         self.kept_buffers = [buffer.clone() for buffer in self.buffers]
+        self.forward = self._forward()
         self.history = History()
-        self.speeds: list[float] = []
+        self.timings: list[dict[str, float]] = []
         self.best: tuple[float, float] | None = None
         self.best_weights: dict[str, torch.Tensor] = {}
         self.epoch, self.step = 1, 0
-        self.loss = torch.zeros((), device=device, dtype=torch.float64)
+        self.loss, self.right = 0.0, 0.0
         self.lr = float(self.schedule.get_last_lr()[0])
         self.photos = 0
         """Those of this epoch whose steps were good."""
         self.bad_steps = 0
+
+    def _forward(self) -> Any:
+        """The network as it is called in training."""
+        forward: Any = self.network
+        if compiles(self.device, self.train.compile):
+            forward = torch.compile(forward)
+        if self.team.size > 1:
+            if self.train.sync_norm and not self.train.freeze_norm:
+                sync_norms(self.network)
+            devices = [torch.cuda.current_device()] if self.device.type == "cuda" else None
+            forward = DistributedDataParallel(forward, device_ids=devices, broadcast_buffers=False)
+        return forward
 
     def run(self) -> History:
         """Do all epochs that are left.
 
         Raises:
             Diverged: more than `train.max_bad_steps` steps in a row had a loss or gradient that is no finite number.
+            TrainingError: a step does not fit in memory; the message says which batch size would.
         """
         try:
             self._run()
@@ -135,11 +186,13 @@ class Fit:
         return self.history
 
     def _run(self) -> None:
-        if self.checkpoints and (state := self.checkpoints.load(self.phase, self.device)):
+        saved = self.checkpoints.load(self.phase, self.device) if self.checkpoints else None
+        if state := self.team.from_first(saved):
             self._restore(state)
-            for epoch, (metrics, speed) in enumerate(zip(self.history.epochs, self.speeds, strict=True), start=1):
-                self.on_epoch(epoch, metrics, speed)
-            print(f"{self.phase}: goes on from epoch {self.epoch}, step {self.step}", flush=True)
+            for epoch, (metrics, timing) in enumerate(zip(self.history.epochs, self.timings, strict=True), start=1):
+                self.on_epoch(epoch, metrics, timing)
+            if self.team.leads:
+                print(f"{self.phase}: goes on from epoch {self.epoch}, step {self.step}", flush=True)
         with Interrupts() as self.interrupts:
             while self.epoch <= self.train.epochs and self.epoch - 1 - self.history.best_epoch < self.train.patience:
                 self._train_epoch()
@@ -148,7 +201,7 @@ class Fit:
 
     def _train_epoch(self) -> None:
         """The steps that are left of this epoch."""
-        train, batches, first = self.train, self.train_batches, self.step
+        train, first = self.train, self.step
         self.network.train()
         if train.freeze_norm:
             for module in self.network.modules():
@@ -156,77 +209,130 @@ class Fit:
                     module.eval()
         if not first:
             self.lr = float(self.schedule.get_last_lr()[0])
-        self.started = time.perf_counter()
-        with Progress(f"epoch {self.epoch}/{train.epochs}", batches.per_epoch, done=first) as progress:
-            for inputs, labels in batches.of(self.epoch, first):
-                self._step(inputs, labels)
+        started, self.waited, before = time.perf_counter(), 0.0, self.photos
+        batches = iter(self.train_batches.of(self.epoch, first * train.grad_accumulation))
+        progress = Progress(f"epoch {self.epoch}/{train.epochs}", self.steps, done=first, shown=self.team.leads)
+        with progress:
+            while self.step < self.steps:
+                self._step(batches)
+                passed = time.perf_counter() - started
+                if self.photos:
+                    progress.note = (
+                        f"loss {self.loss / self.photos:.3f}, accuracy {self.right / self.photos:.3f}, "
+                        f"{(self.photos - before) / passed:.0f} images/s"
+                    )
                 progress.advance()
                 self._leave_if_asked()
                 if self.checkpoints and self.checkpoints.due:
                     self._save()
-        share = 1 - first / batches.per_epoch  # of the epoch, in this process
-        self.speed = share * batches.photos / (time.perf_counter() - self.started) if share else 0.0
+        passed = time.perf_counter() - started
+        self.timing = {
+            "train/images_per_second": (self.photos - before) / passed,  # of the photos seen in this process's life
+            "train/waiting_for_photos": self.waited / passed,
+        }
 
-    def _step(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
+    def _step(self, batches: Iterator[Batch]) -> None:
         """One step of the optimiser; one whose loss or gradient is no finite number changes nothing."""
-        train = self.train
+        train, team = self.train, self.team
+        first = self.step * train.grad_accumulation
+        group = range(first, min(first + train.grad_accumulation, self.train_batches.per_epoch))
+        photos = sum(self.train_batches.photos_of(batch) for batch in group)
+        torch.manual_seed(_seed(train.seed, self.epoch, self.step, team.rank))
         if self.buffers:
             torch._foreach_copy_(self.kept_buffers, self.buffers)
-        with autocast(self.device, train.precision):
-            logits = self.network(inputs)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=train.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        losses = torch.zeros((), device=self.device, dtype=torch.float32)
+        right = torch.zeros((), device=self.device, dtype=torch.int64)
+        for batch in group:
+            waiting = time.perf_counter()
+            inputs, labels = next(batches)
+            self.waited += time.perf_counter() - waiting
+            last = batch == group[-1]
+            with self.forward.no_sync() if team.size > 1 and not last else nullcontext():
+                loss, hits = self._forward_and_backward(inputs, labels, photos)
+            losses += loss
+            right += hits
+        team.average(self.buffers if not train.freeze_norm else [])
         norm = nn.utils.get_total_norm([parameter.grad for parameter in self.parameters if parameter.grad is not None])
-        if torch.isfinite(loss + norm):
+        loss_sum, hits_sum, asked = team.total(float(losses), float(right), float(bool(self.interrupts.asked)))
+        if asked:
+            self.interrupts.ask()
+        if math.isfinite(loss_sum) and torch.isfinite(norm):
             if train.clip_norm:
                 nn.utils.clip_grads_with_norm_(self.parameters, train.clip_norm, norm)
             self.optimizer.step()
             if self.average:
                 self.average.update()
-            self.loss += loss.detach().double() * len(labels)
-            self.photos += len(labels)
+            self.loss += loss_sum
+            self.right += hits_sum
+            self.photos += photos
             self.bad_steps = 0
         else:
             if self.buffers:
                 torch._foreach_copy_(self.buffers, self.kept_buffers)
             self.bad_steps += 1
-            last_and_none_good = self.step + 1 == self.train_batches.per_epoch and not self.photos
-            if self.bad_steps > train.max_bad_steps or last_and_none_good:
-                raise Diverged(self._advice(loss.item(), norm.item()), self.history)
+            if self.bad_steps > train.max_bad_steps or (self.step + 1 == self.steps and not self.photos):
+                raise Diverged(self._advice(loss_sum / photos, norm.item()), self.history)
         with warnings.catch_warnings():
             # Torch would warn where the very first step is skipped.
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             self.schedule.step()
         self.step += 1
 
+    def _forward_and_backward(
+        self, inputs: torch.Tensor, labels: torch.Tensor, photos: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The sum of this part's losses and its number of right answers; `photos` are those of the whole step."""
+        fits = True
+        try:
+            with autocast(self.device, self.train.precision):
+                logits = self.forward(inputs).float()
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.train.label_smoothing, reduction="sum")
+            (loss * (self.team.size / photos)).backward()  # the processes' gradients are averaged
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            fits = False
+        if not fits:  # not above, where the error holds on to what was allocated
+            self.optimizer.zero_grad(set_to_none=True)
+            raise TrainingError(advice_on_memory(self.network, inputs, self.train))
+        return loss.detach(), (logits.argmax(1) == labels).sum()
+
     def _advice(self, loss: float, norm: float) -> str:
         best = self.history.best_epoch
         return (
             f"the training loss is {loss:.3g} and its gradient's norm {norm:.3g} at step {self.step + 1} of epoch {self.epoch}, "
             f"after {self.bad_steps - 1} skipped steps; try a lower train.lr, a longer train.warmup_epochs or train.clip_norm 1"
-            + (f" (models/ has the weights of epoch {best}, the best)" if best else "")
+            + (f" (the weights of epoch {best}, the best, are kept)" if best else "")
         )
 
     def _validate(self) -> None:
-        """Judge the epoch that is done, and go to the next."""
+        """Judge the epoch that is done, and go to the next; a Ctrl-C meanwhile leaves that to a later time."""
         if self.average:
             self.average.swap()
-        loss, accuracy = validate(self.network, self.val_batches, self.train, self.device)
-        mean = float(self.loss) / self.photos
-        metrics = {"train/loss": mean, "train/lr": self.lr, "val/loss": loss, "val/accuracy": accuracy}
-        self.history.epochs.append(metrics)
-        self.speeds.append(self.speed)
-        if self.best is None or (accuracy, -loss) > self.best:
-            self.best, self.history.best_epoch = (accuracy, -loss), self.epoch
-            self.best_weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        stop = (lambda: bool(self.interrupts.asked)) if self.team.size == 1 else (lambda: False)
+        judged = validate(self.network, self.val_batches, self.train, self.device, self.team, stop)
+        if judged:
+            loss, accuracy = judged
+            metrics = {
+                "train/loss": self.loss / self.photos,
+                "train/accuracy": self.right / self.photos,
+                "train/lr": self.lr,
+                "val/loss": loss,
+                "val/accuracy": accuracy,
+            }
+            self.history.epochs.append(metrics)
+            self.timings.append(self.timing)
+            if self.best is None or (accuracy, -loss) > self.best:
+                self.best, self.history.best_epoch = (accuracy, -loss), self.epoch
+                self.best_weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         if self.average:
             self.average.swap()
-        done = self.epoch
-        self.epoch, self.step, self.photos = self.epoch + 1, 0, 0
-        self.loss.zero_()
-        self._save()  # before on_epoch, so that what it was told is never done again
-        self.on_epoch(done, metrics, self.speed)
+        if judged:
+            done = self.epoch
+            self.epoch, self.step, self.photos, self.loss, self.right = self.epoch + 1, 0, 0, 0.0, 0.0
+            self._save()  # before on_epoch, so that what it was told is never done again
+            self.on_epoch(done, metrics, self.timing)
 
     def _leave_if_asked(self) -> None:
         """Obey a Ctrl-C or SIGTERM that came meanwhile, with a checkpoint."""
@@ -247,14 +353,12 @@ class Fit:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "average": self.average.state() if self.average else None,
-            "random": _random_state(self.device),
             "epochs": self.history.epochs,
             "best_epoch": self.history.best_epoch,
-            "speeds": self.speeds,
+            "timings": self.timings,
             "best": self.best,
             "best_weights": self.best_weights,
-            "at": (self.epoch, self.step, self.lr, self.photos, self.bad_steps),
-            "loss": self.loss,
+            "at": (self.epoch, self.step, self.lr, self.photos, self.bad_steps, self.loss, self.right),
         }
 
     def _restore(self, state: State) -> None:
@@ -264,34 +368,34 @@ class Fit:
         if self.average:
             self.average.restore(state["average"])
         self.history.epochs, self.history.best_epoch = state["epochs"], state["best_epoch"]
-        self.speeds, self.best, self.best_weights = state["speeds"], state["best"], state["best_weights"]
-        self.epoch, self.step, self.lr, self.photos, self.bad_steps = state["at"]
-        self.loss = state["loss"]
-        _set_random_state(self.device, state["random"])
+        self.timings, self.best, self.best_weights = state["timings"], state["best"], state["best_weights"]
+        self.epoch, self.step, self.lr, self.photos, self.bad_steps, self.loss, self.right = state["at"]
 
 
-def _random_state(device: torch.device) -> dict[str, Any]:
-    """Where torch's random numbers stand, which dropout and stochastic depth draw from."""
-    on_device = {"cuda": torch.cuda.get_rng_state, "mps": torch.mps.get_rng_state}.get(device.type)
-    return {"cpu": torch.get_rng_state(), device.type: on_device() if on_device else torch.get_rng_state()}
-
-
-def _set_random_state(device: torch.device, state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"].cpu())
-    set_on_device = {"cuda": torch.cuda.set_rng_state, "mps": torch.mps.set_rng_state}.get(device.type)
-    if set_on_device:
-        set_on_device(state[device.type].cpu())
+def _seed(*parts: int) -> int:
+    """One seed of many numbers: what a step draws (dropout, stochastic depth) depends on nothing before it."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
 
 
 @torch.inference_mode()
-def validate(network: nn.Module, batches: Batches, train: ResolvedTrain, device: torch.device) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy of `network`, in eval mode, over `batches`."""
+def validate(
+    network: nn.Module,
+    batches: Batches,
+    train: ResolvedTrain,
+    device: torch.device,
+    team: Team = ALONE,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[float, float] | None:
+    """Mean cross-entropy and accuracy of `network`, in eval mode, over `batches` of all processes; None if `stop` says so."""
     network.eval()
-    loss = torch.zeros((), device=device, dtype=torch.float64)
+    loss = torch.zeros((), device=device)
     right = torch.zeros((), device=device, dtype=torch.int64)
     for inputs, labels in batches.of(0, 0):
+        if stop():
+            return None
         with autocast(device, train.precision):
             logits = network(inputs).float()
-        loss += F.cross_entropy(logits, labels, reduction="sum").double()
+        loss += F.cross_entropy(logits, labels, reduction="sum")
         right += (logits.argmax(1) == labels).sum()
-    return float(loss) / batches.photos, int(right) / batches.photos
+    loss_sum, right_sum = team.total(float(loss), float(right))
+    return loss_sum / batches.photos, right_sum / batches.photos

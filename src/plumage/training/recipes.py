@@ -1,25 +1,31 @@
 """The recipes: what is trained, from what, on which views of the photos.
 
 - scratch: the whole network, from wherever its weights start, on random crops.
-- probe: the network stays frozen; its features of every photo (and of its mirror image) are computed once, then its
-  classifier is trained on them.
-- finetune: a probe's classifier first, then the whole network on random crops, batch norm's statistics frozen.
+- probe: the network stays frozen; its features of every photo (and of its mirror image) are computed once, and its
+  classifier is solved for on them.
+- finetune: a probe's classifier first, then the later stages on random crops, batch norm's statistics frozen.
 """
 
+import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from plumage.config import RECIPES, ResolvedTrain
-from plumage.data.loader import View, in_batches, load_batches
+from plumage.config import RECIPES, Model, ResolvedTrain
+from plumage.data.loader import View, in_batches, load_batches, typical_side
 from plumage.data.store import Dataset
 from plumage.data.transforms import Preprocessing, eval_view, to_model_input, train_view
-from plumage.models.efficientnet import EfficientNet
+from plumage.models.efficientnet import EfficientNet, scaled_stages
+from plumage.models.weights import create_model
 from plumage.progress import track
 from plumage.training.checkpoints import Checkpoints
 from plumage.training.loop import Batch, Batches, Fit, History, OnEpoch, autocast
+from plumage.training.memory import fit_batch
+from plumage.training.probe import SHRINKAGE, fit_classifier
+from plumage.training.team import ALONE, Team
 
 EVAL_BATCH = 8
 """Small batches stay in a CPU's cache."""
@@ -32,38 +38,66 @@ def train_model(
     preprocessing: Preprocessing,
     train: ResolvedTrain,
     device: torch.device,
-    on_epoch: OnEpoch,
+    on_epoch: OnEpoch = lambda *_: None,
     checkpoints: Checkpoints | None = None,
+    team: Team = ALONE,
 ) -> History:
     """Train `model` in place by `train.recipe` on the rows `train`, choosing the best epoch on the rows `val`.
 
     The same arguments give the same weights, byte for byte, on the same machine, also when it goes on from `checkpoints`.
-    Diverged when the loss is no longer a finite number.
+    Every process of `team` calls this alike, only the first with `checkpoints`.
+
+    Raises:
+        Diverged: the loss is no longer a finite number.
+        TrainingError: a batch does not fit in memory.
     """
     be_deterministic(train.seed)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    work = _Photos(dataset, rows, preprocessing, train, device)
+    work = _Photos(dataset, rows, preprocessing, train, device, team)
     if train.recipe == "probe":
-        return _probe(model, work, train, on_epoch, checkpoints)
-    if train.recipe == "finetune" and not (checkpoints and checkpoints.has("network")):
-        probe = ResolvedTrain.model_validate({**train.model_dump(), **RECIPES["probe"]})
-        _probe(model, work, probe, lambda epoch, metrics, speed: None, checkpoints)
+        return _probe(model, work, train.epochs, on_epoch, checkpoints)
+    freeze_stages(model, train.frozen_stages)
+    batch, accumulation = fit_batch(model, view_size(preprocessing, train.size_ratio), train, team)
+    work.train = train = train.model_copy(update={"batch_size": batch, "grad_accumulation": accumulation})
+    if train.recipe == "finetune" and not team.from_first(bool(checkpoints and checkpoints.has("network"))):
+        # Whitening leans on differences that are small, which training the features would change first.
+        _probe(model, work, int(RECIPES["probe"]["epochs"] or 1), lambda *_: None, checkpoints, shrinkage=1.0)
     views, val = work.random_views(), work.central_views("val")
-    return Fit(model, model.classifier, views, val, train, device, on_epoch, checkpoints).run()
+    return Fit(model, model.classifier, views, val, train, device, on_epoch, checkpoints, team=team).run()
+
+
+def freeze_stages(model: EfficientNet, stages: int) -> None:
+    """Keep the stem and the first `stages` stages as they are; with 0, all learns."""
+    blocks = sum(stage.repeats for stage in scaled_stages(model.config)[:stages])
+    for module in [model.stem, *model.blocks[:blocks]] if stages else []:
+        module.requires_grad_(False)
+
+
+def new_model(wanted: Model, dataset: Dataset, seed: int, root: Path) -> tuple[EfficientNet, Preprocessing]:
+    """The network as training starts from it, and how it sees the photos of `dataset`; `root` is the repository's."""
+    be_deterministic(seed)
+    weights = wanted.weights_from(root)
+    model = create_model(wanted.name, len(dataset.classes), weights, dropout=wanted.dropout, drop_path=wanted.drop_path)
+    return model, input_for(model, wanted.image_size, wanted.crop, None if weights else typical_side(dataset))
 
 
 def input_for(
     model: EfficientNet, image_size: int | None, crop: float | None, photo_side: int | None = None
 ) -> Preprocessing:
-    """The preprocessing of the model's weights, with another size or crop where one is asked for.
+    """The preprocessing of the model's weights, of the whole short side, with another size or crop where one is asked for.
 
     A model from scratch sees photos of a short side of `photo_side` pixels at the nearest multiple of 32 from 32 up to
     the architecture's resolution.
     """
     if image_size is None and photo_side is not None:
         image_size = min(model.config.resolution, max(32, round(photo_side / 32) * 32))
-    changes = {"size": image_size, "crop_fraction": crop}
+    changes = {"size": image_size, "crop_fraction": 1.0 if crop is None else crop}
     return model.preprocessing.model_copy(update={key: value for key, value in changes.items() if value is not None})
+
+
+def view_size(preprocessing: Preprocessing, ratio: float) -> int:
+    """The side of a random view in pixels, `ratio` of what evaluation sees."""
+    return preprocessing.size if ratio == 1 else max(32, round(preprocessing.size * ratio / 32) * 32)
 
 
 def be_deterministic(seed: int) -> None:
@@ -83,33 +117,32 @@ class _Photos:
         preprocessing: Preprocessing,
         train: ResolvedTrain,
         device: torch.device,
+        team: Team,
     ) -> None:
         self.labels = torch.from_numpy(dataset.targets())
-        self.dataset, self.rows, self.preprocessing, self.train, self.device = (
-            dataset,
-            rows,
-            preprocessing,
-            train,
-            device,
-        )
+        self.dataset, self.rows, self.preprocessing = dataset, rows, preprocessing
+        self.train, self.device, self.team = train, device, team
 
     def random_views(self) -> Batches:
-        """The training photos in a new order each epoch, randomly cut. A last batch of one photo is left out (batch
-        norm needs two).
+        """The training photos in a new order each epoch, randomly cut. A last batch too small for two photos a process is
+        left out (batch norm needs two).
         """
         train, size = self.train, self.train.batch_size
+        assert isinstance(size, int)
+        seen = self.preprocessing.model_copy(update={"size": view_size(self.preprocessing, train.size_ratio)})
         rows = np.array(self.rows["train"])
-        count = len(rows) - (1 if len(rows) % size == 1 and len(rows) > 1 else 0)
+        rest = len(rows) % size
+        count = len(rows) - (rest if rest < 2 * self.team.size and len(rows) > rest else 0)
 
         def of(epoch: int, first: int) -> Iterator[Batch]:
             def view(image: Image.Image, row: int) -> np.ndarray:
                 rng = np.random.default_rng((train.seed, epoch, row))
-                return train_view(image, self.preprocessing, rng, train.min_crop, train.flip)
+                return train_view(image, seen, rng, train.min_crop, train.flip)
 
             order = rows[np.random.default_rng((train.seed, epoch)).permutation(len(rows))][:count]
             return self._batches(in_batches(order.tolist(), size)[first:], view)
 
-        return Batches(of, per_epoch=len(in_batches(range(count), size)), photos=count)
+        return Batches(of, per_epoch=len(in_batches(range(count), size)), photos=count, size=size)
 
     def central_views(self, part: str, mirrored: bool = False) -> Batches:
         """The photos of `part` in order, as evaluation sees them, or their mirror images."""
@@ -118,62 +151,65 @@ class _Photos:
             seen = eval_view(image, self.preprocessing)
             return seen[:, ::-1] if mirrored else seen
 
-        batches = in_batches(self.rows[part], EVAL_BATCH)
+        size = EVAL_BATCH * self.team.size
+        batches = in_batches(self.rows[part], size)
         return Batches(
             lambda epoch, first: self._batches(batches[first:], view),
             per_epoch=len(batches),
             photos=len(self.rows[part]),
+            size=size,
         )
 
     def _batches(self, batches: Sequence[Sequence[int]], view: View) -> Iterator[Batch]:
-        for rows, photos in zip(batches, load_batches(self.dataset, batches, view), strict=True):
+        """This process's part of each batch."""
+        mine = [part for part in map(self.team.part, batches) if part]
+        for rows, photos in zip(mine, load_batches(self.dataset, mine, view), strict=True):
             yield to_model_input(photos, self.preprocessing, self.device), self.labels[rows].to(self.device)
 
 
 def _probe(
-    model: EfficientNet, photos: _Photos, train: ResolvedTrain, on_epoch: OnEpoch, checkpoints: Checkpoints | None
+    model: EfficientNet,
+    photos: _Photos,
+    iterations: int,
+    on_epoch: OnEpoch,
+    checkpoints: Checkpoints | None,
+    shrinkage: float = SHRINKAGE,
 ) -> History:
-    """Train the classifier alone, on features computed once."""
+    """Fit the classifier alone, on features computed once: by all processes together, then on each alike."""
     model.eval()
+    team = photos.team
 
     def features_of(part: str, mirrored: bool = False) -> Batch:
         name = f"features of {part}{', mirrored' if mirrored else ''}"
-
-        def make() -> dict[str, torch.Tensor]:
+        made = team.from_first(checkpoints.load(name, photos.device) if checkpoints else None)
+        if made is None:
             values, targets = _features(model, photos, photos.central_views(part, mirrored), name)
-            return {"features": values, "labels": targets}
-
-        made = checkpoints.once(name, make, photos.device) if checkpoints else make()
+            made = {"features": values, "labels": targets}
+            if checkpoints:
+                checkpoints.save(name, made)
         return made["features"], made["labels"]
 
-    views = [features_of("train", mirrored) for mirrored in ([False, True] if train.flip else [False])]
-    features, labels = (torch.cat(tensors) for tensors in zip(*views, strict=True))
-    val = features_of("val")
-    # Features of one common scale suit one learning rate; the scale goes into the classifier afterwards.
-    scale = features.square().mean().sqrt()
-    features = features / scale
+    views = [features_of("train", mirrored) for mirrored in ([False, True] if photos.train.flip else [False])]
+    val, history = features_of("val"), History()
 
-    def of(epoch: int, first: int) -> Iterator[Batch]:
-        order = torch.from_numpy(np.random.default_rng((train.seed, epoch)).permutation(len(labels)))
-        parts = order.to(labels.device).split(train.batch_size)[first:]
-        return ((features[chosen], labels[chosen]) for chosen in parts)
+    def on_iteration(iteration: int, metrics: dict[str, float]) -> None:
+        history.epochs.append(metrics)
+        history.best_epoch = iteration  # the last is the solution
+        seen = iteration * len(views) * len(views[0][1])
+        on_epoch(iteration, metrics, {"train/images_per_second": seen / (time.perf_counter() - started)})
 
-    batches = Batches(of, per_epoch=-(-len(labels) // train.batch_size), photos=len(labels))
-    val_batches = Batches(lambda epoch, first: [(val[0] / scale, val[1])], per_epoch=1, photos=len(val[1]))
-    head = model.classifier
-    try:
-        return Fit(head, head, batches, val_batches, train, photos.device, on_epoch, checkpoints, "classifier").run()
-    finally:
-        with torch.no_grad():
-            head.weight /= scale
+    started = time.perf_counter()
+    fit_classifier(model.classifier, views, val, photos.train.penalty, iterations, on_iteration, shrinkage)
+    return history
 
 
 @torch.inference_mode()
 def _features(model: EfficientNet, photos: _Photos, batches: Batches, what: str) -> Batch:
-    """The pooled features, float32 N x F, and the labels of all of `batches`."""
-    features, labels = [], []
-    for inputs, batch_labels in track(batches.of(0, 0), what, batches.per_epoch):
+    """The pooled features, float32 N x F, and the labels of all of `batches`, of all processes."""
+    features, labels, team = [], [], photos.team
+    for inputs, batch_labels in track(batches.of(0, 0), what, batches.per_epoch, shown=team.leads):
         with autocast(photos.device, photos.train.precision):
             features.append(model.forward_features(inputs).float())
         labels.append(batch_labels)
-    return torch.cat(features).clone(), torch.cat(labels)
+    count = batches.photos
+    return team.collect(torch.cat(features).clone(), count), team.collect(torch.cat(labels), count)

@@ -1,20 +1,38 @@
-"""reports/history.csv: epoch, then the metrics by their MLflow names."""
+"""What a training leaves: the model, its curves, and the run that they belong to."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
-from plumage.files import atomic_path
-from plumage.training.loop import History
+from plumage.data.transforms import Preprocessing
+from plumage.files import atomic_path, write_json
+from plumage.models.bundle import save_model
+from plumage.models.efficientnet import EfficientNet
+from plumage.training.loop import History, OnEpoch
 
 
-def epoch_line(epoch: int, epochs: int, metrics: dict[str, float], speed: float) -> str:
-    """An epoch in one line, for the terminal; `speed` in photos a second."""
-    shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-    return f"epoch {epoch}/{epochs}  {shown}  {speed:.0f} images/s"
+def save_results(
+    root: Path, model: EfficientNet, classes: list[str], preprocessing: Preprocessing, history: History, run_id: str
+) -> None:
+    """Write `models/` and `reports/history.csv` under `root`; the latter has a row an epoch, counted from 1."""
+    save_model(root / "models", model, classes, preprocessing)
+    write_history(root / "reports/history.csv", history)
+    write_json(root / "models/run.json", {"run_id": run_id})
+
+
+def teller(epochs: int, log: Callable[[int, dict[str, float]], None]) -> OnEpoch:
+    """Have each of `epochs` logged, and printed in one line."""
+
+    def on_epoch(epoch: int, metrics: dict[str, float], timing: dict[str, float]) -> None:
+        log(epoch, {**metrics, **timing})
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        print(f"epoch {epoch}/{epochs}  {shown}  {timing['train/images_per_second']:,.0f} images/s", flush=True)
+
+    return on_epoch
 
 
 def write_history(path: Path, history: History) -> None:
-    """A row an epoch, counted from 1."""
+    """reports/history.csv: the epoch, then the metrics by their MLflow names."""
     with atomic_path(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["epoch", *history.epochs[0]], lineterminator="\n")
         writer.writeheader()

@@ -1,0 +1,67 @@
+"""Training in many processes on this machine, each its own python, as torchrun starts them."""
+
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+
+import torch
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from plumage.config import ResolvedTrain
+from plumage.data.workers import cores
+from plumage.errors import TrainingError
+from plumage.training.team import LAUNCHED
+
+
+def processes(train: ResolvedTrain) -> int:
+    """How many processes this one has to start: 1 for none, also where torchrun started it."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return 1
+    if train.processes != "auto":
+        return train.processes
+    return max(1, torch.cuda.device_count()) if train.device in ("auto", "cuda") else 1
+
+
+def launch(count: int, command: Sequence[str]) -> None:
+    """Run `command` in `count` processes and wait for them. They end together.
+
+    Raises:
+        TrainingError: one of them failed; the message is its own, or says how it ended.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, after they saved a checkpoint.
+    """
+    os.environ[LAUNCHED] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+        monitor_interval=0.1,
+    )
+    try:
+        elastic_launch(config, sys.executable)(*command)
+    except ChildFailedError as error:
+        failures = error.failures.items()
+        killed = [(rank, failure) for rank, failure in failures if failure.exitcode < 0 and failure.exitcode != -15]
+        if killed:
+            rank, failure = killed[0]
+            raise TrainingError(
+                f"process {rank} of {count} was ended by {failure.signal_name()}, and the others with it; "
+                "the same command goes on from the last checkpoint"
+            ) from None
+        _, failure = error.get_first_failure()
+        raise TrainingError(_message(failure.message)) from None
+    except SignalException:
+        raise KeyboardInterrupt from None
+
+
+def _message(message: object) -> str:
+    """A process's own line, which its error file holds."""
+    return str(message["message"]) if isinstance(message, dict) else str(message)

@@ -1,0 +1,111 @@
+"""What a training step needs of memory, and the batch that fits."""
+
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import torch
+from torch import nn
+
+from plumage.config import RECIPES, ResolvedTrain
+from plumage.errors import TrainingError
+from plumage.training.team import Team
+
+COPIES = 6
+"""Of the parameters: themselves, gradients, AdamW's two moments, the moving average, the best epoch's."""
+MARGIN = 1.15
+"""What is allocated for a photo over what its backward pass is given: gradients on their way, and fragments."""
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def step_bytes(network: nn.Module, side: int) -> tuple[int, int]:
+    """The bytes that training keeps however large its batch, and those of each photo, of `side` x `side` pixels."""
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    saved: dict[int, int] = {}
+    device = next(network.parameters()).device
+    photos = torch.zeros(2, 3, side, side, device=device).to(memory_format=torch.channels_last)
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    training = network.training
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        outputs = network.train()(photos)
+    network.train(training)
+    for name, buffer in network.named_buffers():
+        buffer.copy_(buffers[name])
+    del outputs
+    fixed = COPIES * sum(parameter.nbytes for parameter in network.parameters())
+    return fixed, int(MARGIN * sum(saved.values()) / len(photos))
+
+
+def free_bytes(device: torch.device) -> int:
+    """The memory of `device` that is free to this process."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
+    limits = [int(psutil.virtual_memory().available)]
+    with suppress(OSError, ValueError):  # a container's; "max" is no number
+        used = int((CGROUP / "memory.current").read_text())
+        limits.append(int((CGROUP / "memory.max").read_text()) - used)
+    if sys.platform == "linux":
+        allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if allowed != resource.RLIM_INFINITY:
+            limits.append(allowed - int(psutil.Process().memory_info().vms))
+    return max(0, min(limits))
+
+
+def fit_batch(network: nn.Module, side: int, train: ResolvedTrain, team: Team) -> tuple[int, int]:
+    """`train`'s batch size and gradient accumulation, or, for `auto`, what fits in the memory that is free.
+
+    Raises:
+        TrainingError: the batch does not fit; the message says which would.
+    """
+    wanted = RECIPES[train.recipe]["batch_size"] if train.batch_size == "auto" else train.batch_size
+    assert isinstance(wanted, int)
+    room = team.from_first(_room(network, side)) * team.size
+    if wanted <= room:
+        return wanted, train.grad_accumulation
+    fitting = _power_of_two(room)
+    if train.batch_size != "auto" or not fitting:
+        raise TrainingError(_advice(wanted, fitting))
+    return fitting, -(-wanted * train.grad_accumulation // fitting)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether `error` is torch's of memory, of any device."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def advice_on_memory(network: nn.Module, inputs: torch.Tensor, train: ResolvedTrain) -> str:
+    """What to say when a step on `inputs` did not fit."""
+    if inputs.is_cuda:
+        torch.cuda.empty_cache()
+    fitting = min(_power_of_two(_room(network, inputs.shape[-1])), _power_of_two(len(inputs) - 1))
+    return _advice(len(inputs), fitting)
+
+
+def _room(network: nn.Module, side: int) -> int:
+    """The photos that fit in a step."""
+    fixed, each = step_bytes(network, side)
+    return max(0, free_bytes(next(network.parameters()).device) - fixed) // each
+
+
+def _power_of_two(most: int) -> int:
+    """The largest power of two up to `most`, or 0."""
+    return 1 << most.bit_length() - 1 if most > 0 else 0
+
+
+def _advice(batch: int, fitting: int) -> str:
+    if not fitting:
+        return "train.batch_size: not one photo fits in memory; takes a smaller model.name or model.image_size"
+    return (
+        f"train.batch_size: {batch} photos at once don't fit in memory; {fitting} would, as would auto, which accumulates "
+        "the gradients of smaller batches"
+    )

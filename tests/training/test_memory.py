@@ -1,0 +1,98 @@
+"""A batch that does not fit is refused with one that does; `auto` takes that, and steps of as many photos."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from plumage.config import Train
+from plumage.errors import TrainingError
+from plumage.models import create_model
+from plumage.training import memory
+from plumage.training.memory import fit_batch, step_bytes
+from plumage.training.team import Team
+
+SCRIPT = """
+import resource, sys
+import torch, torch.nn.functional as F
+from plumage.models import create_model
+torch.set_num_threads(1)
+model = create_model("efficientnet_b0", 4).to(memory_format=torch.channels_last).train()
+def step(batch):
+    model(torch.zeros(batch, 3, 64, 64).to(memory_format=torch.channels_last)).sum().backward()
+step(2)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+step(128)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 126)
+"""
+
+
+def test_the_estimate_of_a_photo_is_near_what_a_step_takes() -> None:
+    measured = float(subprocess.run([sys.executable, "-c", SCRIPT], text=True, check=True, capture_output=True).stdout)
+    _, each = step_bytes(create_model("efficientnet_b0", 4), 64)
+    assert 0.8 < each / measured < 1.7
+
+
+def test_looking_changes_nothing() -> None:
+    model = create_model("efficientnet_b0", 4).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    random = torch.get_rng_state()
+    step_bytes(model, 32)
+    assert not model.training and torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.fixture
+def room_for_10(monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
+    model = create_model("efficientnet_b0", 4)
+    fixed, each = step_bytes(model, 32)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: fixed + 10 * each + each // 2)
+    return model
+
+
+def test_too_large_a_batch_is_refused_with_one_that_fits(room_for_10: torch.nn.Module) -> None:
+    with pytest.raises(TrainingError, match="train.batch_size: 64 photos at once don't fit in memory; 8 would"):
+        fit_batch(room_for_10, 32, Train(batch_size=64).resolved(), Team())
+    assert fit_batch(room_for_10, 32, Train(batch_size=10).resolved(), Team()) == (10, 1)
+
+
+def test_auto_takes_what_fits_in_steps_of_the_recipes_batch(room_for_10: torch.nn.Module) -> None:
+    assert fit_batch(room_for_10, 32, Train(batch_size="auto").resolved(), Team()) == (8, 2)  # 16 is the recipe's
+
+
+def test_where_not_one_photo_fits_a_smaller_model_is_asked_for(
+    room_for_10: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 0)
+    with pytest.raises(TrainingError, match="not one photo fits"):
+        fit_batch(room_for_10, 32, Train(batch_size="auto").resolved(), Team())
+
+
+LIMITED = """
+import resource
+import torch
+from torch import nn
+from plumage.config import Train
+from plumage.errors import TrainingError
+from plumage.models import create_model
+from plumage.training.loop import Batches, Fit
+torch.set_num_threads(1)
+model = create_model("efficientnet_b0", 4)
+batch = torch.zeros(256, 3, 96, 96), torch.arange(256) % 4
+batches = Batches(lambda epoch, first: [batch], 1, 256, 256)
+import psutil
+limit = psutil.Process().memory_info().vms + 1_000_000_000
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    Fit(model, model.classifier, batches, batches, Train(epochs=1).resolved(), torch.device("cpu"), lambda *_: None).run()
+except TrainingError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory can be limited on Linux only")
+def test_a_step_that_runs_out_of_memory_says_which_batch_would_not() -> None:
+    said = subprocess.run([sys.executable, "-c", LIMITED], text=True, capture_output=True)
+    assert "train.batch_size: 256 photos at once don't fit in memory; " in said.stdout, said.stderr
+    assert 1 <= int(said.stdout.split("; ")[1].split()[0]) <= 128
