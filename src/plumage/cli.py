@@ -73,8 +73,11 @@ def train(
     rows = read_split(_data() / "splits.csv", dataset)
     plan = make_plan(params.model, params.train.resolved(), dataset, rows, root)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for key, value in plan.recipe.items():
-        table.add_row(f"  {key if '.' in key else f'train.{key}'}", str(value))
+    for key in params.flat():
+        if key.startswith("train."):
+            table.add_row(f"  {key}", str(plan.recipe[key.removeprefix("train.")]))
+    for key, value in plan.choices.items():
+        table.add_row(f"  {key}", value)
     out.print(table)
     if plan.learning_rates:
         out.print(f"\nlearning rate, to {max(plan.learning_rates):g}, over {len(plan.learning_rates):,} steps")

@@ -26,7 +26,9 @@ class Plan:
     """Estimates are for this machine, from a few steps on empty photos."""
 
     recipe: dict[str, object]
-    """Every key of `train` after the recipe's defaults, and what each `auto` stands for here."""
+    """Every key of `train` after the recipe's defaults."""
+    choices: dict[str, str]
+    """What each `auto` stands for here."""
     photos: dict[str, int]
     classes: int
     size: int
@@ -59,12 +61,12 @@ def make_plan(wanted: Model, train: ResolvedTrain, dataset: Dataset, rows: dict[
     side = preprocessing.size
     judging = 1 / _speed(model, EVAL_BATCH, side, train, device, learns=False)
     features = judging * (photos["train"] * (2 if train.flip else 1) + photos["val"])
-    known = dict[str, object](train.model_dump()) | choices(train, device, Team())
+    known, chosen = dict[str, object](train.model_dump()), choices(train, device, Team())
     size = dict(classes=len(dataset.classes), size=side, parameters=_count(model), macs=count_macs(model, side))
     if train.recipe == "probe":
         learning = sum(parameter.numel() for parameter in model.classifier.parameters())
         held = sum(len(rows["train"]) * 4 * model.num_features * copies for copies in (2, 2 if train.flip else 0))
-        return Plan(known, photos, **size, learning=learning, steps=0, learning_rates=[], memory=held,
+        return Plan(known, chosen, photos, **size, learning=learning, steps=0, learning_rates=[], memory=held,
                     free=free_bytes(device), seconds_an_epoch=0.0, seconds=features)  # fmt: skip
     freeze_stages(model, train.frozen_stages)
     seen = view_size(preprocessing, train.size_ratio)
@@ -75,7 +77,7 @@ def make_plan(wanted: Model, train: ResolvedTrain, dataset: Dataset, rows: dict[
     epoch = photos["train"] / _speed(model, min(batch, 16), seen, train, device, learns=True)
     epoch += photos["val"] * judging
     return Plan(
-        known, photos, **size, learning=_count(model, learning=True), steps=steps,
+        known, chosen, photos, **size, learning=_count(model, learning=True), steps=steps,
         learning_rates=_rates(model, train, steps), memory=fixed + each * batch, free=free_bytes(device),
         seconds_an_epoch=epoch, seconds=train.epochs * epoch + (features if train.recipe == "finetune" else 0),
     )  # fmt: skip
