@@ -25,7 +25,7 @@ ui: $(VENV)/installed
 	@$(RUN) plumage ui
 
 bench: $(VENV)/installed-dev
-	@$(RUN) python benchmarks/data.py
+	@$(RUN) python benchmarks/run.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Plumage takes Python 3.11 or newer, this is " + sys.version.split()[0] + "; make PYTHON=python3.11 ...")'

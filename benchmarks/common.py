@@ -1,6 +1,7 @@
 """What the benchmarks share: photos to work on, time and memory. Importing it lets them import plumage and what tests use."""
 
 import shutil
+import statistics
 import sys
 import threading
 import time
@@ -54,6 +55,18 @@ def measured(others_only: bool = False) -> Iterator[Usage]:
     done.set()
     watcher.join()
     usage.megabytes = peak / 1e6
+
+
+def in_turn(work: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
+    """The median seconds of each piece of work, after one round that does not count, one after the other in each round."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for number in range(rounds + 1):
+        for name, do in work.items():
+            start = time.perf_counter()
+            do()
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def draw(job: tuple[Callable[[], list[Any]], Path]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from plumage.errors import ModelError
 from plumage.models import create_model, list_models
-from plumage.models.efficientnet import Conv, ConvNorm, MBConv, configure
+from plumage.models.efficientnet import Conv, ConvNorm, MBConv, absorb_norms, configure
 
 # From torchvision's models, at 1,000 and at 400 classes.
 PARAMETERS = {
@@ -312,3 +312,13 @@ def test_frozen_batch_norm_gives_what_it_gives_by_itself_and_its_gradients(name:
     torch.testing.assert_close(folded, plain, atol=1e-5, rtol=1e-4)
     for parameter, gradient in zip(block.parameters(), gradients, strict=True):
         torch.testing.assert_close(gradient, parameter.grad, atol=1e-3, rtol=1e-3)
+
+
+def test_absorbing_norms_changes_nothing_but_what_a_step_changes() -> None:
+    torch.manual_seed(0)
+    model = create_model("efficientnet_lite0", 3, "imagenet").eval()
+    x = torch.randn(2, 3, 64, 64)
+    before = model(x)
+    absorb_norms(model)
+    torch.testing.assert_close(model(x), before, atol=1e-4, rtol=1e-4)
+    assert all(torch.equal(block.expand.norm.weight, torch.ones(block.expand.norm.num_features)) for block in model.blocks[1:])

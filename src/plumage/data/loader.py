@@ -22,14 +22,19 @@ def typical_side(dataset: Dataset) -> int:
     return int(np.median(np.minimum(dataset.column("width"), dataset.column("height"))))
 
 
-def load_batches(dataset: Dataset, batches: Sequence[Sequence[int]], view: View) -> Iterator[torch.Tensor]:
-    """For each list of rows its photos, uint8 N x H x W x 3, in order. PhotoError for a photo that can't be decoded."""
+def load_batches(
+    dataset: Dataset, batches: Sequence[Sequence[int]], view: View, threads: int = BATCHES_AHEAD
+) -> Iterator[torch.Tensor]:
+    """For each list of rows its photos, uint8 N x H x W x 3, in order, by up to `threads` threads, one a core.
+
+    PhotoError for a photo that can't be decoded.
+    """
 
     def load(rows: Sequence[int]) -> torch.Tensor:
         return torch.from_numpy(np.stack([view(decode(dataset.photo(row)), row) for row in rows]))
 
     ahead: deque[Future[torch.Tensor]] = deque()
-    with ThreadPoolExecutor(min(cores(), BATCHES_AHEAD)) as pool:
+    with ThreadPoolExecutor(min(cores(), threads)) as pool:
         try:
             for rows in batches:
                 ahead.append(pool.submit(load, rows))

@@ -11,6 +11,7 @@ from plumage.data.loader import in_batches, load_batches
 from plumage.data.store import Dataset
 from plumage.data.transforms import Preprocessing, eval_view, to_model_input
 from plumage.errors import ModelError
+from plumage.models.inference import in_parts
 from plumage.progress import track
 
 
@@ -35,7 +36,7 @@ def predict(
     done = 0
     with torch.inference_mode():
         for batch in track(views, "Predicting, batches", total=len(batches)):
-            logits = model(to_model_input(batch, preprocessing, device))
+            logits = in_parts(model, to_model_input(batch, preprocessing, device))
             if not torch.isfinite(logits).all():
                 raise ModelError("the model's outputs are not finite: training diverged; try a lower train.lr")
             probabilities[done : done + len(batch)] = logits.cpu().double().softmax(dim=1).numpy()

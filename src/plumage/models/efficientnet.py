@@ -275,6 +275,24 @@ class EfficientNet(nn.Module):
         _initialise(self.classifier)
 
 
+@torch.no_grad()
+def absorb_norms(network: nn.Module) -> None:
+    """Move each batch norm's scale into its convolution, which leaves what `network` computes in evaluation as it is.
+
+    For training with frozen statistics: a channel that hardly varies has a scale of up to 1 / sqrt(eps), by which each step on
+    the convolution's weights would be multiplied.
+    """
+    for module in network.modules():
+        if isinstance(module, ConvNorm):
+            norm = module.norm
+            assert norm.running_mean is not None and norm.running_var is not None
+            scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+            module.conv.weight.mul_(scale[:, None, None, None])
+            norm.running_mean.mul_(scale)
+            norm.running_var.fill_(1 - norm.eps)
+            norm.weight.fill_(1)
+
+
 def scaled_stages(config: EfficientNetConfig) -> list[Stage]:
     """The stages of `config`: channels scaled by its width, repeats by its depth."""
     last = len(STAGES) - 1

@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from plumage.config import ResolvedTrain
 from plumage.errors import TrainingError
+from plumage.models.inference import in_parts
 from plumage.progress import Progress
 from plumage.training.checkpoints import Checkpoints, State
 from plumage.training.interrupts import Interrupts
@@ -394,7 +395,7 @@ def validate(
         if stop():
             return None
         with autocast(device, train.precision):
-            logits = network(inputs).float()
+            logits = in_parts(network, inputs).float()
         loss += F.cross_entropy(logits, labels, reduction="sum")
         right += (logits.argmax(1) == labels).sum()
     loss_sum, right_sum = team.total(float(loss), float(right))

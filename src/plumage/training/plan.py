@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from plumage.config import Model, ResolvedTrain
 from plumage.data.store import Dataset
 from plumage.models.efficientnet import EfficientNet
+from plumage.models.inference import in_parts
 from plumage.training.loop import autocast, choices, choose_device
 from plumage.training.memory import fit_batch, free_bytes, step_bytes
 from plumage.training.optim import build_optimizer, warmup_cosine
@@ -125,7 +126,7 @@ def _speed(model: nn.Module, batch: int, side: int, train: ResolvedTrain, device
     for _ in range(2):
         started = time.perf_counter()
         with torch.set_grad_enabled(learns), autocast(device, train.precision):
-            loss = F.cross_entropy(model(photos).float(), labels)
+            loss = F.cross_entropy((model(photos) if learns else in_parts(model, photos)).float(), labels)
         if learns:
             loss.backward()
         loss.item()  # waits for the device

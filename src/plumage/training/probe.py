@@ -146,18 +146,11 @@ def _choose(
     return best[1], best[2]
 
 
-def _solve(
-    features: torch.Tensor,
-    labels: torch.Tensor,
-    classes: int,
-    penalty: float,
-    iterations: int,
-    tolerance: float,
-    start: np.ndarray | None = None,
-    report: Callable[[int, np.ndarray], None] | None = None,
-) -> np.ndarray:
-    """The weights, flat, that minimise mean cross-entropy and penalty."""
-    width, done = features.shape[1], 0
+def objective_of(
+    features: torch.Tensor, labels: torch.Tensor, classes: int, penalty: float
+) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
+    """Of flat weights, the mean cross-entropy with the penalty, and its gradient."""
+    width = features.shape[1]
 
     @torch.inference_mode()
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -174,13 +167,30 @@ def _solve(
         gradient[: width * classes] += penalty * weights
         return loss / len(features) + penalty / 2 * float(weights @ weights), gradient
 
+    return objective
+
+
+def _solve(
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    classes: int,
+    penalty: float,
+    iterations: int,
+    tolerance: float,
+    start: np.ndarray | None = None,
+    report: Callable[[int, np.ndarray], None] | None = None,
+) -> np.ndarray:
+    """The weights, flat, that minimise mean cross-entropy and penalty."""
+    done = 0
+
     def each(flat: np.ndarray) -> None:
         nonlocal done
         done += 1
         if report:
             report(done, flat)
 
-    start = np.zeros((width + 1) * classes) if start is None else start
+    start = np.zeros((features.shape[1] + 1) * classes) if start is None else start
+    objective = objective_of(features, labels, classes, penalty)
     options = {"maxiter": iterations, "ftol": tolerance, "gtol": 1e-6}
     result = minimize(objective, start, jac=True, method="L-BFGS-B", callback=each, options=options)
     solution: np.ndarray = result.x

@@ -18,7 +18,8 @@ from plumage.config import RECIPES, Model, ResolvedTrain
 from plumage.data.loader import View, in_batches, load_batches, typical_side
 from plumage.data.store import Dataset
 from plumage.data.transforms import Preprocessing, eval_view, to_model_input, train_view
-from plumage.models.efficientnet import EfficientNet, scaled_stages
+from plumage.models.efficientnet import EfficientNet, absorb_norms, scaled_stages
+from plumage.models.inference import in_parts
 from plumage.models.weights import create_model
 from plumage.progress import track
 from plumage.training.checkpoints import Checkpoints
@@ -27,8 +28,7 @@ from plumage.training.memory import fit_batch
 from plumage.training.probe import SHRINKAGE, fit_classifier
 from plumage.training.team import ALONE, Team
 
-EVAL_BATCH = 8
-"""Small batches stay in a CPU's cache."""
+EVAL_BATCH = 32
 
 
 def train_model(
@@ -57,6 +57,8 @@ def train_model(
     if train.recipe == "probe":
         return _probe(model, work, train.epochs, on_epoch, checkpoints)
     freeze_stages(model, train.frozen_stages)
+    if train.freeze_norm:
+        absorb_norms(model)
     batch, accumulation = fit_batch(model, view_size(preprocessing, train.size_ratio), train, team)
     work.train = train = train.model_copy(update={"batch_size": batch, "grad_accumulation": accumulation})
     if train.recipe == "finetune" and not team.from_first(bool(checkpoints and checkpoints.has("network"))):
@@ -209,7 +211,7 @@ def _features(model: EfficientNet, photos: _Photos, batches: Batches, what: str)
     features, labels, team = [], [], photos.team
     for inputs, batch_labels in track(batches.of(0, 0), what, batches.per_epoch, shown=team.leads):
         with autocast(photos.device, photos.train.precision):
-            features.append(model.forward_features(inputs).float())
+            features.append(in_parts(model.forward_features, inputs).float())
         labels.append(batch_labels)
     count = batches.photos
     return team.collect(torch.cat(features).clone(), count), team.collect(torch.cat(labels), count)

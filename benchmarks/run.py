@@ -1,4 +1,4 @@
-"""The data stages measured, in a quarter of an hour: `python benchmarks/data.py` writes docs/benchmarks/data.md and data.json.
+"""What Plumage costs, in half an hour: `python benchmarks/run.py` writes docs/benchmarks/data.md and training.md, with .json.
 
 Ours and the peer run alternately in one process, ROUNDS times; figures are medians. Photos are drawn once, into a folder
 that is kept (--folder). Near-duplicates are also measured on real photos when --photos names an archive of them.
@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,8 +16,12 @@ import psutil
 import typer
 from common import ROOT, ROUNDS, Rows
 
-MEASURED = ("scale", "formats", "near_duplicates", "dvc_costs", "million")
-"""Each a module beside this one, with a function `measure` and a NOTE about its table."""
+PAGES = {
+    "data": ("The data stages", ("scale", "formats", "near_duplicates", "dvc_costs", "million")),
+    "training": ("Training and evaluation", ("steps", "inference", "loaders", "epochs", "probe_cost")),
+}
+"""Each a title and modules beside this one, with a function `measure` and a NOTE about its table."""
+MEASURED = [name for _, names in PAGES.values() for name in names]
 
 
 def main(
@@ -26,24 +31,26 @@ def main(
         list[str] | None, typer.Option(help=f"of {', '.join(MEASURED)}; what is not measured stays as it was")
     ] = None,
 ) -> None:
-    """Measure, and write docs/benchmarks/data.md and data.json."""
+    """Measure, and write the pages."""
     folder.mkdir(parents=True, exist_ok=True)
     out = ROOT / "docs" / "benchmarks"
     out.mkdir(exist_ok=True)
-    figures = out / "data.json"
-    results: dict[str, Any] = json.loads(figures.read_text()) if figures.exists() else {}
-    results["machine"] = machine()
-    for name in only or MEASURED:
-        results[name] = importlib.import_module(name).measure(folder.resolve(), photos)
-        figures.write_text(json.dumps(results, indent=2) + "\n")
-        (out / "data.md").write_text(page(results))
+    for page, (title, names) in PAGES.items():
+        figures = out / f"{page}.json"
+        results: dict[str, Any] = json.loads(figures.read_text()) if figures.exists() else {}
+        for name in names:
+            if name in (only or MEASURED):
+                results["machine"] = machine()
+                results[name] = importlib.import_module(name).measure(folder.resolve(), photos)
+                figures.write_text(json.dumps(results, indent=2) + "\n")
+                (out / f"{page}.md").write_text(markdown(title, names, results))
 
 
-def page(results: dict[str, Any]) -> str:
-    """The figures as Markdown."""
-    text = ["# The data stages, measured", "", f"By `python benchmarks/data.py` (`make bench`) on {results['machine']}; medians of",
+def markdown(title: str, names: Sequence[str], results: dict[str, Any]) -> str:
+    """The figures as a page."""
+    text = [f"# {title}, measured", "", f"By `python benchmarks/run.py` (`make bench`) on {results['machine']}; medians of",
             f"{ROUNDS} rounds, ours and the peer in turn. Memory is what all processes hold (RSS), mapped files included."]  # fmt: skip
-    for name in MEASURED:
+    for name in names:
         if name in results:
             note = importlib.import_module(name).NOTE
             text += ["", f"## {name.replace('_', ' ').capitalize()}", "", note, "", table(results[name])]

@@ -1,0 +1,59 @@
+"""An epoch of training from scratch, photos on disk to weights, against the article's way."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from common import Rows, folder_of, in_turn
+from torch.utils.data import DataLoader, Subset
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+from torchvision.models import efficientnet_b0
+
+from plumage.config import Train
+from plumage.data.ingest import ingest
+from plumage.data.sources.folder import FolderSource
+from plumage.data.store import Dataset
+from plumage.data.transforms import Preprocessing
+from plumage.models import create_model
+from plumage.training.recipes import train_model
+
+NOTE = (
+    "EfficientNet-B0, 224 pixels, batch 16, 256 drawn photos for training and 16 for validation, model made and all. Peer, the "
+    "article's: ImageFolder, Pillow, ToTensor, fp32 in NCHW memory, torchvision's network, Adam, no augmentation or average."
+)
+TRAIN, VAL, BATCH = 256, 16, 16
+
+
+def measure(folder: Path, photos: Path | None) -> Rows:
+    """One row."""
+    root = folder_of(1_000, folder)
+    ingest(FolderSource(root), folder / "loader", min_size=1, max_refused=1)
+    dataset = Dataset(folder / "loader")
+    rows = {"train": list(range(TRAIN)), "val": list(range(TRAIN, TRAIN + VAL))}
+    images = ImageFolder(str(root), transforms.Compose([transforms.Resize((224, 224)), transforms.ToTensor()]))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def ours() -> None:
+        model = create_model("efficientnet_b0", len(dataset.classes))
+        train = Train(epochs=1, batch_size=BATCH).resolved()
+        train_model(model, dataset, rows, Preprocessing(size=224, crop_fraction=1.0), train, device)
+
+    def theirs() -> None:
+        model = efficientnet_b0(num_classes=len(images.classes)).to(device)
+        optimizer = torch.optim.Adam(model.parameters())
+        for inputs, labels in DataLoader(Subset(images, rows["train"]), BATCH, shuffle=True):
+            optimizer.zero_grad()
+            F.cross_entropy(model.train()(inputs.to(device)), labels.to(device)).backward()
+            optimizer.step()
+        with torch.no_grad():
+            for inputs, _ in DataLoader(Subset(images, rows["val"]), BATCH):
+                model.eval()(inputs.to(device))
+
+    seconds = in_turn({"the article's": theirs, "ours": ours}, rounds=3)
+    return [
+        {
+            **{f"{name}, s": took for name, took in seconds.items()},
+            "ratio": seconds["the article's"] / seconds["ours"],
+        }
+    ]

@@ -1,0 +1,43 @@
+"""Evaluation of EfficientNet-B0 on batches of 32, against torchvision in its plainest form."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from common import Rows, in_turn
+from torchvision.models import efficientnet_b0
+
+from plumage.models.efficientnet import EfficientNet, configure
+from plumage.models.inference import in_parts
+from plumage.models.layouts import load_tensors
+
+NOTE = (
+    "Batch 32 at 224 pixels, fp32. Peer: torchvision's EfficientNet-B0 with the same weights, NCHW memory, the whole batch at once. "
+    "Ours: channels_last memory, batch norm in the convolutions, four photos at a time."
+)
+
+
+def measure(folder: Path, photos: Path | None) -> Rows:
+    """One row, with the largest difference of a probability."""
+    torch.manual_seed(0)
+    inputs, theirs = torch.randn(32, 3, 224, 224), efficientnet_b0().train()
+    with torch.no_grad():
+        for _ in range(10):  # statistics that the photos fit, so that the outputs differ from photo to photo
+            theirs(inputs)
+        theirs.eval().classifier[1].weight *= 20
+    ours = EfficientNet(replace(configure("efficientnet_b0"), bn_eps=1e-5), 1000)  # torchvision's convention
+    load_tensors(ours, theirs.state_dict(), "torchvision")
+    ours = ours.eval().to(memory_format=torch.channels_last)
+    channels_last = inputs.to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        seconds = in_turn({"torchvision": lambda: theirs(inputs), "ours": lambda: in_parts(ours, channels_last)}, 7)
+        expected, got = theirs(inputs).softmax(1), in_parts(ours, channels_last).softmax(1)
+    return [
+        {
+            **{f"{name}, images/s": 32 / took for name, took in seconds.items()},
+            "ratio": seconds["torchvision"] / seconds["ours"],
+            "largest difference of a probability": f"{(expected - got).abs().max().item():.1e}",
+            "same first class": f"{(expected.argmax(1) == got.argmax(1)).float().mean().item():.1%}",
+            "largest probability, median": expected.amax(1).median().item(),
+        }
+    ]

@@ -1,0 +1,65 @@
+"""The loader alone on one core, against ImageFolder and DataLoader with the same augmentation."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import Rows, folder_of, in_turn
+from torch.utils.data import DataLoader, Subset
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+from plumage.data.ingest import ingest
+from plumage.data.loader import in_batches, load_batches
+from plumage.data.sources.folder import FolderSource
+from plumage.data.store import Dataset
+from plumage.data.transforms import Preprocessing, to_model_input, train_view
+
+NOTE = (
+    "1,000 drawn photos of 224 pixels to batches of 32 random crops (half of the area or more, mirrored or not), normalised, in one "
+    "thread or process. Peer: ImageFolder, RandomResizedCrop, RandomHorizontalFlip, ToTensor, Normalize, DataLoader."
+)
+PHOTOS, BATCH = 1_000, 32
+
+
+def measure(folder: Path, photos: Path | None) -> Rows:
+    """A row a size of the model's input."""
+    root = folder_of(PHOTOS, folder)
+    ingest(FolderSource(root), folder / "loader", min_size=1, max_refused=1)
+    dataset, rows = Dataset(folder / "loader"), []
+    for size in (224, 96):
+        preprocessing = Preprocessing(size=size, crop_fraction=1.0, interpolation="bilinear")
+        steps = [
+            transforms.RandomResizedCrop(size, (0.5, 1.0)),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+        ]
+        normalise = transforms.Normalize(preprocessing.mean, preprocessing.std)
+        images = ImageFolder(str(root), transforms.Compose([*steps, normalise]))
+        count = min(len(dataset), len(images))
+
+        def ours(preprocessing: Preprocessing = preprocessing, count: int = count) -> None:
+            order = in_batches(np.random.default_rng(0).permutation(count).tolist(), BATCH)
+
+            def view(image: object, row: int) -> np.ndarray:
+                return train_view(image, preprocessing, np.random.default_rng((0, 1, row)), 0.5, True)  # type: ignore[arg-type]
+
+            for batch in load_batches(dataset, order, view, threads=1):
+                to_model_input(batch, preprocessing, "cpu")
+
+        def theirs(images: ImageFolder = images, count: int = count) -> None:
+            for _ in DataLoader(Subset(images, range(count)), BATCH, shuffle=True):
+                pass
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        seconds = in_turn({"ImageFolder": theirs, "ours": ours})
+        torch.set_num_threads(threads)
+        rows.append(
+            {
+                "size": size,
+                **{f"{name}, images/s": count / took for name, took in seconds.items()},
+                "ratio": seconds["ImageFolder"] / seconds["ours"],
+            }
+        )
+    return rows
