@@ -321,4 +321,6 @@ def test_absorbing_norms_changes_nothing_but_what_a_step_changes() -> None:
     before = model(x)
     absorb_norms(model)
     torch.testing.assert_close(model(x), before, atol=1e-4, rtol=1e-4)
-    assert all(torch.equal(block.expand.norm.weight, torch.ones(block.expand.norm.num_features)) for block in model.blocks[1:])
+    assert all(
+        torch.equal(block.expand.norm.weight, torch.ones(block.expand.norm.num_features)) for block in model.blocks[1:]
+    )
