@@ -65,7 +65,7 @@ def train(
         os.chdir(project_root())
         os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", "train"])
     from plumage.data.split import read_split
-    from plumage.training.plan import make_plan, picture
+    from plumage.plan import make_plan, picture
 
     root = project_root()
     params = config.load_params(root / "params.yaml")

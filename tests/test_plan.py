@@ -10,7 +10,7 @@ import torch
 from plumage.config import Model, Train
 from plumage.data.store import Dataset
 from plumage.models import create_model
-from plumage.training.plan import Plan, count_macs, make_plan, picture
+from plumage.plan import Plan, count_macs, make_plan, picture
 
 MakeDataset = Callable[[int], Dataset]
 
