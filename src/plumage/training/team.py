@@ -94,6 +94,8 @@ def join_team() -> Iterator[Team]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     # Of a depthwise weight in channels_last memory, which has one layout with two names.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    # What replaces it is not in every torch that requirements.txt allows.
+    warnings.filterwarnings("ignore", ".*broadcast_buffers.* is deprecated")
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
     try:
         yield Team(dist.get_rank(), dist.get_world_size())
