@@ -127,3 +127,32 @@ def test_an_epoch_that_a_run_has_is_not_logged_again_when_it_is_gone_on_with(roo
         for epoch in (1, 2):
             again.log_epoch(epoch, {"train/loss": 1 / epoch})
     assert points(run.id) == [(1, 1.0), (2, 0.5)]
+
+
+def test_a_run_that_is_gone_stops_no_pipeline_and_what_it_was_to_be_told_stays(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with training_run(root, "plumage", PARAMS) as run:
+        pass
+    path = run_path(root, "0" * 32)
+    path.write_text('{"end": "FAILED"}\n')
+    with training_run(root, "plumage", PARAMS) as again:
+        assert again.id != run.id
+    assert path.exists() and "can't be delivered" in capsys.readouterr().out
+
+
+def test_what_a_process_is_at_is_left_to_it(root: Path) -> None:
+    with training_run(root, "plumage", PARAMS) as run:
+        path = run_path(root, run.id)
+        with run.outbox._lock:  # its own thread waits
+            path.write_text('{"end": "FAILED"}\n')
+            outbox.deliver_waiting(root)
+            assert path.exists()
+            path.unlink()
+    assert not list((root / outbox.FOLDER).rglob("*.lock"))
+
+
+def run_path(root: Path, run_id: str) -> Path:
+    folder = outbox._folder(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{run_id}.jsonl"

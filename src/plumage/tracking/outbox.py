@@ -1,7 +1,8 @@
 """What a long stage has to tell MLflow: written to disk first, delivered in order, so that a server may be away meanwhile.
 
-A file a run in `.mlflow-waiting/` of the repository; a line an entry, which goes when the store has taken it. An entry that
-a killed process delivered but did not strike out is delivered again with the same time, which the store takes for the same.
+A file a run in `.mlflow-waiting/` of the repository, locked by the process at the run; a line an entry, which goes when the
+store has taken it. An entry that a killed process delivered but did not strike out is delivered again with the same time,
+which the store takes for the same.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from typing import Any
 
 import mlflow
 import requests
+from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 from mlflow.exceptions import MlflowException
@@ -33,12 +35,15 @@ class Outbox:
     def __init__(self, root: Path, run_id: str) -> None:
         self.path = _folder(root) / f"{run_id}.jsonl"
         self._run_id = run_id
+        self._mine = _lock_of(self.path)
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = self._told = False
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def __enter__(self) -> "Outbox":
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._mine.acquire()
         self._thread.start()
         return self
 
@@ -55,10 +60,8 @@ class Outbox:
         self._add({"end": status})
 
     def _add(self, entry: dict[str, Any]) -> None:
-        with self._lock:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+        with self._lock, self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
         self._wake.set()
 
     def _work(self) -> None:
@@ -70,15 +73,16 @@ class Outbox:
     def _try(self) -> bool:
         """Deliver what waits; whether nothing is left."""
         try:
-            while entries := self._entries():
+            while entries := _read(self.path):
                 _deliver(self._run_id, entries)
                 with self._lock:
-                    left = self._entries()[len(entries) :]
-                    _write(self.path, left)
+                    _write(self.path, _read(self.path)[len(entries) :])
         except AWAY as error:
             if not self._told:
-                reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-                print(f"MLflow is away ({reason}); what it should be told waits in {self.path.parent}", flush=True)
+                print(
+                    f"MLflow is away ({_first_line(error)}); what it should be told waits in {self.path.parent}",
+                    flush=True,
+                )
             self._told = True
             return False
         if self._told:
@@ -86,23 +90,45 @@ class Outbox:
         self._told = False
         return True
 
-    def _entries(self) -> list[dict[str, Any]]:
-        return _read(self.path)
-
     def __exit__(self, *_: object) -> None:
         """Try for some seconds more; what is left is delivered by the next stage that reaches the store."""
         self._closing = True
         self._wake.set()
         self._thread.join(LAST_TRIES_SECONDS)
-        if not self._thread.is_alive() and not self._try():
+        if self._thread.is_alive() or not self._try():
             print(f"MLflow is still away: the next stage that reaches it delivers {self.path}", flush=True)
+        if not self._thread.is_alive():
+            _let_go(self._mine)
 
 
 def deliver_waiting(root: Path) -> None:
-    """Deliver what earlier processes could not. Raises what the store raises."""
+    """Deliver what earlier processes could not; what the store does not take is said, and stays."""
     for path in sorted(_folder(root).glob("*.jsonl")):
-        _deliver(path.stem, _read(path))
-        path.unlink()
+        lock = _lock_of(path)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            continue  # a process is at this run
+        try:
+            _deliver(path.stem, _read(path))
+            path.unlink()
+        except AWAY as error:
+            print(f"{path}: can't be delivered ({_first_line(error)}); remove it if its run is gone", flush=True)
+        finally:
+            _let_go(lock)
+
+
+def _lock_of(path: Path) -> FileLock:
+    return FileLock(path.with_suffix(".lock"))
+
+
+def _let_go(lock: FileLock) -> None:
+    Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:120]
 
 
 def _folder(root: Path) -> Path:

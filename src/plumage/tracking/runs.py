@@ -46,14 +46,14 @@ BATCH = 100
 class Run:
     """An open MLflow run. `stages` are those that were added to it before and finished."""
 
-    def __init__(
-        self, run_id: str, stages: frozenset[str], lineage: Mapping[str, str], outbox: Outbox | None = None
-    ) -> None:
+    outbox: Outbox | None = None
+    """What metrics and tags go through while it is open."""
+
+    def __init__(self, run_id: str, stages: frozenset[str], lineage: Mapping[str, str]) -> None:
         self.id = run_id
         self.stages = stages
         self.lineage = lineage
         self._client = MlflowClient()
-        self.outbox = outbox
         self._epochs: set[int] = set()
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -164,8 +164,7 @@ def training_run(
         TrackingError: the store can't be reached.
     """
     experiment_id = connect(root, experiment)
-    with one_line_errors("the MLflow store"):
-        deliver_waiting(root)
+    deliver_waiting(root)
     lineage = lineage_tags(Path.cwd(), "train")
     found = _original(experiment_id, interrupted) if interrupted else None
     run_id = found.info.run_id if found and _agrees(found, params) else None
@@ -193,8 +192,7 @@ def continued_run(
     """
     experiment_id = connect(root, experiment)
     lineage = lineage_tags(Path.cwd(), stage)
-    with one_line_errors("the MLflow store"):
-        deliver_waiting(root)
+    deliver_waiting(root)
     with lock(root):
         found = _find(experiment_id, run_id, params)
         if found is None:
@@ -264,7 +262,7 @@ def _open(
             run = Run(active.info.run_id, finished, lineage)
             run.set_tags(tags)
             run.log_params(params)
-            if run_id:
+            if run_id and root:
                 run.look_up_epochs()
             with Outbox(root, run.id) if root else nullcontext() as run.outbox:
                 yield run
