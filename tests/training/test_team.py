@@ -4,18 +4,21 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from plumage.data.store import Dataset
 
 SCRIPT = """
 import json, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
 from pathlib import Path
 import torch
 from plumage.config import Train
@@ -58,14 +61,19 @@ with join_team() as team:
 """
 
 
-def run_script(root: Path, **settings: Any) -> tuple[list[Any], subprocess.CompletedProcess[str]]:
+def start_script(root: Path, **settings: Any) -> subprocess.Popen[str]:
     script = root / "script.py"
     script.write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(
-        [sys.executable, str(script), str(root), json.dumps(settings)], env=environment, text=True, capture_output=True
-    )
-    return [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("[")], ended
+    command = [sys.executable, str(script), str(root), json.dumps(settings)]
+    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def run_script(root: Path, **settings: Any) -> tuple[list[Any], subprocess.CompletedProcess[str]]:
+    process = start_script(root, **settings)
+    stdout, stderr = process.communicate()
+    told = [json.loads(line) for line in stdout.splitlines() if line.startswith("[")]
+    return told, subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 @pytest.fixture
@@ -102,6 +110,20 @@ def test_one_that_dies_ends_both_and_one_process_goes_on(tmp_path: Path, dataset
     told, ended = run_script(tmp_path, **settings)
     assert [epoch for epoch, _ in told] == [1, 2, 3], ended.stderr
     assert re.search(r"goes on from epoch [23], step", ended.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_them_with_a_checkpoint(tmp_path: Path, dataset: Dataset, number: signal.Signals) -> None:
+    settings = {"recipe": "scratch", "epochs": 50, "batch_size": 9}
+    process = start_script(tmp_path, processes=2, **settings)
+    assert process.stdout and any(line.startswith("[1,") for line in process.stdout)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode and re.search(r"a checkpoint is saved; the same command goes on from epoch \d", said), (
+        said
+    )
+    assert psutil.Process().children(recursive=True) == []
 
 
 @pytest.mark.slow

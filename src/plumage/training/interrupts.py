@@ -19,13 +19,13 @@ class Interrupts:
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                if callable(signal.getsignal(number)):
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._before[number] = signal.signal(number, self._note)
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.asked is not None:
-            self._before[number](number, frame)
+            self._take_effect(number, frame)
         self.asked = number
 
     def ask(self) -> None:
@@ -33,9 +33,17 @@ class Interrupts:
         self.asked = self.asked or signal.SIGINT
 
     def obey(self) -> None:
-        """Do what the signal would have done: raise."""
+        """Do what the signal would have done: raise, or end the process."""
         if self.asked is not None:
-            self._before.get(self.asked, signal.default_int_handler)(self.asked, None)
+            self._take_effect(self.asked, None)
+
+    def _take_effect(self, number: int, frame: FrameType | None) -> None:
+        before = self._before.get(number, signal.default_int_handler)
+        if callable(before):
+            before(number, frame)
+        else:  # the system's own: to end
+            signal.signal(number, before)
+            signal.raise_signal(number)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
