@@ -15,7 +15,10 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
+from plumage.data.ingest import ingest  # noqa: E402
+from plumage.data.sources.folder import FolderSource  # noqa: E402
 from plumage.data.sources.sample import SampleSource  # noqa: E402
+from plumage.data.store import Dataset  # noqa: E402
 from plumage.data.workers import map_in_processes  # noqa: E402
 
 Rows = list[dict[str, Any]]
@@ -67,6 +70,13 @@ def in_turn(work: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict
             if number:
                 seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def dataset_of(photos: int, folder: Path) -> tuple[Path, Dataset]:
+    """A folder of about so many drawn photos, and the data set of them."""
+    root = folder_of(photos, folder)
+    ingest(FolderSource(root), folder / "dataset", min_size=1, max_refused=1)
+    return root, Dataset(folder / "dataset")
 
 
 def draw(job: tuple[Callable[[], list[Any]], Path]) -> None:

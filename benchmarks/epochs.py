@@ -4,16 +4,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from common import Rows, folder_of, in_turn
+from common import Rows, dataset_of, in_turn
 from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.models import efficientnet_b0
 
 from plumage.config import Train
-from plumage.data.ingest import ingest
-from plumage.data.sources.folder import FolderSource
-from plumage.data.store import Dataset
 from plumage.data.transforms import Preprocessing
 from plumage.models import create_model
 from plumage.training.recipes import train_model
@@ -27,9 +24,7 @@ TRAIN, VAL, BATCH = 256, 16, 16
 
 def measure(folder: Path, photos: Path | None) -> Rows:
     """One row."""
-    root = folder_of(1_000, folder)
-    ingest(FolderSource(root), folder / "loader", min_size=1, max_refused=1)
-    dataset = Dataset(folder / "loader")
+    root, dataset = dataset_of(1_000, folder)
     rows = {"train": list(range(TRAIN)), "val": list(range(TRAIN, TRAIN + VAL))}
     images = ImageFolder(str(root), transforms.Compose([transforms.Resize((224, 224)), transforms.ToTensor()]))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -50,7 +45,7 @@ def measure(folder: Path, photos: Path | None) -> Rows:
             for inputs, _ in DataLoader(Subset(images, rows["val"]), BATCH):
                 model.eval()(inputs.to(device))
 
-    seconds = in_turn({"the article's": theirs, "ours": ours}, rounds=3)
+    seconds = in_turn({"the article's": theirs, "ours": ours})
     return [
         {
             **{f"{name}, s": took for name, took in seconds.items()},

@@ -4,15 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import Rows, folder_of, in_turn
+from common import Rows, dataset_of, in_turn
 from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from plumage.data.ingest import ingest
 from plumage.data.loader import in_batches, load_batches
-from plumage.data.sources.folder import FolderSource
-from plumage.data.store import Dataset
 from plumage.data.transforms import Preprocessing, to_model_input, train_view
 
 NOTE = (
@@ -24,9 +21,8 @@ PHOTOS, BATCH = 1_000, 32
 
 def measure(folder: Path, photos: Path | None) -> Rows:
     """A row a size of the model's input."""
-    root = folder_of(PHOTOS, folder)
-    ingest(FolderSource(root), folder / "loader", min_size=1, max_refused=1)
-    dataset, rows = Dataset(folder / "loader"), []
+    root, dataset = dataset_of(PHOTOS, folder)
+    rows: Rows = []
     for size in (224, 96):
         preprocessing = Preprocessing(size=size, crop_fraction=1.0, interpolation="bilinear")
         steps = [

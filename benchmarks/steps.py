@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.models import efficientnet_b0
 
 from plumage.models import create_model
-from plumage.training.loop import autocast
+from plumage.training.hardware import autocast
 
 NOTE = (
     "Forward, backward and AdamW, 1,000 classes, on blank photos in channels_last memory; both alike in all but the network. "

@@ -31,7 +31,7 @@ LOCK = Path(".dvc/tmp/plumage.lock")
 def run_stage(main: Callable[[Params], None]) -> None:
     """Run `main` on the checked parameters. A user's mistake, a full disk or Ctrl-C ends in one line, without a traceback."""
     name = Path(sys.argv[0]).stem
-    _end_with_dvc()
+    _end_with_parent()
     lock = LOCK.with_name(LOCK.name + os.environ.get("RANK", ""))  # one for each process of a team
     try:
         params = load_params(Path("params.yaml"))
@@ -53,24 +53,26 @@ def run_stage(main: Callable[[Params], None]) -> None:
         sys.exit(f"error: {name}: the disk is full{where}; make room and run `dvc repro` again")
 
 
-def _end_with_dvc() -> None:
+def _end_with_parent() -> None:
     """Let a DVC that is killed take its stage along, which would go on and be in the way of the next one; and a stage its
     team.
     """
     if "DVC_STAGE" not in os.environ and "LOCAL_RANK" not in os.environ:
         return
     try:
-        dvc = psutil.Process().parent()
-        if dvc and dvc.cmdline()[-2:-1] == ["-c"]:  # the shell that DVC runs the command in, if that has not become it
-            dvc = dvc.parent()
+        parent = psutil.Process().parent()
+        if parent and parent.cmdline()[-2:-1] == [
+            "-c"
+        ]:  # the shell that DVC runs the command in, if that has not become it
+            parent = parent.parent()
     except psutil.NoSuchProcess:
-        dvc = None  # killed meanwhile
+        parent = None  # killed meanwhile
     except psutil.AccessDenied:
         return  # this system does not let its processes see one another
 
     def follow() -> None:
         with suppress(psutil.NoSuchProcess):
-            while dvc and dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
+            while parent and parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
                 time.sleep(0.2)
         os._exit(1)
 

@@ -10,8 +10,9 @@ from plumage.data.store import Dataset
 from plumage.project import project_root
 from plumage.tracking.runs import training_run
 from plumage.training.checkpoints import checkpoints, training_key
+from plumage.training.hardware import choices, choose_device
 from plumage.training.launch import launch, processes
-from plumage.training.loop import Diverged, choices, choose_device
+from plumage.training.loop import Diverged
 from plumage.training.recipes import new_model, train_model
 from plumage.training.results import save_results, teller
 from plumage.training.team import Team, join_team

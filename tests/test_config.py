@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from plumage.config import RECIPES, Params, ResolvedTrain, Train, check_params, load_params, reference
+from plumage.config import RECIPES, Params, ResolvedTrain, Train, check_params, load_params
 from plumage.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -100,9 +100,3 @@ def test_flat_names_every_parameter_and_shows_the_recipes_defaults() -> None:
 
 def test_the_repositorys_params_are_valid() -> None:
     assert load_params(ROOT / "params.yaml").data.source == "sample"
-
-
-def test_the_reference_in_docs_is_up_to_date() -> None:
-    assert (ROOT / "docs" / "params.md").read_text(encoding="utf-8") == reference(), (
-        "run: plumage params > docs/params.md"
-    )

@@ -175,7 +175,9 @@ def repair() -> None:
 @app.command()
 def params() -> None:
     """Print the reference of params.yaml (docs/params.md)."""
-    print(config.reference(), end="")
+    from plumage.reference import reference
+
+    print(reference(), end="")
 
 
 def _time(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 A key left out takes the default written here (for `train`, its recipe's, RECIPES). An unknown key, a wrong type or an
 impossible value anywhere is a ConfigError: the key's full name, what it got, what it takes. Each field's description says
-what it takes; docs/params.md is made from them.
+what it takes; `plumage.reference` makes docs/params.md from them.
 """
 
 import difflib
@@ -382,7 +382,7 @@ def _line(error: Any) -> str:
     if not location:
         return str(error["ctx"]["error"])
     key = ".".join(location)
-    section = _sections().get(location[0])
+    section = sections().get(location[0])
     if error["type"] == "extra_forbidden":
         known = _keys(section) if section and len(location) > 1 else _keys(Params)
         near = difflib.get_close_matches(location[-1], known, n=1)
@@ -395,42 +395,10 @@ def _line(error: Any) -> str:
     return f"{key}: got {error['input']!r}; takes {takes}"
 
 
-def _sections() -> dict[str, type[Section]]:
+def sections() -> dict[str, type[Section]]:
+    """Each section's name in params.yaml, and its class."""
     return {field.alias or name: type(field.default) for name, field in Params.model_fields.items()}
 
 
 def _keys(section: type[Section]) -> list[str]:
     return [field.alias or name for name, field in section.model_fields.items()]
-
-
-def reference() -> str:
-    """The parameters as a Markdown page: docs/params.md."""
-    lines = [
-        "# params.yaml",
-        "",
-        "Made from `src/plumage/config.py` by `plumage params`. A key left out takes its default; `null` in `train` takes the",
-        "recipe's, in the last table.",
-    ]
-    for name, section in _sections().items():
-        lines += ["", f"## {name}", "", section.__doc__ or "", "", "| key | default | takes |", "|---|---|---|"]
-        lines += [
-            f"| `{name}.{key}` | `{yaml.safe_dump(field.default).split(chr(10))[0]}` | {(field.description or '').replace('|', ' or ')} |"
-            for key, field in section.model_fields.items()
-        ]
-    recipes = list(RECIPES)
-    lines += [
-        "",
-        "## What the recipes fill in",
-        "",
-        f"| key | {' | '.join(recipes)} |",
-        "|---" * (len(recipes) + 1) + "|",
-    ]
-    lines += [
-        f"| `train.{key}` | {' | '.join(_cell(RECIPES[recipe], key) for recipe in recipes)} |"
-        for key in RECIPES["finetune"]
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(recipe: dict[str, Scalar], key: str) -> str:
-    return yaml.safe_dump(recipe[key]).split("\n")[0] if key in recipe else "–"

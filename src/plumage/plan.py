@@ -13,7 +13,8 @@ from plumage.config import Model, ResolvedTrain
 from plumage.data.store import Dataset
 from plumage.models.efficientnet import EfficientNet
 from plumage.models.inference import in_parts
-from plumage.training.loop import autocast, choices, choose_device
+from plumage.training.hardware import autocast, choices, choose_device
+from plumage.training.loop import set_training
 from plumage.training.memory import fit_batch, free_bytes, step_bytes
 from plumage.training.optim import build_optimizer, warmup_cosine
 from plumage.training.recipes import EVAL_BATCH, freeze_stages, new_model, view_size
@@ -101,10 +102,9 @@ def picture(values: list[float], width: int = 64, height: int = 4) -> list[str]:
     return ["".join(EIGHTHS[min(8, max(0, level - 8 * row))] for level in levels) for row in reversed(range(height))]
 
 
-def _rates(model: nn.Module, train: ResolvedTrain, steps: int) -> list[float]:
+def _rates(model: EfficientNet, train: ResolvedTrain, steps: int) -> list[float]:
     """The learning rate at each step."""
-    classifier = getattr(model, "classifier", model)
-    optimizer = build_optimizer(model, classifier, train)
+    optimizer = build_optimizer(model, model.classifier, train)
     schedule = warmup_cosine(optimizer, round(train.warmup_epochs * steps), train.epochs * steps)
     factor = schedule.lr_lambdas[0]
     return [train.lr * factor(step) for step in range(train.epochs * steps)]
@@ -118,11 +118,10 @@ def _speed(model: nn.Module, batch: int, side: int, train: ResolvedTrain, device
     """Photos a second, of the second of two steps."""
     photos = torch.zeros(batch, 3, side, side, device=device).to(memory_format=torch.channels_last)
     labels = torch.zeros(batch, dtype=torch.int64, device=device)
-    model.train(learns)
-    if train.freeze_norm:
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
+    if learns:
+        set_training(model, train.freeze_norm)
+    else:
+        model.eval()
     for _ in range(2):
         started = time.perf_counter()
         with torch.set_grad_enabled(learns), autocast(device, train.precision):

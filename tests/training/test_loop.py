@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from plumage.config import ResolvedTrain, Train
-from plumage.errors import TrainingError
 from plumage.training import loop
-from plumage.training.loop import Batch, Batches, Fit, choose_device, validate
+from plumage.training.loop import Batch, Batches, Fit, validate
 
 CPU = torch.device("cpu")
 
@@ -145,12 +144,6 @@ def test_validation_counts_every_photo_once_also_in_a_short_last_batch() -> None
     assert validate(net, Batches(lambda epoch, first: parts, 3, 10, 4), settings(), CPU) == pytest.approx(
         whole, abs=1e-6
     )
-
-
-def test_a_device_that_is_not_there_is_an_error() -> None:
-    assert choose_device("cpu") == CPU
-    with pytest.raises(TrainingError, match="cuda:99"):
-        choose_device("cuda:99")
 
 
 def test_epochs_are_reported_as_they_end() -> None:

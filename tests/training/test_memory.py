@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -95,3 +96,21 @@ def test_a_step_that_runs_out_of_memory_says_which_batch_would_not() -> None:
     said = subprocess.run([sys.executable, "-c", LIMITED], text=True, capture_output=True)
     assert "train.batch_size: 256 photos at once don't fit in memory; " in said.stdout, said.stderr
     assert 1 <= int(said.stdout.split("; ")[1].split()[0]) <= 128
+
+
+def test_processes_of_a_machine_share_its_memory(room_for_10: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixed, each = step_bytes(room_for_10, 32)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * (fixed + 5 * each + each // 2))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(Team, "from_first", lambda team, value: value)
+    assert fit_batch(room_for_10, 32, Train(batch_size=10).resolved(), Team(0, 2)) == (10, 1)
+    with pytest.raises(TrainingError, match="12 photos at once don't fit in memory; 8 would"):
+        fit_batch(room_for_10, 32, Train(batch_size=12).resolved(), Team(0, 2))
+
+
+def test_files_that_the_system_keeps_in_memory_count_as_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("900000\n")
+    (tmp_path / "memory.stat").write_text("anon 100000\nactive_file 300000\ninactive_file 400000\n")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    assert memory.free_bytes(torch.device("cpu")) == 800_000

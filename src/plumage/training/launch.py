@@ -1,6 +1,7 @@
 """Training in many processes on this machine, each its own python, as torchrun starts them."""
 
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Sequence
@@ -49,19 +50,20 @@ def launch(count: int, command: Sequence[str]) -> None:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
         failures = error.failures.items()
-        killed = [(rank, failure) for rank, failure in failures if failure.exitcode < 0 and failure.exitcode != -15]
+        killed = [
+            (rank, failure)
+            for rank, failure in failures
+            if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM
+        ]
         if killed:
             rank, failure = killed[0]
             raise TrainingError(
                 f"process {rank} of {count} was ended by {failure.signal_name()}, and the others with it; "
                 "the same command goes on from the last checkpoint"
             ) from None
-        _, failure = error.get_first_failure()
-        raise TrainingError(_message(failure.message)) from None
+        rank, failure = error.get_first_failure()
+        if isinstance(failure.message, dict):  # the line that it left in its error file
+            raise TrainingError(failure.message["message"]) from None
+        raise TrainingError(f"process {rank} of {count} failed; its own words are above") from None
     except SignalException:
         raise KeyboardInterrupt from None
-
-
-def _message(message: object) -> str:
-    """A process's own line, which its error file holds."""
-    return str(message["message"]) if isinstance(message, dict) else str(message)

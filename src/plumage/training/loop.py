@@ -23,6 +23,7 @@ from plumage.errors import TrainingError
 from plumage.models.inference import in_parts
 from plumage.progress import Progress
 from plumage.training.checkpoints import Checkpoints, State
+from plumage.training.hardware import autocast, compiles
 from plumage.training.interrupts import Interrupts
 from plumage.training.memory import advice_on_memory, is_out_of_memory
 from plumage.training.optim import MovingAverage, build_optimizer, warmup_cosine
@@ -66,49 +67,6 @@ class Diverged(TrainingError):
     def __init__(self, message: str, history: History) -> None:
         super().__init__(message)
         self.history = history
-
-
-def choose_device(wanted: str) -> torch.device:
-    """The device named, or for `auto` the best at hand: cuda, mps, cpu. TrainingError when it is not there."""
-    if wanted == "auto":
-        return torch.device(
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
-    device = torch.device(wanted)
-    there = {
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not there.get(device.type, True):
-        raise TrainingError(f"train.device: got {wanted}, which this machine lacks; takes auto or cpu here")
-    return device
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 where asked for; `auto` is bf16 on CUDA, where that is the faster, and fp32 elsewhere."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=chosen_precision(device, precision) == "bf16")
-
-
-def chosen_precision(device: torch.device, wanted: str) -> str:
-    """What `auto` stands for on `device`; else what is wanted."""
-    if wanted != "auto":
-        return wanted
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-
-
-def compiles(device: torch.device, wanted: bool | str) -> bool:
-    """Whether training is compiled: `auto` does on CUDA only; on a CPU it was slower, after minutes at the first step."""
-    return device.type == "cuda" if wanted == "auto" else bool(wanted)
-
-
-def choices(train: ResolvedTrain, device: torch.device, team: Team) -> dict[str, str]:
-    """What each `auto` stands for on this machine, as tags of the run."""
-    return {
-        "plumage.device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "plumage.precision": chosen_precision(device, train.precision),
-        "plumage.compile": str(compiles(device, train.compile)).lower(),
-        "plumage.processes": str(team.size),
-    }
 
 
 class Fit:
@@ -203,11 +161,7 @@ class Fit:
     def _train_epoch(self) -> None:
         """The steps that are left of this epoch."""
         train, first = self.train, self.step
-        self.network.train()
-        if train.freeze_norm:
-            for module in self.network.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+        set_training(self.network, train.freeze_norm)
         if not first:
             self.lr = float(self.schedule.get_last_lr()[0])
         started, self.waited, before = time.perf_counter(), 0.0, self.photos
@@ -296,7 +250,7 @@ class Fit:
             fits = False
         if not fits:  # not above, where the error holds on to what was allocated
             self.optimizer.zero_grad(set_to_none=True)
-            raise TrainingError(advice_on_memory(self.network, inputs, self.train))
+            raise TrainingError(advice_on_memory(self.network, inputs))
         return loss.detach(), (logits.argmax(1) == labels).sum()
 
     def _advice(self, loss: float, norm: float) -> str:
@@ -371,6 +325,15 @@ class Fit:
         self.history.epochs, self.history.best_epoch = state["epochs"], state["best_epoch"]
         self.timings, self.best, self.best_weights = state["timings"], state["best"], state["best_weights"]
         self.epoch, self.step, self.lr, self.photos, self.bad_steps, self.loss, self.right = state["at"]
+
+
+def set_training(network: nn.Module, freeze_norm: bool) -> None:
+    """Put `network` in training mode, but for its batch norms where they keep their statistics."""
+    network.train()
+    if freeze_norm:
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
 
 
 def _seed(*parts: int) -> int:

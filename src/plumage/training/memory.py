@@ -1,6 +1,6 @@
 """What a training step needs of memory, and the batch that fits."""
 
-import resource
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -52,13 +52,21 @@ def free_bytes(device: torch.device) -> int:
         return int(torch.cuda.mem_get_info(device)[0]) + unused
     limits = [int(psutil.virtual_memory().available)]
     with suppress(OSError, ValueError):  # a container's; "max" is no number
-        used = int((CGROUP / "memory.current").read_text())
-        limits.append(int((CGROUP / "memory.max").read_text()) - used)
+        limits.append(int((CGROUP / "memory.max").read_text()) - _held_by_container())
     if sys.platform == "linux":
+        import resource  # which Windows lacks
+
         allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
         if allowed != resource.RLIM_INFINITY:
             limits.append(allowed - int(psutil.Process().memory_info().vms))
     return max(0, min(limits))
+
+
+def _held_by_container() -> int:
+    """Bytes without the files that the system keeps in memory for as long as nobody needs it."""
+    lines = (CGROUP / "memory.stat").read_text().splitlines()
+    stat = {name: int(value) for name, value in map(str.split, lines)}
+    return int((CGROUP / "memory.current").read_text()) - stat["active_file"] - stat["inactive_file"]
 
 
 def fit_batch(network: nn.Module, side: int, train: ResolvedTrain, team: Team) -> tuple[int, int]:
@@ -83,7 +91,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def advice_on_memory(network: nn.Module, inputs: torch.Tensor, train: ResolvedTrain) -> str:
+def advice_on_memory(network: nn.Module, inputs: torch.Tensor) -> str:
     """What to say when a step on `inputs` did not fit."""
     if inputs.is_cuda:
         torch.cuda.empty_cache()
@@ -92,9 +100,11 @@ def advice_on_memory(network: nn.Module, inputs: torch.Tensor, train: ResolvedTr
 
 
 def _room(network: nn.Module, side: int) -> int:
-    """The photos that fit in a step."""
+    """The photos of this process that fit in a step. On a CPU the processes of a machine share its memory."""
     fixed, each = step_bytes(network, side)
-    return max(0, free_bytes(next(network.parameters()).device) - fixed) // each
+    device = next(network.parameters()).device
+    sharing = 1 if device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return max(0, free_bytes(device) // sharing - fixed) // each
 
 
 def _power_of_two(most: int) -> int:

@@ -23,12 +23,14 @@ from plumage.models.inference import in_parts
 from plumage.models.weights import create_model
 from plumage.progress import track
 from plumage.training.checkpoints import Checkpoints
-from plumage.training.loop import Batch, Batches, Fit, History, OnEpoch, autocast
+from plumage.training.hardware import autocast
+from plumage.training.loop import Batch, Batches, Fit, History, OnEpoch
 from plumage.training.memory import fit_batch
 from plumage.training.probe import SHRINKAGE, fit_classifier
 from plumage.training.team import ALONE, Team
 
 EVAL_BATCH = 32
+"""Photos of a process that are judged, or made features of, at a time."""
 
 
 def train_model(
