@@ -116,6 +116,7 @@ def test_one_that_dies_ends_both_and_one_process_goes_on(tmp_path: Path, dataset
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_them_with_a_checkpoint(tmp_path: Path, dataset: Dataset, number: signal.Signals) -> None:
     settings = {"recipe": "scratch", "epochs": 50, "batch_size": 9}
+    before = set(psutil.Process().children(recursive=True))
     process = start_script(tmp_path, processes=2, **settings)
     assert process.stdout and any(line.startswith("[1,") for line in process.stdout)
     process.send_signal(number)
@@ -123,7 +124,7 @@ def test_ctrl_c_ends_them_with_a_checkpoint(tmp_path: Path, dataset: Dataset, nu
     assert process.returncode and re.search(r"a checkpoint is saved; the same command goes on from epoch \d", said), (
         said
     )
-    assert psutil.Process().children(recursive=True) == []
+    assert set(psutil.Process().children(recursive=True)) <= before
 
 
 @pytest.mark.slow
