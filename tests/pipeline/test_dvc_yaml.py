@@ -49,7 +49,9 @@ def closure(file: Path) -> set[Path]:
 def code_of(stage: str) -> set[str]:
     """The files of code that a stage runs: Python, and what lies beside it as package data."""
     files = closure(ROOT / f"pipeline/{stage}.py")
-    files |= {data for file in files for data in file.parent.glob("*.j2") if data.stem.split(".")[0] == file.stem}
+    beside = {data for file in files for data in file.parent.glob("*.*") if data.suffix in (".j2", ".c")}
+    names = {(file.parent, file.stem) for file in files}
+    files |= {data for data in beside if (data.parent, data.stem.split(".")[0]) in names}
     return {file.relative_to(ROOT).as_posix() for file in files}
 
 

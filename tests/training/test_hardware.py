@@ -5,6 +5,7 @@ import torch
 
 from plumage.config import Train
 from plumage.errors import TrainingError
+from plumage.models import kernels
 from plumage.training.hardware import choices, choose_device
 from plumage.training.team import Team
 
@@ -21,6 +22,7 @@ def test_what_auto_stands_for_on_a_cpu_is_told() -> None:
         "plumage.device": "cpu",
         "plumage.precision": "fp32",
         "plumage.compile": "false",
+        "plumage.kernels": "own" if kernels.library() else "torch",
         "plumage.processes": "3",
     }
     asked = choices(Train(precision="bf16", compile=True).resolved(), torch.device("cpu"), Team())

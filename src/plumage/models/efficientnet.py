@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from plumage.data.transforms import Preprocessing
 from plumage.errors import ModelError
+from plumage.models import kernels
 
 Padding = Literal["symmetric", "same"]
 
@@ -134,12 +135,14 @@ class Conv(nn.Conv2d):
         if self.kernel_size == (1, 1) and self.training:
             # In channels_last memory the same matrix product; its backward is faster on small maps than a convolution's.
             return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
-        padding = self.padding
+        padding = (self.kernel_size[0] // 2, self.kernel_size[1] // 2)
         if self.pads:
             height, width = self._total_padding(x.shape[2]), self._total_padding(x.shape[3])
             padding = (height // 2, width // 2)
             if height % 2 or width % 2:
                 x = F.pad(x, (0, width % 2, 0, height % 2))
+        if self.kernel_size == (5, 5) and x.requires_grad and self.groups % kernels.BLOCK == 0 and kernels.fits(x):
+            return kernels.depthwise(x, weight, bias, self.stride[0], padding)
         return F.conv2d(x, weight, bias, self.stride, padding, 1, self.groups)
 
     def _total_padding(self, size: int) -> int:
@@ -162,7 +165,10 @@ class ConvNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """N x inputs x H x W to N x outputs x H' x W'."""
         if self.norm.training:
-            x = self.norm(self.conv(x))
+            x = self.conv(x)
+            if type(self.norm) is nn.BatchNorm2d and kernels.fits(x):
+                return kernels.norm_act(x, self.norm, self.activation)
+            x = self.norm(x)
         else:
             # What no longer looks at the batch is a scale and an offset a channel, which the convolution can do.
             mean, variance = self.norm.running_mean, self.norm.running_var
@@ -190,6 +196,8 @@ class SqueezeExcite(nn.Module):
         if not self.training:
             gate = F.silu(self.reduce(F.adaptive_avg_pool2d(x, 1)))
             return x * self.expand(gate).sigmoid()
+        if kernels.fits(x):
+            return kernels.excite(x, self.reduce, self.expand)
         means = x.mean((2, 3))  # as matrix products: a convolution over one pixel costs more than it computes
         gate = F.linear(F.silu(F.linear(means, self.reduce.weight.flatten(1), self.reduce.bias)),
                         self.expand.weight.flatten(1), self.expand.bias)  # fmt: skip

@@ -4,6 +4,7 @@ import torch
 
 from plumage.config import ResolvedTrain
 from plumage.errors import TrainingError
+from plumage.models import kernels
 from plumage.training.team import Team
 
 
@@ -46,5 +47,6 @@ def choices(train: ResolvedTrain, device: torch.device, team: Team) -> dict[str,
         "plumage.device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "plumage.precision": chosen_precision(device, train.precision),
         "plumage.compile": str(compiles(device, train.compile)).lower(),
+        "plumage.kernels": "own" if device.type == "cpu" and kernels.library() else "torch",
         "plumage.processes": str(team.size),
     }

@@ -1,0 +1,220 @@
+"""Loops of a training step on a CPU in C (kernels.c), where torch makes more passes over memory, which is what limits them.
+
+- Batch norm with its activation: a pass for the statistics and one for the result, two backward, and one map kept, not two.
+- Squeeze-and-excitation: one pass forward and two backward, not ten.
+- The backward pass of a depthwise convolution of 5 x 5.
+
+The C is compiled for the processor at hand the first time, in a second or two, and kept in the user's cache. Where no compiler
+is, or a tensor is not float32 on a CPU, torch's operations do the same.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+SOURCE = Path(__file__).with_name("kernels.c")
+FLAGS = (
+    "-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC",
+)  # fmt: skip
+BLOCK = 16
+"""The channels of a depthwise convolution are a multiple of it, as in kernels.c."""
+_ACTIVATIONS = {"none": 0, "silu": 1, "relu6": 2}
+_POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
+_ARGUMENTS = {
+    "norm_sums": [_POINTER, _LONG, _LONG, _POINTER, _POINTER, _INT],
+    "norm_act": [_POINTER, _POINTER, _LONG, _LONG, _POINTER, _POINTER, _INT, _INT],
+    "norm_act_sums": [_POINTER] * 2 + [_LONG] * 2 + [_POINTER] * 3 + [_INT, _POINTER, _INT],
+    "norm_act_grad": [_POINTER] * 3 + [_LONG] * 2 + [_POINTER] * 4 + [_INT, _INT],
+    "excite": [_POINTER] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT],
+    "excite_sums": [_POINTER] * 2 + [_LONG] * 3 + [_POINTER, _INT],
+    "depthwise_grad": [_POINTER] * 5 + [_LONG] * 10 + [_INT],
+}
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The compiled C; None where it can't be had."""
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if not compiler or platform.system() != "Linux":  # elsewhere torch brings an OpenMP that is not the compiler's
+        return None
+    made_for = "\n".join([compiler, *FLAGS, platform.machine(), _processor()])
+    name = f"kernels-{hashlib.sha256(SOURCE.read_bytes() + made_for.encode()).hexdigest()[:16]}.so"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plumage"
+    try:
+        if not (cache / name).exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cache) as beside:  # several processes may be at it
+                made = Path(beside) / name
+                subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(made), "-lm"], check=True, capture_output=True)
+                made.replace(cache / name)
+        loaded = ctypes.CDLL(str(cache / name))
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    for function, arguments in _ARGUMENTS.items():
+        getattr(loaded, function).argtypes = arguments
+        getattr(loaded, function).restype = None
+    return loaded
+
+
+def _processor() -> str:
+    """What the compiler may use of this machine: a home folder may be shared by others."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return "\n".join(
+        next((line for line in lines if line.startswith(key)), "") for key in ("model name", "flags", "Features")
+    )
+
+
+def fits(x: Tensor) -> bool:
+    """Whether the C takes `x`, N x C x H x W."""
+    return (
+        x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and library() is not None
+    )
+
+
+def norm_act(x: Tensor, norm: nn.BatchNorm2d, activation: str) -> Tensor:
+    """`activation` of `norm` of `x`, float32 N x C x H x W on a CPU, in training; the running statistics take `x` in.
+
+    `activation` is "silu", "relu6" or "none".
+    """
+    y, mean, variance = _NormAct.apply(x, norm.weight, norm.bias, norm.eps, _ACTIVATIONS[activation])
+    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+    count = x.numel() // x.shape[1]
+    with torch.no_grad():
+        norm.num_batches_tracked.add_(1)
+        norm.running_mean.lerp_(mean, norm.momentum or 0.0)
+        norm.running_var.lerp_(variance * (count / max(1, count - 1)), norm.momentum or 0.0)
+    result: Tensor = y
+    return result
+
+
+class _NormAct(torch.autograd.Function):
+    """Ioffe & Szegedy 2015 (arXiv 1502.03167), the activation after it; what is before the activation is made again backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, act: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        x = x.contiguous(memory_format=torch.channels_last)
+        channels, threads = x.shape[1], torch.get_num_threads()
+        rows = x.numel() // channels
+        near = x[0, :, 0, 0].contiguous()  # differences from it lose no digits where the mean is large
+        sums = torch.empty(2, channels, dtype=torch.float64)
+        _call("norm_sums", x, rows, channels, near, sums, threads)
+        offset = sums[0] / rows
+        mean, variance = near + offset, (sums[1] / rows - offset.square()).clamp(min=0)
+        inverse = (variance + eps).rsqrt()
+        scale, shift = (weight * inverse).float(), (bias - mean * weight * inverse).float()
+        y = torch.empty_like(x)
+        _call("norm_act", x, y, rows, channels, scale, shift, act, threads)
+        mean, variance = mean.float(), variance.float()
+        ctx.save_for_backward(x, scale, shift, mean, inverse)
+        ctx.act = act
+        ctx.mark_non_differentiable(mean, variance)
+        return y, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        x, scale, shift, mean, inverse = ctx.saved_tensors
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        channels, threads = x.shape[1], torch.get_num_threads()
+        rows = x.numel() // channels
+        sums = torch.empty(2, channels, dtype=torch.float64)
+        _call("norm_act_sums", grad, x, rows, channels, scale, shift, mean, ctx.act, sums, threads)
+        slant = -scale * inverse.square() * sums[1] / rows
+        offset = (-scale * sums[0] / rows - slant * mean).float()
+        x_grad = torch.empty_like(x)
+        _call("norm_act_grad", grad, x, x_grad, rows, channels, scale, shift, slant.float(), offset, ctx.act, threads)
+        return x_grad, (sums[1] * inverse).float(), sums[0].float(), None, None
+
+
+def excite(x: Tensor, reduce: nn.Conv2d, expand: nn.Conv2d) -> Tensor:
+    """Squeeze-and-excitation of float32 N x C x H x W on a CPU (Hu et al. 2018, arXiv 1709.01507)."""
+    weights = (reduce.weight.flatten(1), reduce.bias, expand.weight.flatten(1), expand.bias)
+    result: Tensor = _Excite.apply(x, *weights)
+    return result
+
+
+class _Excite(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, into: Tensor, into_bias: Tensor, out: Tensor, out_bias: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        means = x.mean((2, 3))
+        squeezed = F.linear(means, into, into_bias)
+        gate = F.linear(F.silu(squeezed), out, out_bias).sigmoid_()
+        ctx.save_for_backward(x, means, squeezed, gate, into, out)
+        y = torch.empty_like(x)
+        _call("excite", x, y, *_photos_rows_channels(x), gate, torch.zeros_like(gate), torch.get_num_threads())
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        x, means, squeezed, gate, into, out = ctx.saved_tensors
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        photos, rows, channels = _photos_rows_channels(x)
+        out_grad, x_grad = torch.empty_like(gate), torch.empty_like(x)
+        _call("excite_sums", x, grad, photos, rows, channels, out_grad, torch.get_num_threads())
+        out_grad *= gate * (1 - gate)
+        squeezed_grad = torch.ops.aten.silu_backward(out_grad @ out, squeezed)
+        offset = (squeezed_grad @ into).div_(rows)
+        _call("excite", grad, x_grad, photos, rows, channels, gate, offset, torch.get_num_threads())
+        return (
+            x_grad, squeezed_grad.T @ means, squeezed_grad.sum(0), out_grad.T @ F.silu(squeezed), out_grad.sum(0),
+        )  # fmt: skip
+
+
+def _photos_rows_channels(x: Tensor) -> tuple[int, int, int]:
+    return x.shape[0], x.shape[2] * x.shape[3], x.shape[1]
+
+
+def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]) -> Tensor:
+    """A depthwise convolution of float32 N x C x H x W on a CPU, C a multiple of BLOCK, kernel 3 or 5, stride 1 or 2."""
+    result: Tensor = _Depthwise.apply(x, weight, bias, stride, padding)
+    return result
+
+
+class _Depthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]
+    ) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding, ctx.biased = stride, padding, bias is not None
+        return F.conv2d(x, weight, bias, stride, padding, 1, len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        channels, kernel = len(weight), weight.shape[-1]
+        taps = weight.reshape(channels, -1).T.contiguous()
+        x_grad, taps_grad = torch.empty_like(x), torch.empty_like(taps)
+        _call(
+            "depthwise_grad", x, grad, taps, x_grad, taps_grad, len(x), *x.shape[2:], *grad.shape[2:], channels, kernel,
+            ctx.stride, *ctx.padding, torch.get_num_threads(),
+        )  # fmt: skip
+        return x_grad, taps_grad.T.reshape(weight.shape), grad.sum((0, 2, 3)) if ctx.biased else None, None, None
+
+
+def _call(function: str, *arguments: Tensor | int) -> None:
+    loaded = library()
+    assert loaded is not None
+    getattr(loaded, function)(*(value.data_ptr() if isinstance(value, Tensor) else value for value in arguments))
