@@ -37,8 +37,8 @@ def measure(folder: Path, photos: Path | None) -> Rows:
         def ours(preprocessing: Preprocessing = preprocessing, count: int = count) -> None:
             order = in_batches(np.random.default_rng(0).permutation(count).tolist(), BATCH)
 
-            def view(image: object, row: int) -> np.ndarray:
-                return train_view(image, preprocessing, np.random.default_rng((0, 1, row)), 0.5, True)  # type: ignore[arg-type]
+            def view(photo: np.ndarray, row: int) -> np.ndarray:
+                return train_view(photo, preprocessing, np.random.default_rng((0, 1, row)), 0.5, True)
 
             for batch in load_batches(dataset, order, view, threads=1):
                 to_model_input(batch, preprocessing, "cpu")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 from support import make_photo
 
-from plumage.data.decode import decode, examine
+from plumage.data.decode import decode, examine, pixels
 from plumage.errors import PhotoError
 
 
@@ -144,3 +144,25 @@ def test_the_luma_stands_upright_and_its_size_too(orientation: int) -> None:
 def test_a_jpeg_that_one_decoder_warns_of_is_judged_by_pillow() -> None:
     data = make_photo((200, 40, 50), 0)
     assert examine(data[:-2] + b"\x00\x00\xff\xd9", "a.jpg")[1] == decode(data).size
+
+
+@pytest.mark.parametrize("quality", [30, 75, 95])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("size", [(64, 48), (33, 21), (8, 100)], ids=str)
+def test_pixels_of_a_plain_jpeg_are_pillows(size: tuple[int, int], subsampling: str, quality: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    data = saved(Image.fromarray(noise), "JPEG", quality=quality, subsampling=subsampling)
+    assert np.array_equal(pixels(data), np.asarray(decode(data)))
+    assert np.array_equal(pixels(memoryview(data).cast("b")), np.asarray(decode(data)))
+
+
+@pytest.mark.parametrize("what", MENDED)
+def test_pixels_of_any_other_photo_are_mended_as_well(what: str) -> None:
+    data, _ = MENDED[what]
+    assert np.array_equal(pixels(data), np.asarray(decode(data)))
+
+
+@pytest.mark.parametrize("data", [b"", b"not a photo", make_photo((9, 9, 9), 0)[:-400]])
+def test_pixels_refuses_what_decode_does(data: bytes) -> None:
+    with pytest.raises(PhotoError):
+        pixels(data)

@@ -21,7 +21,7 @@ def gradient(width: int, height: int) -> Image.Image:
 
 @pytest.mark.parametrize("size", [(300, 200), (200, 300), (256, 256), (31, 47)])
 def test_the_central_view_is_torchvisions_resize_and_crop(size: tuple[int, int]) -> None:
-    view = eval_view(gradient(*size), Preprocessing(size=224, crop_fraction=0.875)).astype(int)
+    view = eval_view(np.asarray(gradient(*size)), Preprocessing(size=224, crop_fraction=0.875)).astype(int)
     theirs = v2.Compose([v2.Resize(256, v2.InterpolationMode.BICUBIC), v2.CenterCrop(224)])(gradient(*size))
     assert np.abs(view - np.asarray(theirs)).mean() < 1.5
 
@@ -51,18 +51,35 @@ def test_what_is_no_whole_photo_is_one_line_the_same_each_time(data: bytes) -> N
 
 
 def test_a_random_view_depends_on_its_generator_alone_and_covers_the_asked_area() -> None:
-    image, pre = gradient(64, 64), Preprocessing(size=32, crop_fraction=1.0)
-    views = [train_view(image, pre, np.random.default_rng(seed), 0.5, flip=False) for seed in (1, 1, 2)]
+    photo, pre = np.array(gradient(64, 64)), Preprocessing(size=32, crop_fraction=1.0)
+    views = [train_view(photo, pre, np.random.default_rng(seed), 0.5, flip=False) for seed in (1, 1, 2)]
     assert np.array_equal(views[0], views[1])
     assert not np.array_equal(views[0], views[2])
     for seed in range(50):
-        red = train_view(image, pre, np.random.default_rng(seed), 0.5, flip=False)[:, :, 0].astype(int)
+        red = train_view(photo, pre, np.random.default_rng(seed), 0.5, flip=False)[:, :, 0].astype(int)
         assert (red.max() - red.min()) / 255 > 0.55  # a side of sqrt(0.5 * 3/4) or more, in a gradient from 0 to 255
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [24, 64, 150])
+def test_a_random_view_is_resampled_as_the_central_one_is(size: int, interpolation: str) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    pre = Preprocessing(size=size, crop_fraction=1.0, interpolation=interpolation)  # type: ignore[arg-type]
+    for seed in range(20):
+        view = train_view(photo, pre, np.random.default_rng(seed), 1.0, flip=False)
+        rng = np.random.default_rng(seed)
+        rng.uniform()
+        ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        across, down = min(64, round(64 * np.sqrt(ratio))), min(64, round(64 / np.sqrt(ratio)))
+        left, top = rng.integers(65 - across), rng.integers(65 - down)
+        cut = Image.fromarray(photo[top : top + down, left : left + across])
+        theirs = np.asarray(cut.resize((size, size), Image.Resampling[interpolation.upper()]))
+        assert np.abs(view.astype(int) - theirs).max() <= 3
+
+
 def test_flip_mirrors_half_of_the_views() -> None:
-    image, pre = gradient(64, 64), Preprocessing(size=32, crop_fraction=1.0)
-    views = [train_view(image, pre, np.random.default_rng(seed), 1.0, flip=True).astype(int) for seed in range(200)]
+    photo, pre = np.array(gradient(64, 64)), Preprocessing(size=32, crop_fraction=1.0)
+    views = [train_view(photo, pre, np.random.default_rng(seed), 1.0, flip=True).astype(int) for seed in range(200)]
     mirrored = sum(view[0, 0, 0] > view[0, -1, 0] for view in views)
     assert 70 < mirrored < 130
 

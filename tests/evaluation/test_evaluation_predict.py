@@ -9,7 +9,7 @@ from PIL import Image
 from support import make_dataset
 from torch import nn
 
-from plumage.data.decode import decode
+from plumage.data.decode import pixels
 from plumage.data.photo import Photo
 from plumage.data.transforms import Preprocessing, eval_view, to_model_input
 from plumage.errors import ModelError
@@ -46,7 +46,7 @@ def test_each_row_is_the_photo_of_its_index_one_at_a_time(model, dataset):
     assert probabilities.dtype == np.float32
     model.eval()
     for row, index in zip(probabilities, indices, strict=True):
-        view = torch.from_numpy(eval_view(decode(dataset.photo(index)), PREPROCESSING).copy())[None]
+        view = torch.from_numpy(eval_view(pixels(dataset.photo(index)), PREPROCESSING).copy())[None]
         with torch.no_grad():
             expected = model(to_model_input(view, PREPROCESSING, "cpu")).softmax(dim=1)[0]
         np.testing.assert_allclose(row, expected.numpy(), atol=1e-6)

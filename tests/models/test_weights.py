@@ -69,7 +69,7 @@ def test_lite0_knows_what_is_in_real_photos(shared_data: Path) -> None:
     with tarfile.open(shared_data / "cub100.tar") as archive:
         members = [member for member in archive if member.isfile() and "/valid/" in f"/{member.name}"][::60]
         photos = [decode(file.read()) for member in members if (file := archive.extractfile(member))]
-    views = torch.from_numpy(np.stack([eval_view(photo, model.preprocessing) for photo in photos]))
+    views = torch.from_numpy(np.stack([eval_view(np.asarray(photo), model.preprocessing) for photo in photos]))
     with torch.inference_mode():
         guesses = model(to_model_input(views, model.preprocessing, "cpu")).argmax(1).tolist()
     assert len(photos) >= 20

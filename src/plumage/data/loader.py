@@ -1,4 +1,4 @@
-"""Batches of photos, decoded and cut by a few threads ahead of the model (Pillow works outside Python's lock)."""
+"""Batches of photos, decoded and cut by a few threads ahead of the model (both work outside Python's lock)."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -6,15 +6,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
-from PIL import Image
 
-from plumage.data.decode import decode
+from plumage.data.decode import pixels
 from plumage.data.store import Dataset
 from plumage.data.workers import cores
 
 BATCHES_AHEAD = 4
-View = Callable[[Image.Image, int], np.ndarray]
-"""Cuts a decoded photo, given its row, to uint8 H x W x 3."""
+View = Callable[[np.ndarray, int], np.ndarray]
+"""Cuts a decoded photo, uint8 H x W x 3, given its row, to another."""
 
 
 def typical_side(dataset: Dataset) -> int:
@@ -31,7 +30,7 @@ def load_batches(
     """
 
     def load(rows: Sequence[int]) -> torch.Tensor:
-        return torch.from_numpy(np.stack([view(decode(dataset.photo(row)), row) for row in rows]))
+        return torch.from_numpy(np.stack([view(pixels(dataset.photo(row)), row) for row in rows]))
 
     ahead: deque[Future[torch.Tensor]] = deque()
     with ThreadPoolExecutor(min(cores(), threads)) as pool:

@@ -31,7 +31,7 @@ def predict(
     """
     model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
     batches = in_batches(indices, batch_size)
-    views = load_batches(dataset, batches, lambda image, row: eval_view(image, preprocessing))
+    views = load_batches(dataset, batches, lambda photo, row: eval_view(photo, preprocessing))
     probabilities = np.empty((len(indices), len(dataset.classes)), dtype=np.float32)
     done = 0
     with torch.inference_mode():

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from plumage.data.decode import decode
+from plumage.data.decode import pixels
 from plumage.data.transforms import eval_view, to_model_input
 from plumage.errors import PhotoError
 from plumage.models.bundle import Bundle, load_model
@@ -72,12 +72,12 @@ def load_predictor(source: str | Path, device: str = "cpu") -> Predictor:
         return Predictor(load_model(fetch_model(str(source), project_root(), Path(folder))), device)
 
 
-def _open(photo: Photo, index: int) -> Image.Image:
-    """The RGB image of a photo; `index` is its place among the photos asked for, to name one that has no path."""
+def _open(photo: Photo, index: int) -> NDArray[np.uint8]:
+    """A photo as RGB, H x W x 3; `index` is its place among the photos asked for, to name one that has no path."""
     if isinstance(photo, Image.Image):
-        return ImageOps.exif_transpose(photo).convert("RGB")
+        return np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))
     try:
-        return decode(photo if isinstance(photo, bytes) else Path(photo).read_bytes())
+        return pixels(photo if isinstance(photo, bytes) else Path(photo).read_bytes())
     except (PhotoError, OSError) as error:
         name = f"photo {index}" if isinstance(photo, bytes) else str(photo)
         raise PhotoError(f"{name}: {error.strerror if isinstance(error, OSError) else error}") from None

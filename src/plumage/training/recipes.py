@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from plumage.config import RECIPES, Model, ResolvedTrain
 from plumage.data.loader import View, in_batches, load_batches, typical_side
@@ -139,9 +138,9 @@ class _Photos:
         count = len(rows) - (rest if rest < 2 * self.team.size and len(rows) > rest else 0)
 
         def of(epoch: int, first: int) -> Iterator[Batch]:
-            def view(image: Image.Image, row: int) -> np.ndarray:
+            def view(photo: np.ndarray, row: int) -> np.ndarray:
                 rng = np.random.default_rng((train.seed, epoch, row))
-                return train_view(image, seen, rng, train.min_crop, train.flip)
+                return train_view(photo, seen, rng, train.min_crop, train.flip)
 
             order = rows[np.random.default_rng((train.seed, epoch)).permutation(len(rows))][:count]
             return self._batches(in_batches(order.tolist(), size)[first:], view)
@@ -151,8 +150,8 @@ class _Photos:
     def central_views(self, part: str, mirrored: bool = False) -> Batches:
         """The photos of `part` in order, as evaluation sees them, or their mirror images."""
 
-        def view(image: Image.Image, row: int) -> np.ndarray:
-            seen = eval_view(image, self.preprocessing)
+        def view(photo: np.ndarray, row: int) -> np.ndarray:
+            seen = eval_view(photo, self.preprocessing)
             return seen[:, ::-1] if mirrored else seen
 
         size = EVAL_BATCH * self.team.size
