@@ -174,7 +174,10 @@ class ConvNorm(nn.Module):
             mean, variance = self.norm.running_mean, self.norm.running_var
             assert mean is not None and variance is not None
             scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
-            x = self.conv(x, scale, self.norm.bias - mean * scale)
+            shift = self.norm.bias - mean * scale
+            if not torch.is_grad_enabled() and kernels.fits(x):
+                return kernels.affine_act_(self.conv(x), scale, shift, self.activation)
+            x = self.conv(x, scale, shift)
         if self.activation == "relu6":
             return F.relu6(x, inplace=not x.requires_grad)
         if self.activation == "silu":
@@ -193,9 +196,6 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x H x W to the same shape."""
-        if not self.training:
-            gate = F.silu(self.reduce(F.adaptive_avg_pool2d(x, 1)))
-            return x * self.expand(gate).sigmoid()
         if kernels.fits(x):
             return kernels.excite(x, self.reduce, self.expand)
         means = x.mean((2, 3))  # as matrix products: a convolution over one pixel costs more than it computes

@@ -102,6 +102,15 @@ def norm_act(x: Tensor, norm: nn.BatchNorm2d, activation: str) -> Tensor:
     return result
 
 
+def affine_act_(x: Tensor, scale: Tensor, shift: Tensor, activation: str) -> Tensor:
+    """`activation` of `x`, float32 N x C x H x W on a CPU, times `scale` plus `shift`, one a channel, in place; without gradients."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    rows, channels = x.numel() // x.shape[1], x.shape[1]
+    scale, shift = scale.contiguous(), shift.contiguous()
+    _call("norm_act", x, x, rows, channels, scale, shift, _ACTIVATIONS[activation], torch.get_num_threads())
+    return x
+
+
 class _NormAct(torch.autograd.Function):
     """Ioffe & Szegedy 2015 (arXiv 1502.03167), the activation after it; what is before the activation is made again backward."""
 
