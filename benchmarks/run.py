@@ -1,7 +1,7 @@
 """What Plumage costs, in half an hour: `python benchmarks/run.py` writes docs/benchmarks/data.md and training.md, with .json.
 
 Ours and the peer run alternately in one process, ROUNDS times; figures are medians. Photos are drawn once, into a folder
-that is kept (--folder). Near-duplicates are also measured on real photos when --photos names an archive of them.
+that is kept (--folder). When --photos names an archive of real photos, near-duplicates and accuracy are measured on them, too.
 """
 
 import importlib
@@ -18,7 +18,10 @@ from common import ROOT, ROUNDS, Rows
 
 PAGES = {
     "data": ("The data stages", ("scale", "formats", "near_duplicates", "dvc_costs", "million")),
-    "training": ("Training and evaluation", ("steps", "inference", "loaders", "epochs", "probe_cost")),
+    "training": (
+        "Training and evaluation",
+        ("steps", "inference", "loaders", "epochs", "probe_cost", "accuracy", "memory"),
+    ),
 }
 """Each a title and modules beside this one, with a function `measure` and a NOTE about its table."""
 MEASURED = [name for _, names in PAGES.values() for name in names]
@@ -26,7 +29,9 @@ MEASURED = [name for _, names in PAGES.values() for name in names]
 
 def main(
     folder: Annotated[Path, typer.Option(help="for the drawn photos, 850 MB, which are kept")] = ROOT / ".bench",
-    photos: Annotated[Path | None, typer.Option(help="an archive of real photos, for near-duplicates")] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="an archive of real photos, for near-duplicates and accuracy")
+    ] = None,
     only: Annotated[
         list[str] | None, typer.Option(help=f"of {', '.join(MEASURED)}; what is not measured stays as it was")
     ] = None,

@@ -13,7 +13,7 @@ from plumage.config import Model, ResolvedTrain
 from plumage.data.store import Dataset
 from plumage.models.efficientnet import EfficientNet
 from plumage.models.inference import in_parts
-from plumage.training.hardware import autocast, choices, choose_device
+from plumage.training.hardware import autocast, choices, choose_device, photos_at_once
 from plumage.training.loop import set_training
 from plumage.training.memory import fit_batch, free_bytes, step_bytes
 from plumage.training.optim import build_optimizer, warmup_cosine
@@ -75,12 +75,13 @@ def make_plan(wanted: Model, train: ResolvedTrain, dataset: Dataset, rows: dict[
     batch, accumulation = fit_batch(model, seen, train, Team())
     known |= {"batch_size": batch, "grad_accumulation": accumulation}
     fixed, each = step_bytes(model, seen)
+    at_once = min(batch, photos_at_once(device, train.freeze_norm))
     steps = -(-photos["train"] // (batch * accumulation))
-    epoch = photos["train"] / _speed(model, min(batch, 16), seen, train, device, learns=True)
+    epoch = photos["train"] / _speed(model, min(at_once, 16), seen, train, device, learns=True)
     epoch += photos["val"] * judging
     return Plan(
         known, chosen, photos, **size, learning=_count(model, learning=True), steps=steps,
-        learning_rates=_rates(model, train, steps), memory=fixed + each * batch, free=free_bytes(device),
+        learning_rates=_rates(model, train, steps), memory=fixed + each * at_once, free=free_bytes(device),
         seconds_an_epoch=epoch, seconds=train.epochs * epoch + (features if train.recipe == "finetune" else 0),
     )  # fmt: skip
 

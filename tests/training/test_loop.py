@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from plumage.config import ResolvedTrain, Train
-from plumage.training import loop
+from plumage.training import hardware, loop
 from plumage.training.loop import Batch, Batches, Fit, validate
 
 CPU = torch.device("cpu")
@@ -70,6 +70,23 @@ def test_it_stops_after_patience_epochs_without_a_better_one(monkeypatch: pytest
     accuracies = iter([0.5, 0.9, *[0.8] * 50])
     monkeypatch.setattr(loop, "validate", lambda *_: (1.0, next(accuracies)))
     assert len(fit_line(epochs=50, patience=3)[1].epochs) == 5
+
+
+def test_a_batch_in_parts_gives_the_steps_of_the_whole_where_no_norm_looks_at_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(
+        nn.Linear, "forward", lambda net, x: seen.append(len(x)) or nn.functional.linear(x, net.weight, net.bias)
+    )
+    in_parts, told = fit_line(epochs=3, freeze_norm=True)
+    assert seen[:8] == [hardware.FEW] * 8
+    seen.clear()
+    whole, expected = fit_line(epochs=3, freeze_norm=False)
+    assert seen[0] == 64
+    torch.testing.assert_close(in_parts.weight, whole.weight, rtol=1e-5, atol=1e-6)
+    for one, other in zip(told.epochs, expected.epochs, strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
 
 
 def poisoned_at(*poison: tuple[int, int]) -> Batches:

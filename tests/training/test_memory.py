@@ -57,6 +57,11 @@ def test_too_large_a_batch_is_refused_with_one_that_fits(room_for_10: torch.nn.M
     assert fit_batch(room_for_10, 32, Train(batch_size=10).resolved(), Team()) == (10, 1)
 
 
+def test_a_batch_that_goes_in_parts_needs_no_more_than_a_part(room_for_10: torch.nn.Module) -> None:
+    train = Train(recipe="finetune", batch_size=64).resolved()
+    assert train.freeze_norm and fit_batch(room_for_10, 32, train, Team()) == (64, 1)
+
+
 def test_auto_takes_what_fits_in_steps_of_the_recipes_batch(room_for_10: torch.nn.Module) -> None:
     assert fit_batch(room_for_10, 32, Train(batch_size="auto").resolved(), Team()) == (8, 2)  # 16 is the recipe's
 

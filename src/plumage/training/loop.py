@@ -23,7 +23,7 @@ from plumage.errors import TrainingError
 from plumage.models.inference import in_parts
 from plumage.progress import Progress
 from plumage.training.checkpoints import Checkpoints, State
-from plumage.training.hardware import autocast, compiles
+from plumage.training.hardware import autocast, compiles, photos_at_once
 from plumage.training.interrupts import Interrupts
 from plumage.training.memory import advice_on_memory, is_out_of_memory
 from plumage.training.optim import MovingAverage, build_optimizer, warmup_cosine
@@ -202,11 +202,14 @@ class Fit:
             waiting = time.perf_counter()
             inputs, labels = next(batches)
             self.waited += time.perf_counter() - waiting
-            last = batch == group[-1]
-            with self.forward.no_sync() if team.size > 1 and not last else nullcontext():
-                loss, hits = self._forward_and_backward(inputs, labels, photos)
-            losses += loss
-            right += hits
+            size = photos_at_once(self.device, train.freeze_norm)
+            for start in range(0, len(inputs), size):
+                last = batch == group[-1] and start + size >= len(inputs)
+                with self.forward.no_sync() if team.size > 1 and not last else nullcontext():
+                    part = slice(start, start + size)
+                    loss, hits = self._forward_and_backward(inputs[part], labels[part], photos)
+                losses += loss
+                right += hits
         team.average(self.buffers if not train.freeze_norm else [])
         norm = nn.utils.get_total_norm([parameter.grad for parameter in self.parameters if parameter.grad is not None])
         loss_sum, hits_sum, asked = team.total(float(losses), float(right), float(bool(self.interrupts.asked)))

@@ -11,6 +11,7 @@ from torch import nn
 
 from plumage.config import RECIPES, ResolvedTrain
 from plumage.errors import TrainingError
+from plumage.training.hardware import photos_at_once
 from plumage.training.team import Team
 
 COPIES = 6
@@ -78,7 +79,8 @@ def fit_batch(network: nn.Module, side: int, train: ResolvedTrain, team: Team) -
     wanted = RECIPES[train.recipe]["batch_size"] if train.batch_size == "auto" else train.batch_size
     assert isinstance(wanted, int)
     room = team.from_first(_room(network, side)) * team.size
-    if wanted <= room:
+    at_once = photos_at_once(next(network.parameters()).device, train.freeze_norm)
+    if min(wanted, at_once * team.size) <= room:
         return wanted, train.grad_accumulation
     fitting = _power_of_two(room)
     if train.batch_size != "auto" or not fitting:
