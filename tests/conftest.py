@@ -1,5 +1,6 @@
 """Photos and data sets that tests make for themselves."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -7,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core each: torch's threads of several processes would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 from support import make_dataset, make_photo
 
 from plumage.data.photo import Photo
