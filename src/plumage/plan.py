@@ -82,7 +82,7 @@ def make_plan(wanted: Model, train: ResolvedTrain, dataset: Dataset, rows: dict[
     return Plan(
         known, chosen, photos, **size, learning=_count(model, learning=True), steps=steps,
         learning_rates=_rates(model, train, steps), memory=fixed + each * at_once, free=free_bytes(device),
-        seconds_an_epoch=epoch, seconds=train.epochs * epoch + (features if train.recipe == "finetune" else 0),
+        seconds_an_epoch=epoch, seconds=train.epochs * epoch + (2 * features if train.recipe == "finetune" else 0),
     )  # fmt: skip
 
 

@@ -15,7 +15,9 @@ from plumage.data.transforms import Preprocessing
 from plumage.models import create_model
 from plumage.models.bundle import save_model
 from plumage.models.efficientnet import absorb_norms
+from plumage.training import recipes
 from plumage.training.loop import History
+from plumage.training.probe import fit_classifier
 from plumage.training.recipes import be_deterministic, input_for, train_model
 from plumage.training.results import write_history
 
@@ -89,8 +91,33 @@ def test_finetune_starts_from_a_probe_and_moves_the_network_but_no_statistics(co
     moved = {
         key.split(".")[1] for key in before if key.endswith("conv.weight") and not torch.equal(after[key], before[key])
     }
-    assert moved == {"conv", *(str(block) for block in range(5, 16))}  # the head's, and of the blocks after stage 3
+    assert moved == {"conv", *(str(block) for block in range(8, 16))}  # the head's, and of the blocks after stage 4
     assert all(torch.equal(after[key], before[key]) for key in before if "running_" in key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("good", [True, False], ids=["better", "worse"])
+def test_finetune_ends_with_the_classifier_solved_again_if_that_is_better(
+    color_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch, good: bool
+) -> None:
+    calls: list[torch.Tensor] = []
+
+    def fit(classifier: torch.nn.Linear, *arguments: Any) -> None:
+        on_iteration = arguments[4]
+        if not calls:
+            fit_classifier(classifier, *arguments)
+        else:
+            torch.nn.init.constant_(classifier.weight, 7.0)
+            parts = {"train/loss": 1.0, "train/accuracy": 0.5}
+            on_iteration(1, {**parts, "val/loss": 0.0 if good else 9.0, "val/accuracy": 1.0 if good else 0.1})
+        calls.append(classifier.weight)
+
+    monkeypatch.setattr(recipes, "fit_classifier", fit)
+    model, history = train(color_dataset(10), "imagenet", recipe="finetune", epochs=1, batch_size=8)
+    assert len(calls) == 2
+    assert [epoch["train/lr"] > 0 for epoch in history.epochs] == [True, False]
+    assert history.best_epoch == (2 if good else 1)
+    assert bool((model.classifier.weight == 7).all()) == good
 
 
 def test_the_weights_preprocessing_is_kept_but_for_what_is_asked_for() -> None:

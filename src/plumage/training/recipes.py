@@ -3,7 +3,8 @@
 - scratch: the whole network, from wherever its weights start, on random crops.
 - probe: the network stays frozen; its features of every photo (and of its mirror image) are computed once, and its
   classifier is solved for on them.
-- finetune: a probe's classifier first, then the later stages on random crops, batch norm's statistics frozen.
+- finetune: a probe's classifier first, then the network on random crops, batch norm's statistics frozen, then the classifier
+  once more, as a probe solves for it.
 """
 
 import time
@@ -28,6 +29,7 @@ from plumage.training.memory import fit_batch
 from plumage.training.probe import SHRINKAGE, fit_classifier
 from plumage.training.team import ALONE, Team
 
+CLASSIFIER_ITERATIONS = int(RECIPES["probe"]["epochs"] or 1)
 EVAL_BATCH = 32
 """Photos of a process that are judged, or made features of, at a time."""
 
@@ -64,9 +66,40 @@ def train_model(
     work.train = train = train.model_copy(update={"batch_size": batch, "grad_accumulation": accumulation})
     if train.recipe == "finetune" and not team.from_first(bool(checkpoints and checkpoints.has("network"))):
         # Whitening leans on differences that are small, which training the features would change first.
-        _probe(model, work, int(RECIPES["probe"]["epochs"] or 1), lambda *_: None, checkpoints, shrinkage=1.0)
+        _probe(model, work, CLASSIFIER_ITERATIONS, lambda *_: None, checkpoints, shrinkage=1.0)
     views, val = work.random_views(), work.central_views("val")
-    return Fit(model, model.classifier, views, val, train, device, on_epoch, checkpoints, team=team).run()
+    history = Fit(model, model.classifier, views, val, train, device, on_epoch, checkpoints, team=team).run()
+    if train.recipe == "finetune":
+        _solve_again(model, work, history, on_epoch, checkpoints)
+    return history
+
+
+def _solve_again(
+    model: EfficientNet, work: "_Photos", history: History, on_epoch: OnEpoch, checkpoints: Checkpoints | None
+) -> None:
+    """Solve for the classifier on the features that training came to: one more epoch, whose weights stay if it is the best."""
+    if work.team.leads:
+        print("finetune: solves for the classifier again, on the features as they are now", flush=True)
+    trained = {name: value.clone() for name, value in model.classifier.state_dict().items()}
+    timings: list[dict[str, float]] = []
+    solved = _probe(
+        model,
+        work,
+        CLASSIFIER_ITERATIONS,
+        lambda epoch, metrics, timing: timings.append(timing),
+        checkpoints,
+        of="tuned features",
+    ).epochs[-1]
+    history.epochs.append({name: solved.get(name, 0.0) for name in history.epochs[0]})  # the learning rate is 0
+    if _quality(solved) > _quality(history.epochs[history.best_epoch - 1]):
+        history.best_epoch = len(history.epochs)
+    else:
+        model.classifier.load_state_dict(trained)
+    on_epoch(len(history.epochs), history.epochs[-1], timings[-1])
+
+
+def _quality(metrics: dict[str, float]) -> tuple[float, float]:
+    return metrics["val/accuracy"], -metrics["val/loss"]
 
 
 def freeze_stages(model: EfficientNet, stages: int) -> None:
@@ -179,13 +212,14 @@ def _probe(
     on_epoch: OnEpoch,
     checkpoints: Checkpoints | None,
     shrinkage: float = SHRINKAGE,
+    of: str = "features",
 ) -> History:
     """Fit the classifier alone, on features computed once: by all processes together, then on each alike."""
     model.eval()
     team = photos.team
 
     def features_of(part: str, mirrored: bool = False) -> Batch:
-        name = f"features of {part}{', mirrored' if mirrored else ''}"
+        name = f"{of} of {part}{', mirrored' if mirrored else ''}"
         made = team.from_first(checkpoints.load(name, photos.device) if checkpoints else None)
         if made is None:
             values, targets = _features(model, photos, photos.central_views(part, mirrored), name)

@@ -21,12 +21,13 @@ def save_results(
 
 
 def teller(epochs: int, log: Callable[[int, dict[str, float]], None]) -> OnEpoch:
-    """Have each of `epochs` logged, and printed in one line."""
+    """Have each of `epochs` logged, and printed in one line; fine-tuning ends with one more."""
 
     def on_epoch(epoch: int, metrics: dict[str, float], timing: dict[str, float]) -> None:
         log(epoch, {**metrics, **timing})
         shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-        print(f"epoch {epoch}/{epochs}  {shown}  {timing['train/images_per_second']:,.0f} images/s", flush=True)
+        name = f"epoch {epoch}/{epochs}" if epoch <= epochs else "classifier again"
+        print(f"{name}  {shown}  {timing['train/images_per_second']:,.0f} images/s", flush=True)
 
     return on_epoch
 
