@@ -58,7 +58,8 @@ class Tensors(Dataset[tuple[torch.Tensor, int]]):
 
 
 def compared(name: str, store: Store) -> dict[str, object]:
-    parts = np.array(stratified_split(Photos(store.keys, store.labels, store.keys, []), 0.05, 0.1, 0))
+    ids = [row.tobytes() for row in store.bytes_column("sha256")]
+    parts = np.array(stratified_split(Photos(store.keys, store.labels, ids, []), 0.05, 0.1, 0))
     rows = {part: np.flatnonzero(parts == part).tolist() for part in ("train", "val", "test")}
     truth = store.targets()[rows["test"]]
     model = create_model("efficientnet_b0", len(store.classes), drop_path=0.05)

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,8 @@ from torch import Tensor, nn
 
 from plumage.models import create_model, kernels
 
-pytestmark = pytest.mark.skipif(
-    kernels.library() is None, reason="no C compiler, or not Linux: torch's operations are used"
+needs_them = pytest.mark.skipif(
+    kernels.compiled() is None, reason="no C compiler, or not Linux: torch's operations are used"
 )
 ACTIVATIONS = {"none": lambda x: x, "silu": F.silu, "relu6": F.relu6}
 CHANNELS_LAST = torch.channels_last
@@ -37,6 +36,7 @@ def assert_near(got: list[Tensor], exact: list[Tensor]) -> None:
         assert error < 1e-5
 
 
+@needs_them
 @pytest.mark.parametrize("shape", [(9, 3, 1, 1), (3, 8, 5, 7), (5, 40, 16, 16), (2, 1152, 7, 7)], ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_batch_norm_with_its_activation(activation: str, shape: tuple[int, ...]) -> None:
@@ -57,6 +57,7 @@ def test_batch_norm_with_its_activation(activation: str, shape: tuple[int, ...])
     assert_near(list(ours.buffers()), list(exact.buffers()))
 
 
+@needs_them
 @pytest.mark.parametrize("biased", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [3, 5])
@@ -77,6 +78,7 @@ def test_a_depthwise_convolution(kernel: int, stride: int, biased: bool) -> None
             assert_near(gradients(made, wanted.float(), *mine), gradients(expected, wanted, x, weight, bias))
 
 
+@needs_them
 @pytest.mark.parametrize("size", [1, 9])
 def test_squeeze_and_excitation(size: int) -> None:
     exact = [nn.Conv2d(24, 5, 1).double(), nn.Conv2d(5, 24, 1).double()]
@@ -91,12 +93,6 @@ def test_squeeze_and_excitation(size: int) -> None:
     assert_near(got, gradients(expected, wanted, x, *(p for layer in exact for p in layer.parameters())))
 
 
-@pytest.fixture
-def without(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(kernels, "library", lambda: None)
-    yield
-
-
 def step(model: nn.Module) -> list[Tensor]:
     model = copy.deepcopy(model).train()
     photos = torch.randn(6, 3, 64, 64, generator=torch.Generator().manual_seed(1)).to(memory_format=CHANNELS_LAST)
@@ -104,11 +100,12 @@ def step(model: nn.Module) -> list[Tensor]:
     return [parameter.grad for parameter in model.parameters()] + list(model.buffers())  # type: ignore[misc]
 
 
-def test_a_step_is_the_one_without_them_and_is_the_same_each_time(request: pytest.FixtureRequest) -> None:
+@needs_them
+def test_a_step_is_the_one_without_them_and_is_the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     model = create_model("efficientnet_b0", 10, dropout=0.0, drop_path=0.0).to(memory_format=CHANNELS_LAST)
     ours, again = step(model), step(model)
     assert all(torch.equal(one, other) for one, other in zip(ours, again, strict=True))
-    request.getfixturevalue("without")
+    monkeypatch.setattr(kernels, "compiled", lambda: None)
     theirs = step(model)
     assert not all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True)), "both were torch's"
     largest = max(tensor.abs().max() for tensor in theirs[: len(list(model.parameters()))])
@@ -116,14 +113,44 @@ def test_a_step_is_the_one_without_them_and_is_the_same_each_time(request: pytes
         torch.testing.assert_close(one, other, rtol=2e-3, atol=float(largest) * 1e-4)
 
 
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_under_autocast_torch_does_it(monkeypatch: pytest.MonkeyPatch, training: bool) -> None:
+    """There, what the network is given is float32 and what it makes of it is not."""
+    model = create_model("efficientnet_b0", 10, dropout=0.0, drop_path=0.0).to(memory_format=CHANNELS_LAST)
+    photos = torch.randn(6, 3, 64, 64).to(memory_format=CHANNELS_LAST)
+
+    def results() -> list[Tensor]:
+        network = copy.deepcopy(model).train(training)
+        with torch.set_grad_enabled(training), torch.autocast("cpu", torch.bfloat16):
+            logits = network(photos)
+        if training:
+            logits.float().sum().backward()
+        return [logits, *(parameter.grad for parameter in network.parameters() if parameter.grad is not None)]
+
+    got = results()
+    monkeypatch.setattr(kernels, "compiled", lambda: None)
+    expected = results()
+    assert len(got) == len(expected) and all(torch.equal(*pair) for pair in zip(got, expected, strict=True))
+
+
+@needs_them
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_what_is_no_number_stays_none(activation: str) -> None:
+    x = torch.randn(4, 3, 5, 5, requires_grad=True)
+    scale = torch.tensor([1.0, float("nan"), 1.0])
+    with torch.no_grad():
+        y = kernels.affine_act_(x.clone(), scale, scale, activation)
+    assert torch.isnan(y[:, 1]).all() and torch.isfinite(y[:, ::2]).all()
+
+
 COMPILED = """
 import os, sys
 from plumage.models import kernels
-print(kernels.library() is not None, sorted(os.listdir(sys.argv[1])) if os.path.isdir(sys.argv[1]) else [])
+print(kernels.compiled() is not None, sorted(os.listdir(sys.argv[1])) if os.path.isdir(sys.argv[1]) else [])
 """
 
 
-def compiled(home: Path, **environment: str) -> str:
+def in_a_process(home: Path, **environment: str) -> str:
     variables = {
         **os.environ,
         "XDG_CACHE_HOME": str(home),
@@ -134,15 +161,16 @@ def compiled(home: Path, **environment: str) -> str:
     return subprocess.run(command, env=variables, text=True, check=True, capture_output=True).stdout
 
 
+@needs_them
 def test_they_are_compiled_once_and_nothing_else_is_left(tmp_path: Path) -> None:
-    first = compiled(tmp_path)
+    first = in_a_process(tmp_path)
     assert first.startswith("True ['kernels-") and first.count("kernels-") == 1
     [file] = (tmp_path / "plumage").iterdir()
     made = file.stat().st_mtime_ns
-    assert compiled(tmp_path) == first and file.stat().st_mtime_ns == made
+    assert in_a_process(tmp_path) == first and file.stat().st_mtime_ns == made
 
 
 def test_without_a_compiler_or_a_place_torch_does_it(tmp_path: Path) -> None:
-    assert compiled(tmp_path, CC=shutil.which("false") or "false") == "False []\n"
+    assert in_a_process(tmp_path, CC=shutil.which("false") or "false") == "False []\n"
     (tmp_path / "file").touch()
-    assert compiled(tmp_path / "file").startswith("False")
+    assert in_a_process(tmp_path / "file").startswith("False")

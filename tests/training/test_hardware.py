@@ -22,8 +22,8 @@ def test_what_auto_stands_for_on_a_cpu_is_told() -> None:
         "plumage.device": "cpu",
         "plumage.precision": "fp32",
         "plumage.compile": "false",
-        "plumage.kernels": "own" if kernels.library() else "torch",
+        "plumage.kernels": "own" if kernels.compiled() else "torch",
         "plumage.processes": "3",
     }
     asked = choices(Train(precision="bf16", compile=True).resolved(), torch.device("cpu"), Team())
-    assert (asked["plumage.precision"], asked["plumage.compile"]) == ("bf16", "true")
+    assert (asked["plumage.precision"], asked["plumage.compile"], asked["plumage.kernels"]) == ("bf16", "true", "torch")

@@ -80,7 +80,7 @@ def test_a_batch_in_parts_gives_the_steps_of_the_whole_where_no_norm_looks_at_it
         nn.Linear, "forward", lambda net, x: seen.append(len(x)) or nn.functional.linear(x, net.weight, net.bias)
     )
     in_parts, told = fit_line(epochs=3, freeze_norm=True)
-    assert seen[:8] == [hardware.FEW] * 8
+    assert seen[:8] == [hardware.PART] * 8
     seen.clear()
     whole, expected = fit_line(epochs=3, freeze_norm=False)
     assert seen[0] == 64

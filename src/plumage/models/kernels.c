@@ -44,37 +44,6 @@ static inline float slope(float x, int act) {
     return 1.f;
 }
 
-/* sums[0][c] of x and sums[1][c] of (x - near)^2, over all rows; near is any value close to the mean. */
-void norm_sums(const float *x, long rows, long channels, const float *near, double *sums, int threads) {
-    long chunks = threads * 4L;
-    double *parts = calloc(chunks * 2 * channels, sizeof(double));
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (long chunk = 0; chunk < chunks; chunk++) {
-        double *total = parts + chunk * 2 * channels;
-        float *sum = malloc(2 * channels * sizeof(float)), *square = sum + channels;
-        for (long row = rows * chunk / chunks, end = rows * (chunk + 1) / chunks; row < end;) {
-            long stop = row + ROWS < end ? row + ROWS : end;
-            memset(sum, 0, 2 * channels * sizeof(float));
-            for (; row < stop; row++) {
-                const float *in = x + row * channels;
-#pragma omp simd
-                for (long c = 0; c < channels; c++) {
-                    float d = in[c] - near[c];
-                    sum[c] += d;
-                    square[c] += d * d;
-                }
-            }
-            for (long c = 0; c < 2 * channels; c++) total[c] += sum[c];
-        }
-        free(sum);
-    }
-    for (long c = 0; c < 2 * channels; c++) {
-        sums[c] = 0;
-        for (long chunk = 0; chunk < chunks; chunk++) sums[c] += parts[chunk * 2 * channels + c];
-    }
-    free(parts);
-}
-
 #define PER_ACTIVATION(CALL) \
     switch (act) { case SILU: CALL(SILU); break; case RELU6: CALL(RELU6); break; default: CALL(NONE); }
 
@@ -91,9 +60,10 @@ void norm_act(const float *x, float *y, long rows, long channels, const float *s
 #undef LOOP
 }
 
-/* Of the gradient before the activation, h = grad * activation'(x * scale + shift): sums[0][c] of h, sums[1][c] of h * (x - mean). */
-void norm_act_sums(const float *grad, const float *x, long rows, long channels, const float *scale, const float *shift,
-                   const float *mean, int act, double *sums, int threads) {
+/* Over all rows, sums[0][c] of v and sums[1][c] of v * (x - around). v is x - around where grad is NULL; else it is the gradient
+   before the activation, grad * activation'(x * scale + shift). */
+void channel_sums(const float *grad, const float *x, long rows, long channels, const float *scale, const float *shift,
+                  const float *around, int act, double *sums, int threads) {
     long chunks = threads * 4L;
     double *parts = calloc(chunks * 2 * channels, sizeof(double));
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -104,15 +74,20 @@ void norm_act_sums(const float *grad, const float *x, long rows, long channels, 
             long stop = row + ROWS < end ? row + ROWS : end;
             memset(sum, 0, 2 * channels * sizeof(float));
             for (; row < stop; row++) {
-                const float *in = x + row * channels, *g = grad + row * channels;
-#define LOOP(ACT)                                                             \
-    _Pragma("omp simd") for (long c = 0; c < channels; c++) {                 \
-        float h = g[c] * slope(in[c] * scale[c] + shift[c], ACT);             \
-        sum[c] += h;                                                          \
-        product[c] += h * (in[c] - mean[c]);                                  \
+                const float *in = x + row * channels, *g = grad ? grad + row * channels : NULL;
+#define ADD(V)                                                \
+    _Pragma("omp simd") for (long c = 0; c < channels; c++) { \
+        float d = in[c] - around[c], v = V;                   \
+        sum[c] += v;                                          \
+        product[c] += v * d;                                  \
     }
-                PER_ACTIVATION(LOOP)
+#define LOOP(ACT) ADD(g[c] * slope(in[c] * scale[c] + shift[c], ACT))
+                if (g)
+                    PER_ACTIVATION(LOOP)
+                else
+                    ADD(d)
 #undef LOOP
+#undef ADD
             }
             for (long c = 0; c < 2 * channels; c++) total[c] += sum[c];
         }
@@ -125,7 +100,7 @@ void norm_act_sums(const float *grad, const float *x, long rows, long channels, 
     free(parts);
 }
 
-/* out = h * scale + x * slant + offset, h as above: the gradient before the norm. */
+/* out = v * scale + x * slant + offset, v as above: the gradient before the norm. */
 void norm_act_grad(const float *grad, const float *x, float *out, long rows, long channels, const float *scale,
                    const float *shift, const float *slant, const float *offset, int act, int threads) {
 #define LOOP(ACT)                                                                                        \

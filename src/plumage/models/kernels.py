@@ -33,9 +33,8 @@ BLOCK = 16
 _ACTIVATIONS = {"none": 0, "silu": 1, "relu6": 2}
 _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
 _ARGUMENTS = {
-    "norm_sums": [_POINTER, _LONG, _LONG, _POINTER, _POINTER, _INT],
     "norm_act": [_POINTER, _POINTER, _LONG, _LONG, _POINTER, _POINTER, _INT, _INT],
-    "norm_act_sums": [_POINTER] * 2 + [_LONG] * 2 + [_POINTER] * 3 + [_INT, _POINTER, _INT],
+    "channel_sums": [_POINTER] * 2 + [_LONG] * 2 + [_POINTER] * 3 + [_INT, _POINTER, _INT],
     "norm_act_grad": [_POINTER] * 3 + [_LONG] * 2 + [_POINTER] * 4 + [_INT, _INT],
     "excite": [_POINTER] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT],
     "excite_sums": [_POINTER] * 2 + [_LONG] * 3 + [_POINTER, _INT],
@@ -44,15 +43,15 @@ _ARGUMENTS = {
 
 
 @functools.cache
-def library() -> ctypes.CDLL | None:
+def compiled() -> ctypes.CDLL | None:
     """The compiled C; None where it can't be had."""
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if not compiler or platform.system() != "Linux":  # elsewhere torch brings an OpenMP that is not the compiler's
         return None
-    made_for = "\n".join([compiler, *FLAGS, platform.machine(), _processor()])
-    name = f"kernels-{hashlib.sha256(SOURCE.read_bytes() + made_for.encode()).hexdigest()[:16]}.so"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plumage"
     try:
+        made_for = "\n".join([compiler, *FLAGS, platform.machine(), _processor()])
+        name = f"kernels-{hashlib.sha256(SOURCE.read_bytes() + made_for.encode()).hexdigest()[:16]}.so"
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plumage"
         if not (cache / name).exists():
             cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=cache) as beside:  # several processes may be at it
@@ -60,7 +59,7 @@ def library() -> ctypes.CDLL | None:
                 subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(made), "-lm"], check=True, capture_output=True)
                 made.replace(cache / name)
         loaded = ctypes.CDLL(str(cache / name))
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, RuntimeError, subprocess.CalledProcessError):  # RuntimeError: there is no home
         return None
     for function, arguments in _ARGUMENTS.items():
         getattr(loaded, function).argtypes = arguments
@@ -77,13 +76,9 @@ def _processor() -> str:
 
 
 def fits(x: Tensor) -> bool:
-    """Whether the C takes `x`, N x C x H x W."""
-    return (
-        x.dtype == torch.float32
-        and x.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-        and library() is not None
-    )
+    """Whether the C takes `x`, N x C x H x W, here: where no autocast would make some of what is beside it bf16."""
+    wanted = x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    return wanted and not torch.compiler.is_compiling() and compiled() is not None
 
 
 def norm_act(x: Tensor, norm: nn.BatchNorm2d, activation: str) -> Tensor:
@@ -123,7 +118,7 @@ class _NormAct(torch.autograd.Function):
         rows = x.numel() // channels
         near = x[0, :, 0, 0].contiguous()  # differences from it lose no digits where the mean is large
         sums = torch.empty(2, channels, dtype=torch.float64)
-        _call("norm_sums", x, rows, channels, near, sums, threads)
+        _call("channel_sums", None, x, rows, channels, None, None, near, 0, sums, threads)
         offset = sums[0] / rows
         mean, variance = near + offset, (sums[1] / rows - offset.square()).clamp(min=0)
         inverse = (variance + eps).rsqrt()
@@ -144,7 +139,7 @@ class _NormAct(torch.autograd.Function):
         channels, threads = x.shape[1], torch.get_num_threads()
         rows = x.numel() // channels
         sums = torch.empty(2, channels, dtype=torch.float64)
-        _call("norm_act_sums", grad, x, rows, channels, scale, shift, mean, ctx.act, sums, threads)
+        _call("channel_sums", grad, x, rows, channels, scale, shift, mean, ctx.act, sums, threads)
         slant = -scale * inverse.square() * sums[1] / rows
         offset = (-scale * sums[0] / rows - slant * mean).float()
         x_grad = torch.empty_like(x)
@@ -223,7 +218,8 @@ class _Depthwise(torch.autograd.Function):
         return x_grad, taps_grad.T.reshape(weight.shape), grad.sum((0, 2, 3)) if ctx.biased else None, None, None
 
 
-def _call(function: str, *arguments: Tensor | int) -> None:
-    loaded = library()
+def _call(function: str, *arguments: Tensor | int | None) -> None:
+    loaded = compiled()
     assert loaded is not None
+    assert all(value.dtype in (torch.float32, torch.float64) for value in arguments if isinstance(value, Tensor))
     getattr(loaded, function)(*(value.data_ptr() if isinstance(value, Tensor) else value for value in arguments))

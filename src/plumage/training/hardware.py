@@ -9,7 +9,8 @@ from plumage.errors import TrainingError
 from plumage.models import kernels
 from plumage.training.team import Team
 
-FEW = 8
+PART = 8
+"""Photos whose maps, forward and backward, stay in a CPU's cache."""
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -48,17 +49,18 @@ def compiles(device: torch.device, wanted: bool | str) -> bool:
 def photos_at_once(device: torch.device, freeze_norm: bool) -> int:
     """How many photos of a batch go forward and backward at once, their gradients added up to the batch's.
 
-    A few, whose maps stay in the cache, on a CPU (1.1 to 1.6 times as fast as 32), where no batch norm has to see the whole batch.
+    PART on a CPU (1.1 to 1.6 times as fast as 32), where no batch norm has to see the whole batch.
     """
-    return FEW if device.type == "cpu" and freeze_norm else sys.maxsize
+    return PART if device.type == "cpu" and freeze_norm else sys.maxsize
 
 
 def choices(train: ResolvedTrain, device: torch.device, team: Team) -> dict[str, str]:
     """What each `auto` stands for on this machine, as tags of the run."""
+    own = device.type == "cpu" and chosen_precision(device, train.precision) == "fp32" and kernels.compiled()
     return {
         "plumage.device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "plumage.precision": chosen_precision(device, train.precision),
         "plumage.compile": str(compiles(device, train.compile)).lower(),
-        "plumage.kernels": "own" if device.type == "cpu" and kernels.library() else "torch",
+        "plumage.kernels": "own" if own else "torch",
         "plumage.processes": str(team.size),
     }

@@ -61,6 +61,11 @@ class History:
     best_epoch: int = 0
 
 
+def quality(metrics: dict[str, float]) -> tuple[float, float]:
+    """What makes one epoch better than another: val accuracy, then val loss."""
+    return metrics["val/accuracy"], -metrics["val/loss"]
+
+
 class Diverged(TrainingError):
     """The loss is no longer a finite number; the network has the weights of the best epoch, if `history` has one."""
 
@@ -281,8 +286,8 @@ class Fit:
             }
             self.history.epochs.append(metrics)
             self.timings.append(self.timing)
-            if self.best is None or (accuracy, -loss) > self.best:
-                self.best, self.history.best_epoch = (accuracy, -loss), self.epoch
+            if self.best is None or quality(metrics) > self.best:
+                self.best, self.history.best_epoch = quality(metrics), self.epoch
                 self.best_weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         if self.average:
             self.average.swap()

@@ -24,7 +24,7 @@ from plumage.models.weights import create_model
 from plumage.progress import track
 from plumage.training.checkpoints import Checkpoints
 from plumage.training.hardware import autocast
-from plumage.training.loop import Batch, Batches, Fit, History, OnEpoch
+from plumage.training.loop import Batch, Batches, Fit, History, OnEpoch, quality
 from plumage.training.memory import fit_batch
 from plumage.training.probe import SHRINKAGE, fit_classifier
 from plumage.training.team import ALONE, Team
@@ -82,24 +82,14 @@ def _solve_again(
         print("finetune: solves for the classifier again, on the features as they are now", flush=True)
     trained = {name: value.clone() for name, value in model.classifier.state_dict().items()}
     timings: list[dict[str, float]] = []
-    solved = _probe(
-        model,
-        work,
-        CLASSIFIER_ITERATIONS,
-        lambda epoch, metrics, timing: timings.append(timing),
-        checkpoints,
-        of="tuned features",
-    ).epochs[-1]
+    told: OnEpoch = lambda epoch, metrics, timing: timings.append(timing)  # noqa: E731
+    solved = _probe(model, work, CLASSIFIER_ITERATIONS, told, checkpoints, of="tuned features").epochs[-1]
     history.epochs.append({name: solved.get(name, 0.0) for name in history.epochs[0]})  # the learning rate is 0
-    if _quality(solved) > _quality(history.epochs[history.best_epoch - 1]):
+    if quality(solved) > quality(history.epochs[history.best_epoch - 1]):
         history.best_epoch = len(history.epochs)
     else:
         model.classifier.load_state_dict(trained)
     on_epoch(len(history.epochs), history.epochs[-1], timings[-1])
-
-
-def _quality(metrics: dict[str, float]) -> tuple[float, float]:
-    return metrics["val/accuracy"], -metrics["val/loss"]
 
 
 def freeze_stages(model: EfficientNet, stages: int) -> None:
