@@ -17,6 +17,7 @@ from plumage.errors import ConfigError
 
 Scalar = str | int | float | bool | None
 Recipe = Literal["scratch", "finetune", "probe"]
+Precision = Literal["auto", "fp32", "bf16"]
 ModelName = Literal[
     "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4", "efficientnet_b5",
     "efficientnet_b6", "efficientnet_b7", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2",
@@ -182,8 +183,8 @@ class Train(Section):
     )
     seed: int = Field(0, ge=0, description="a whole number, 0 or more")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto (bf16 on CUDA, which is faster there, fp32 elsewhere), fp32 or bf16"
+    precision: Precision = Field(
+        "auto", description="auto (bf16 on a GPU or processor that computes in it, else fp32), fp32 or bf16"
     )
     compile: Literal["auto"] | bool = Field(
         "auto",
@@ -234,7 +235,7 @@ class ResolvedTrain(Section):
     penalty: float | None
     seed: int
     device: str
-    precision: Literal["auto", "fp32", "bf16"]
+    precision: Precision
     compile: Literal["auto"] | bool
     processes: Literal["auto"] | int
     sync_norm: bool
@@ -266,6 +267,7 @@ class Evaluate(Section):
     """How the test photos are judged."""
 
     batch_size: int = Field(32, ge=1, le=65_536, description="a whole number, 1 or more")
+    precision: Precision = Field("auto", description="auto, fp32 or bf16, as for training")
     bins: int = Field(15, ge=2, le=1000, description="2 to 1000: the bins of the expected calibration error")
     bootstrap: int = Field(
         1000, ge=100, le=100_000, description="100 to 100000: the resamples behind the 95% intervals"

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from plumage.config import Model, ResolvedTrain
 from plumage.data.store import Dataset
 from plumage.models.efficientnet import EfficientNet
-from plumage.models.inference import in_parts
+from plumage.models.inference import dtype_of, for_inference
 from plumage.training.hardware import autocast, choices, choose_device, photos_at_once
 from plumage.training.loop import set_training
 from plumage.training.memory import fit_batch, free_bytes, step_bytes
@@ -74,8 +74,8 @@ def make_plan(wanted: Model, train: ResolvedTrain, dataset: Dataset, rows: dict[
     seen = view_size(preprocessing, train.size_ratio)
     batch, accumulation = fit_batch(model, seen, train, Team())
     known |= {"batch_size": batch, "grad_accumulation": accumulation}
-    fixed, each = step_bytes(model, seen)
-    at_once = min(batch, photos_at_once(device, train.freeze_norm))
+    fixed, each = step_bytes(model, seen, train.precision)
+    at_once = min(batch, photos_at_once(device, train))
     steps = -(-photos["train"] // (batch * accumulation))
     epoch = photos["train"] / _speed(model, min(at_once, 16), seen, train, device, learns=True)
     epoch += photos["val"] * judging
@@ -119,14 +119,16 @@ def _speed(model: nn.Module, batch: int, side: int, train: ResolvedTrain, device
     """Photos a second, of the second of two steps."""
     photos = torch.zeros(batch, 3, side, side, device=device).to(memory_format=torch.channels_last)
     labels = torch.zeros(batch, dtype=torch.int64, device=device)
-    if learns:
-        set_training(model, train.freeze_norm)
-    else:
-        model.eval()
+    set_training(model, train.freeze_norm)
+    answers = for_inference(model.eval(), dtype_of(device, train.precision)) if not learns else None
     for _ in range(2):
         started = time.perf_counter()
-        with torch.set_grad_enabled(learns), autocast(device, train.precision):
-            loss = F.cross_entropy((model(photos) if learns else in_parts(model, photos)).float(), labels)
+        if answers:
+            logits = answers(photos)
+        else:
+            with autocast(device, train.precision):
+                logits = model(photos).float()
+        loss = F.cross_entropy(logits, labels)
         if learns:
             loss.backward()
         loss.item()  # waits for the device

@@ -27,7 +27,15 @@ def batches(batch: Batch) -> Batches:
 
 def settings(**changes: Any) -> ResolvedTrain:
     return Train(
-        **{"lr": 0.1, "head_lr": 0.1, "ema": 0.0, "label_smoothing": 0.0, "warmup_epochs": 0.0, **changes}
+        **{
+            "precision": "fp32",
+            "lr": 0.1,
+            "head_lr": 0.1,
+            "ema": 0.0,
+            "label_smoothing": 0.0,
+            "warmup_epochs": 0.0,
+            **changes,
+        }
     ).resolved()
 
 
@@ -80,7 +88,7 @@ def test_a_batch_in_parts_gives_the_steps_of_the_whole_where_no_norm_looks_at_it
         nn.Linear, "forward", lambda net, x: seen.append(len(x)) or nn.functional.linear(x, net.weight, net.bias)
     )
     in_parts, told = fit_line(epochs=3, freeze_norm=True)
-    assert seen[:8] == [hardware.PART] * 8
+    assert seen[:8] == [hardware.PARTS[torch.float32]] * 8
     seen.clear()
     whole, expected = fit_line(epochs=3, freeze_norm=False)
     assert seen[0] == 64

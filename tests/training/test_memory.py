@@ -30,7 +30,7 @@ print((psutil.Process().memory_info().rss - before) / 128)
 
 def test_the_estimate_of_a_photo_is_near_what_a_step_takes() -> None:
     measured = float(subprocess.run([sys.executable, "-c", SCRIPT], text=True, check=True, capture_output=True).stdout)
-    _, each = step_bytes(create_model("efficientnet_b0", 4), 64)
+    _, each = step_bytes(create_model("efficientnet_b0", 4), 64, "fp32")
     assert 0.9 < each / measured < 1.5
 
 
@@ -38,7 +38,7 @@ def test_looking_changes_nothing() -> None:
     model = create_model("efficientnet_b0", 4).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     random = torch.get_rng_state()
-    step_bytes(model, 32)
+    step_bytes(model, 32, "fp32")
     assert not model.training and torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -46,24 +46,27 @@ def test_looking_changes_nothing() -> None:
 @pytest.fixture
 def room_for_10(monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
     model = create_model("efficientnet_b0", 4)
-    fixed, each = step_bytes(model, 32)
+    fixed, each = step_bytes(model, 32, "fp32")
     monkeypatch.setattr(memory, "free_bytes", lambda device: fixed + 10 * each + each // 2)
     return model
 
 
 def test_too_large_a_batch_is_refused_with_one_that_fits(room_for_10: torch.nn.Module) -> None:
     with pytest.raises(TrainingError, match="train.batch_size: 64 photos at once don't fit in memory; 8 would"):
-        fit_batch(room_for_10, 32, Train(batch_size=64).resolved(), Team())
-    assert fit_batch(room_for_10, 32, Train(batch_size=10).resolved(), Team()) == (10, 1)
+        fit_batch(room_for_10, 32, Train(precision="fp32", batch_size=64).resolved(), Team())
+    assert fit_batch(room_for_10, 32, Train(precision="fp32", batch_size=10).resolved(), Team()) == (10, 1)
 
 
 def test_a_batch_that_goes_in_parts_needs_no_more_than_a_part(room_for_10: torch.nn.Module) -> None:
-    train = Train(recipe="finetune", batch_size=64).resolved()
+    train = Train(precision="fp32", recipe="finetune", batch_size=64).resolved()
     assert train.freeze_norm and fit_batch(room_for_10, 32, train, Team()) == (64, 1)
 
 
 def test_auto_takes_what_fits_in_steps_of_the_recipes_batch(room_for_10: torch.nn.Module) -> None:
-    assert fit_batch(room_for_10, 32, Train(batch_size="auto").resolved(), Team()) == (8, 2)  # 16 is the recipe's
+    assert fit_batch(room_for_10, 32, Train(precision="fp32", batch_size="auto").resolved(), Team()) == (
+        8,
+        2,
+    )  # 16 is the recipe's
 
 
 def test_where_not_one_photo_fits_a_smaller_model_is_asked_for(
@@ -71,7 +74,7 @@ def test_where_not_one_photo_fits_a_smaller_model_is_asked_for(
 ) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda device: 0)
     with pytest.raises(TrainingError, match="not one photo fits"):
-        fit_batch(room_for_10, 32, Train(batch_size="auto").resolved(), Team())
+        fit_batch(room_for_10, 32, Train(precision="fp32", batch_size="auto").resolved(), Team())
 
 
 LIMITED = """
@@ -104,13 +107,13 @@ def test_a_step_that_runs_out_of_memory_says_which_batch_would_not() -> None:
 
 
 def test_processes_of_a_machine_share_its_memory(room_for_10: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    fixed, each = step_bytes(room_for_10, 32)
+    fixed, each = step_bytes(room_for_10, 32, "fp32")
     monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * (fixed + 5 * each + each // 2))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setattr(Team, "from_first", lambda team, value: value)
-    assert fit_batch(room_for_10, 32, Train(batch_size=10).resolved(), Team(0, 2)) == (10, 1)
+    assert fit_batch(room_for_10, 32, Train(precision="fp32", batch_size=10).resolved(), Team(0, 2)) == (10, 1)
     with pytest.raises(TrainingError, match="12 photos at once don't fit in memory; 8 would"):
-        fit_batch(room_for_10, 32, Train(batch_size=12).resolved(), Team(0, 2))
+        fit_batch(room_for_10, 32, Train(precision="fp32", batch_size=12).resolved(), Team(0, 2))
 
 
 def test_files_that_the_system_keeps_in_memory_count_as_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

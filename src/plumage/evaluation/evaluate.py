@@ -35,7 +35,7 @@ def evaluate(
     `reports` holds history.csv already; the report shows the parameters `shown`. Returns the content of metrics.json.
     ModelError when the model has other classes.
     """
-    probabilities = {part: _predict(bundle, dataset, rows[part], settings.batch_size) for part in ("test", "val")}
+    probabilities = {part: _predict(bundle, dataset, rows[part], settings) for part in ("test", "val")}
     labels = {part: dataset.targets()[rows[part]] for part in ("test", "val")}
     test, truth, classes = probabilities["test"], labels["test"], dataset.classes
     metrics = {
@@ -74,11 +74,11 @@ def evaluate(
 
 def accuracy_of(folder: Path, dataset: Dataset, rows: list[int]) -> float:
     """The accuracy on `rows` of the model saved in `folder`. ModelError when it knows other classes."""
-    return accuracy(_predict(load_model(folder), dataset, rows, Evaluate().batch_size), dataset.targets()[rows])
+    return accuracy(_predict(load_model(folder), dataset, rows, Evaluate()), dataset.targets()[rows])
 
 
-def _predict(bundle: Bundle, dataset: Dataset, rows: list[int], batch_size: int) -> NDArray[np.float32]:
+def _predict(bundle: Bundle, dataset: Dataset, rows: list[int], settings: Evaluate) -> NDArray[np.float32]:
     if bundle.classes != dataset.classes:
         raise ModelError("the model knows other classes than the data set has; train it on these photos")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return predict(bundle.model, dataset, rows, bundle.preprocessing, device, batch_size)
+    return predict(bundle.model, dataset, rows, bundle.preprocessing, device, settings.batch_size, settings.precision)

@@ -135,15 +135,25 @@ class Conv(nn.Conv2d):
         if self.kernel_size == (1, 1) and self.training:
             # In channels_last memory the same matrix product; its backward is faster on small maps than a convolution's.
             return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
-        padding = (self.kernel_size[0] // 2, self.kernel_size[1] // 2)
-        if self.pads:
-            height, width = self._total_padding(x.shape[2]), self._total_padding(x.shape[3])
-            padding = (height // 2, width // 2)
-            if height % 2 or width % 2:
-                x = F.pad(x, (0, width % 2, 0, height % 2))
-        if self.kernel_size == (5, 5) and x.requires_grad and self.groups % kernels.BLOCK == 0 and kernels.fits(x):
+        x, padding = self.padded(x)
+        if self._own_backward(x):
             return kernels.depthwise(x, weight, bias, self.stride[0], padding)
         return F.conv2d(x, weight, bias, self.stride, padding, 1, self.groups)
+
+    def padded(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """`x` with what SAME padding has at the bottom and right alone, and the padding of all sides."""
+        more = [self._total_padding(size) % 2 if self.pads else 0 for size in x.shape[2:]]
+        height, width = (self.padding_before(size) for size in x.shape[2:])
+        return F.pad(x, (0, more[1], 0, more[0])) if any(more) else x, (height, width)
+
+    def padding_before(self, size: int) -> int:
+        """The zeros on top or to the left of a side of `size`."""
+        return self._total_padding(size) // 2 if self.pads else self.kernel_size[0] // 2
+
+    def _own_backward(self, x: Tensor) -> bool:
+        """Whether kernels.py's backward pass is the faster: in float32, torch's is as fast for a 3 x 3."""
+        faster = self.kernel_size == (5, 5) or x.dtype == torch.bfloat16
+        return faster and x.requires_grad and self.groups % kernels.BLOCK == 0 and kernels.fits(x)
 
     def _total_padding(self, size: int) -> int:
         stride, kernel = self.stride[0], self.kernel_size[0]
@@ -171,19 +181,20 @@ class ConvNorm(nn.Module):
             x = self.norm(x)
         else:
             # What no longer looks at the batch is a scale and an offset a channel, which the convolution can do.
-            mean, variance = self.norm.running_mean, self.norm.running_var
-            assert mean is not None and variance is not None
-            scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
-            shift = self.norm.bias - mean * scale
-            if not torch.is_grad_enabled() and kernels.fits(x):
-                return kernels.affine_act_(self.conv(x), scale, shift, self.activation)
-            x = self.conv(x, scale, shift)
+            x = self.conv(x, *self.affine())
         if self.activation == "relu6":
             return F.relu6(x, inplace=not x.requires_grad)
         if self.activation == "silu":
             # Its backward needs its input: in place, autograd would copy that first.
             return F.silu(x, inplace=not x.requires_grad)
         return x
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """What the norm is in evaluation: a scale and an offset, each of outputs."""
+        mean, variance = self.norm.running_mean, self.norm.running_var
+        assert mean is not None and variance is not None
+        scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
+        return scale, self.norm.bias - mean * scale
 
 
 class SqueezeExcite(nn.Module):

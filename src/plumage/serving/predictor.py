@@ -13,7 +13,7 @@ from plumage.data.decode import pixels
 from plumage.data.transforms import eval_view, to_model_input
 from plumage.errors import PhotoError
 from plumage.models.bundle import Bundle, load_model
-from plumage.models.inference import in_parts
+from plumage.models.inference import for_inference
 from plumage.project import project_root
 
 Photo = str | Path | bytes | Image.Image
@@ -27,7 +27,8 @@ class Predictor:
         self.classes = bundle.classes
         self._preprocessing = bundle.preprocessing
         self._device = torch.device(device)
-        self._model = bundle.model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = bundle.model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._answers = for_inference(model.eval(), torch.float32)
 
     def predict(self, photos: Sequence[Photo], top_k: int = 5) -> list[list[tuple[str, float]]]:
         """The `top_k` most probable classes of each photo with their probabilities, the most probable first.
@@ -48,9 +49,7 @@ class Predictor:
             for start in range(0, len(photos), BATCH_SIZE):
                 batch = enumerate(photos[start : start + BATCH_SIZE], start)
                 views = np.stack([eval_view(_open(photo, index), self._preprocessing) for index, photo in batch])
-                logits = in_parts(
-                    self._model, to_model_input(torch.from_numpy(views), self._preprocessing, self._device)
-                )
+                logits = self._answers(to_model_input(torch.from_numpy(views), self._preprocessing, self._device))
                 rows.append(logits.cpu().double().softmax(dim=1).float().numpy())
         return np.concatenate(rows)
 

@@ -4,12 +4,13 @@ import sys
 
 import torch
 
-from plumage.config import ResolvedTrain
+from plumage.config import Precision, ResolvedTrain
 from plumage.errors import TrainingError
 from plumage.models import kernels
+from plumage.models.inference import dtype_of
 from plumage.training.team import Team
 
-PART = 8
+PARTS = {torch.float32: 8, torch.bfloat16: 16}
 """Photos whose maps, forward and backward, stay in a CPU's cache."""
 
 
@@ -29,16 +30,9 @@ def choose_device(wanted: str) -> torch.device:
     return device
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 where asked for; `auto` is bf16 on CUDA, where that is the faster, and fp32 elsewhere."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=chosen_precision(device, precision) == "bf16")
-
-
-def chosen_precision(device: torch.device, wanted: str) -> str:
-    """What `auto` stands for on `device`; else what is wanted."""
-    if wanted != "auto":
-        return wanted
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """bf16 where asked for, or where `auto` stands for it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=dtype_of(device, precision) == torch.bfloat16)
 
 
 def compiles(device: torch.device, wanted: bool | str) -> bool:
@@ -46,20 +40,21 @@ def compiles(device: torch.device, wanted: bool | str) -> bool:
     return device.type == "cuda" if wanted == "auto" else bool(wanted)
 
 
-def photos_at_once(device: torch.device, freeze_norm: bool) -> int:
+def photos_at_once(device: torch.device, train: ResolvedTrain) -> int:
     """How many photos of a batch go forward and backward at once, their gradients added up to the batch's.
 
-    PART on a CPU (1.1 to 1.6 times as fast as 32), where no batch norm has to see the whole batch.
+    On a CPU one of PARTS (1.1 to 1.6 times as fast as 32), where no batch norm has to see the whole batch.
     """
-    return PART if device.type == "cpu" and freeze_norm else sys.maxsize
+    return PARTS[dtype_of(device, train.precision)] if device.type == "cpu" and train.freeze_norm else sys.maxsize
 
 
 def choices(train: ResolvedTrain, device: torch.device, team: Team) -> dict[str, str]:
     """What each `auto` stands for on this machine, as tags of the run."""
-    own = device.type == "cpu" and chosen_precision(device, train.precision) == "fp32" and kernels.compiled()
+    dtype = dtype_of(device, train.precision)
+    own = device.type == "cpu" and kernels.compiled(dtype)
     return {
         "plumage.device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "plumage.precision": chosen_precision(device, train.precision),
+        "plumage.precision": "bf16" if dtype == torch.bfloat16 else "fp32",
         "plumage.compile": str(compiles(device, train.compile)).lower(),
         "plumage.kernels": "own" if own else "torch",
         "plumage.processes": str(team.size),

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from plumage.config import ResolvedTrain
 from plumage.errors import TrainingError
-from plumage.models.inference import in_parts
+from plumage.models.inference import dtype_of, for_inference
 from plumage.progress import Progress
 from plumage.training.checkpoints import Checkpoints, State
 from plumage.training.hardware import autocast, compiles, photos_at_once
@@ -207,7 +207,7 @@ class Fit:
             waiting = time.perf_counter()
             inputs, labels = next(batches)
             self.waited += time.perf_counter() - waiting
-            size = photos_at_once(self.device, train.freeze_norm)
+            size = photos_at_once(self.device, train)
             for start in range(0, len(inputs), size):
                 last = batch == group[-1] and start + size >= len(inputs)
                 with self.forward.no_sync() if team.size > 1 and not last else nullcontext():
@@ -258,7 +258,7 @@ class Fit:
             fits = False
         if not fits:  # not above, where the error holds on to what was allocated
             self.optimizer.zero_grad(set_to_none=True)
-            raise TrainingError(advice_on_memory(self.network, inputs))
+            raise TrainingError(advice_on_memory(self.network, inputs, self.train.precision))
         return loss.detach(), (logits.argmax(1) == labels).sum()
 
     def _advice(self, loss: float, norm: float) -> str:
@@ -362,11 +362,11 @@ def validate(
     network.eval()
     loss = torch.zeros((), device=device)
     right = torch.zeros((), device=device, dtype=torch.int64)
+    answers = for_inference(network, dtype_of(device, train.precision))
     for inputs, labels in batches.of(0, 0):
         if stop():
             return None
-        with autocast(device, train.precision):
-            logits = in_parts(network, inputs).float()
+        logits = answers(inputs)
         loss += F.cross_entropy(logits, labels, reduction="sum")
         right += (logits.argmax(1) == labels).sum()
     loss_sum, right_sum = team.total(float(loss), float(right))

@@ -9,9 +9,9 @@ import psutil
 import torch
 from torch import nn
 
-from plumage.config import RECIPES, ResolvedTrain
+from plumage.config import RECIPES, Precision, ResolvedTrain
 from plumage.errors import TrainingError
-from plumage.training.hardware import photos_at_once
+from plumage.training.hardware import autocast, photos_at_once
 from plumage.training.team import Team
 
 COPIES = 6
@@ -21,7 +21,7 @@ MARGIN = 1.15
 CGROUP = Path("/sys/fs/cgroup")
 
 
-def step_bytes(network: nn.Module, side: int) -> tuple[int, int]:
+def step_bytes(network: nn.Module, side: int, precision: Precision) -> tuple[int, int]:
     """The bytes that training keeps however large its batch, and those of each photo, of `side` x `side` pixels."""
     parameters = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
     saved: dict[int, int] = {}
@@ -36,7 +36,11 @@ def step_bytes(network: nn.Module, side: int) -> tuple[int, int]:
             saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with (
+        torch.random.fork_rng(),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        autocast(device, precision),
+    ):
         outputs = network.train()(photos)
     network.train(training)
     for name, buffer in network.named_buffers():
@@ -78,8 +82,8 @@ def fit_batch(network: nn.Module, side: int, train: ResolvedTrain, team: Team) -
     """
     wanted = RECIPES[train.recipe]["batch_size"] if train.batch_size == "auto" else train.batch_size
     assert isinstance(wanted, int)
-    room = team.from_first(_room(network, side)) * team.size
-    at_once = photos_at_once(next(network.parameters()).device, train.freeze_norm)
+    room = team.from_first(_room(network, side, train.precision)) * team.size
+    at_once = photos_at_once(next(network.parameters()).device, train)
     if min(wanted, at_once * team.size) <= room:
         return wanted, train.grad_accumulation
     fitting = _power_of_two(room)
@@ -93,17 +97,17 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def advice_on_memory(network: nn.Module, inputs: torch.Tensor) -> str:
+def advice_on_memory(network: nn.Module, inputs: torch.Tensor, precision: Precision) -> str:
     """What to say when a step on `inputs` did not fit."""
     if inputs.is_cuda:
         torch.cuda.empty_cache()
-    fitting = min(_power_of_two(_room(network, inputs.shape[-1])), _power_of_two(len(inputs) - 1))
+    fitting = min(_power_of_two(_room(network, inputs.shape[-1], precision)), _power_of_two(len(inputs) - 1))
     return _advice(len(inputs), fitting)
 
 
-def _room(network: nn.Module, side: int) -> int:
+def _room(network: nn.Module, side: int, precision: Precision) -> int:
     """The photos of this process that fit in a step. On a CPU the processes of a machine share its memory."""
-    fixed, each = step_bytes(network, side)
+    fixed, each = step_bytes(network, side, precision)
     device = next(network.parameters()).device
     sharing = 1 if device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return max(0, free_bytes(device) // sharing - fixed) // each

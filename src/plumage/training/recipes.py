@@ -18,12 +18,12 @@ from plumage.config import RECIPES, Model, ResolvedTrain
 from plumage.data.loader import View, in_batches, load_batches, typical_side
 from plumage.data.store import Dataset
 from plumage.data.transforms import Preprocessing, eval_view, to_model_input, train_view
+from plumage.models import kernels
 from plumage.models.efficientnet import EfficientNet, absorb_norms, scaled_stages
-from plumage.models.inference import in_parts
+from plumage.models.inference import dtype_of, features_for_inference
 from plumage.models.weights import create_model
 from plumage.progress import track
 from plumage.training.checkpoints import Checkpoints
-from plumage.training.hardware import autocast
 from plumage.training.loop import Batch, Batches, Fit, History, OnEpoch, quality
 from plumage.training.memory import fit_batch
 from plumage.training.probe import SHRINKAGE, fit_classifier
@@ -55,6 +55,7 @@ def train_model(
         TrainingError: a batch does not fit in memory.
     """
     be_deterministic(train.seed)
+    kernels.keep_memory()
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     work = _Photos(dataset, rows, preprocessing, train, device, team)
     if train.recipe == "probe":
@@ -236,9 +237,9 @@ def _probe(
 def _features(model: EfficientNet, photos: _Photos, batches: Batches, what: str) -> Batch:
     """The pooled features, float32 N x F, and the labels of all of `batches`, of all processes."""
     features, labels, team = [], [], photos.team
+    answers = features_for_inference(model, dtype_of(photos.device, photos.train.precision))
     for inputs, batch_labels in track(batches.of(0, 0), what, batches.per_epoch, shown=team.leads):
-        with autocast(photos.device, photos.train.precision):
-            features.append(in_parts(model.forward_features, inputs).float())
+        features.append(answers(inputs))
         labels.append(batch_labels)
     count = batches.photos
     return team.collect(torch.cat(features).clone(), count), team.collect(torch.cat(labels), count)
