@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from plumage.models import create_model, kernels
+from plumage import kernels
+from plumage.models import create_model
 from plumage.models.efficientnet import EfficientNet
 from plumage.models.inference import dtype_of, features_for_inference, for_inference
 

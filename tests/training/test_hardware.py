@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from plumage import kernels
 from plumage.config import Train
 from plumage.errors import TrainingError
-from plumage.models import kernels
 from plumage.training.hardware import choices, choose_device
 from plumage.training.team import Team
 

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from plumage import kernels
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -64,13 +66,8 @@ def train_view(
 
 def to_model_input(batch: torch.Tensor, preprocessing: Preprocessing, device: torch.device | str) -> torch.Tensor:
     """uint8 N x H x W x 3 to normalised float32 N x 3 x H x W in channels_last memory, on `device`."""
-    count, height, width, _ = batch.shape
     deviation = torch.tensor(preprocessing.std, device=device)
-    scale, offset = 1 / (255 * deviation), torch.tensor(preprocessing.mean, device=device) / deviation
-    # Rows of whole photos: three values at a time, torch would not use vector instructions.
-    rows = torch.empty(count, height, width * 3, device=device)
-    scale, offset = scale.repeat(width), offset.repeat(width)
-    size = 1 if rows.device.type == "cpu" else max(1, count)  # one photo stays in a CPU's cache
-    for part, photos in zip(rows.split(size), batch.to(device).reshape(rows.shape).split(size), strict=True):
-        part.copy_(photos).mul_(scale).sub_(offset)
-    return rows.view(count, height, width, 3).permute(0, 3, 1, 2)
+    scale, offset = 1 / (255 * deviation), -torch.tensor(preprocessing.mean, device=device) / deviation
+    photos = batch.to(device)
+    inputs = kernels.normalise(photos, scale, offset) if photos.device.type == "cpu" else None
+    return (photos * scale + offset if inputs is None else inputs).permute(0, 3, 1, 2)

@@ -7,12 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from plumage import kernels
 from plumage.config import Precision
 from plumage.data.loader import in_batches, load_batches
 from plumage.data.store import Dataset
 from plumage.data.transforms import Preprocessing, eval_view, to_model_input
 from plumage.errors import ModelError
-from plumage.models import kernels
 from plumage.models.inference import dtype_of, for_inference
 from plumage.progress import track
 

@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from plumage import kernels
 from plumage.data.transforms import Preprocessing
 from plumage.errors import ModelError
-from plumage.models import kernels
 
 Padding = Literal["symmetric", "same"]
 

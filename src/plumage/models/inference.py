@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from plumage import kernels
 from plumage.config import Precision
-from plumage.models import kernels
 from plumage.models.efficientnet import Conv, ConvNorm, EfficientNet, MBConv
 
 Answers = Callable[[Tensor], Tensor]

@@ -4,9 +4,9 @@ import sys
 
 import torch
 
+from plumage import kernels
 from plumage.config import Precision, ResolvedTrain
 from plumage.errors import TrainingError
-from plumage.models import kernels
 from plumage.models.inference import dtype_of
 from plumage.training.team import Team
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from plumage import kernels
 from plumage.config import RECIPES, Model, ResolvedTrain
 from plumage.data.loader import View, in_batches, load_batches, typical_side
 from plumage.data.store import Dataset
 from plumage.data.transforms import Preprocessing, eval_view, to_model_input, train_view
-from plumage.models import kernels
 from plumage.models.efficientnet import EfficientNet, absorb_norms, scaled_stages
 from plumage.models.inference import dtype_of, features_for_inference
 from plumage.models.weights import create_model

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plumage.models import create_model, kernels
+from plumage import kernels
+from plumage.models import create_model
 
 needs_them = pytest.mark.skipif(
     kernels.compiled() is None, reason="no C compiler, or not Linux: torch's operations are used"
@@ -178,7 +179,7 @@ def test_what_is_no_number_stays_none(dtype: torch.dtype, activation: str) -> No
 
 COMPILED = """
 import os, sys
-from plumage.models import kernels
+from plumage import kernels
 print(kernels.compiled() is not None, sorted(os.listdir(sys.argv[1])) if os.path.isdir(sys.argv[1]) else [])
 """
 

@@ -1,5 +1,6 @@
 """Loops of training and inference on a CPU in C (kernels.c), where torch makes more passes over memory, which is what limits them.
 
+- Photos' bytes to normalised floats: one pass, not three.
 - Batch norm with its activation: a pass for the statistics and one for the result, two backward, and one map kept, not two.
 - Squeeze-and-excitation: one pass forward and two backward, not ten.
 - The backward pass of a depthwise convolution, which in bfloat16 torch computes tens of times slower than it could be.
@@ -41,10 +42,13 @@ class _MAP(ctypes.c_void_p):
 
 
 _POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
+_OTHERS = (torch.float32, torch.float64, torch.uint8)
+"""What other pointers point to, each function's to its own."""
 _ARGUMENTS: dict[str, list[type]] = {
     "norm_act": [_MAP] * 2 + [_LONG] * 2 + [_POINTER] * 2 + [_INT] * 2,
     "channel_sums": [_MAP] * 2 + [_LONG] * 2 + [_POINTER] * 3 + [_INT, _POINTER, _INT],
     "norm_act_grad": [_MAP] * 3 + [_LONG] * 2 + [_POINTER] * 4 + [_INT] * 2,
+    "normalise": [_POINTER, _MAP] + [_LONG] * 2 + [_POINTER] * 2 + [_INT],
     "excite": [_MAP] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT],
     "excite_sums": [_MAP] * 2 + [_LONG] * 3 + [_POINTER, _INT],
     "depthwise_act": [_MAP] * 2 + [_POINTER] * 4 + [_LONG] * 10 + [_INT] * 3,
@@ -108,6 +112,20 @@ def fits(x: Tensor) -> bool:
         return False
     mixed = x.dtype == torch.float32 and torch.is_autocast_enabled("cpu")
     return not mixed and compiled(x.dtype) is not None
+
+
+def normalise(photos: Tensor, scale: Tensor, offset: Tensor) -> Tensor | None:
+    """uint8 N x H x W x 3 photos on a CPU times `scale` plus `offset`, float32 and one a colour, as float32 of the same shape; None where
+    the C can't be had.
+    """
+    if compiled() is None:
+        return None
+    photos = photos.contiguous()
+    rows, values = photos.shape[0] * photos.shape[1], photos.shape[2] * 3
+    y = torch.empty(photos.shape)
+    scale, offset = scale.repeat(photos.shape[2]), offset.repeat(photos.shape[2])  # three values are no vector
+    _call("normalise", photos, y, rows, values, scale, offset, torch.get_num_threads())
+    return y
 
 
 def norm_act(x: Tensor, norm: nn.BatchNorm2d, activation: str) -> Tensor:
@@ -281,5 +299,5 @@ def _call(function: str, *arguments: Tensor | int | None) -> None:
     assert loaded is not None
     for kind, value in zip(_ARGUMENTS[function], arguments, strict=True):
         if isinstance(value, Tensor):
-            assert value.dtype == maps.dtype if kind is _MAP else value.dtype in (torch.float32, torch.float64)
+            assert value.dtype == maps.dtype if kind is _MAP else value.dtype in _OTHERS
     getattr(loaded, function)(*(value.data_ptr() if isinstance(value, Tensor) else value for value in arguments))

@@ -148,6 +148,17 @@ void norm_act_grad(const element *grad, const element *x, element *out, long row
 #undef LOOP
 }
 
+/* y = x * scale + offset, a value of a row its own. */
+void normalise(const unsigned char *x, element *y, long rows, long values, const float *scale, const float *offset, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (long row = 0; row < rows; row++) {
+        const unsigned char *in = x + row * values;
+        element *out = y + row * values;
+#pragma omp simd
+        for (long i = 0; i < values; i++) out[i] = put(in[i] * scale[i] + offset[i]);
+    }
+}
+
 /* y = x * scale + shift, a channel of a photo its own. */
 void excite(const element *x, element *y, long photos, long rows, long channels, const float *scale, const float *shift, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
