@@ -9,7 +9,10 @@ from common import Rows, in_turn
 from torch import nn
 from torchvision.models import efficientnet_b0
 
+from plumage import kernels
+from plumage.config import Precision
 from plumage.models import create_model
+from plumage.models.inference import dtype_of
 from plumage.training.hardware import autocast
 
 NOTE = (
@@ -19,16 +22,17 @@ NOTE = (
 
 
 def measure(folder: Path, photos: Path | None) -> Rows:
-    """A row a batch size."""
+    """A row a batch size and precision."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows: Rows = []
-    for batch in (16, 64):
+    kernels.keep_memory()  # as training does; torchvision's network gains as much
+    for batch, precision in ((batch, precision) for batch in (16, 64) for precision in precisions(device)):
         networks = {"ours": create_model("efficientnet_b0", 1000), "torchvision": efficientnet_b0()}
-        seconds = in_turn({name: step(network, batch, device) for name, network in networks.items()})
+        seconds = in_turn({name: step(network, batch, device, precision) for name, network in networks.items()})
         rows.append(
             {
                 "batch": batch,
-                "precision": "bf16" if device.type == "cuda" else "fp32",
+                "precision": precision,
                 **{f"{name}, images/s": batch / took for name, took in seconds.items()},
                 "ratio": seconds["torchvision"] / seconds["ours"],
             }
@@ -36,7 +40,12 @@ def measure(folder: Path, photos: Path | None) -> Rows:
     return rows
 
 
-def step(network: nn.Module, batch: int, device: torch.device) -> Callable[[], float]:
+def precisions(device: torch.device) -> list[Precision]:
+    """Those in use on `device`."""
+    return ["fp32", *(["bf16"] if dtype_of(device, "auto") == torch.bfloat16 else [])]  # type: ignore[list-item]
+
+
+def step(network: nn.Module, batch: int, device: torch.device, precision: Precision) -> Callable[[], float]:
     network = network.to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     inputs = torch.randn(batch, 3, 224, 224, device=device).to(memory_format=torch.channels_last)
@@ -44,7 +53,7 @@ def step(network: nn.Module, batch: int, device: torch.device) -> Callable[[], f
 
     def do() -> float:
         optimizer.zero_grad()
-        with autocast(device, "auto"):
+        with autocast(device, precision):
             loss = F.cross_entropy(network(inputs).float(), labels)
         loss.backward()
         optimizer.step()

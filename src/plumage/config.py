@@ -109,7 +109,7 @@ class Model(Section):
         None,
         ge=32,
         le=1024,
-        description="32 to 1024: the side of the model's input in pixels; null: that of the weights, from scratch that of the photos",
+        description="32 to 1024 pixels: the side of the model's input; null: 9/7 of that of the weights, from scratch that of the photos",
     )
     crop: float | None = Field(
         None,

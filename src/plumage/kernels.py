@@ -1,6 +1,6 @@
 """Loops of training and inference on a CPU in C (kernels.c), where torch makes more passes over memory, which is what limits them.
 
-- Photos' bytes to normalised floats: one pass, not three.
+- Photos' random crops, resampled; their bytes to normalised floats: one pass, not three.
 - Batch norm with its activation: a pass for the statistics and one for the result, two backward, and one map kept, not two.
 - Squeeze-and-excitation: one pass forward and two backward, not ten.
 - The backward pass of a depthwise convolution, which in bfloat16 torch computes tens of times slower than it could be.
@@ -22,8 +22,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -49,6 +51,7 @@ _ARGUMENTS: dict[str, list[type]] = {
     "channel_sums": [_MAP] * 2 + [_LONG] * 2 + [_POINTER] * 3 + [_INT, _POINTER, _INT],
     "norm_act_grad": [_MAP] * 3 + [_LONG] * 2 + [_POINTER] * 4 + [_INT] * 2,
     "normalise": [_POINTER, _MAP] + [_LONG] * 2 + [_POINTER] * 2 + [_INT],
+    "resample": [_POINTER] + [_LONG] * 3 + [_POINTER, _LONG] + [_INT] * 2,
     "excite": [_MAP] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT],
     "excite_sums": [_MAP] * 2 + [_LONG] * 3 + [_POINTER, _INT],
     "depthwise_act": [_MAP] * 2 + [_POINTER] * 4 + [_LONG] * 10 + [_INT] * 3,
@@ -125,6 +128,26 @@ def normalise(photos: Tensor, scale: Tensor, offset: Tensor) -> Tensor | None:
     y = torch.empty(photos.shape)
     scale, offset = scale.repeat(photos.shape[2]), offset.repeat(photos.shape[2])  # three values are no vector
     _call("normalise", photos, y, rows, values, scale, offset, torch.get_num_threads())
+    return y
+
+
+def resample(
+    photo: NDArray[np.uint8], box: tuple[int, int, int, int], size: int, interpolation: str, mirrored: bool
+) -> NDArray[np.uint8] | None:
+    """The box (left, top, right, bottom) of a photo, H x W x 3, as size x size x 3, as Pillow resamples it ("bilinear" or "bicubic")
+    but for its rounding in between; None where the C can't be had.
+    """
+    loaded = compiled()
+    if loaded is None:
+        return None
+    left, top, right, bottom = box
+    assert photo.flags.c_contiguous and 0 <= left < right <= photo.shape[1] and 0 <= top < bottom <= photo.shape[0]
+    stride = photo.strides[0]
+    y = np.empty((size, size, 3), np.uint8)
+    loaded.resample(
+        photo.ctypes.data + top * stride + left * 3, stride, bottom - top, right - left, y.ctypes.data, size,
+        interpolation == "bicubic", mirrored,
+    )  # fmt: skip
     return y
 
 

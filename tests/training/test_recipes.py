@@ -123,7 +123,8 @@ def test_finetune_ends_with_the_classifier_solved_again_if_that_is_better(
 def test_the_weights_preprocessing_is_kept_but_for_what_is_asked_for() -> None:
     model = create_model("efficientnet_lite0", 4, "imagenet")
     whole = model.preprocessing.model_copy(update={"crop_fraction": 1.0})
-    assert input_for(model, None, None) == whole
+    assert input_for(model, None, None) == whole.model_copy(update={"size": 288})  # 9/7 of 224
+    assert input_for(model, 224, None) == whole
     assert [input_for(model, None, None, side).size for side in (20, 97, 500)] == [32, 96, 224]
     changed = input_for(model, 96, 1.0, 500)
     assert (changed.size, changed.crop_fraction, changed.mean) == (96, 1.0, model.preprocessing.mean)

@@ -30,6 +30,9 @@ from plumage.training.probe import SHRINKAGE, fit_classifier
 from plumage.training.team import ALONE, Team
 
 CLASSIFIER_ITERATIONS = int(RECIPES["probe"]["epochs"] or 1)
+ENLARGED = 9 / 7
+"""The size at which ImageNet's weights see whole photos, over that of the random crops that they were trained on: those show things
+larger (Touvron et al. 2019, arXiv 1906.06423)."""
 EVAL_BATCH = 32
 """Photos of a process that are judged, or made features of, at a time."""
 
@@ -113,18 +116,24 @@ def input_for(
 ) -> Preprocessing:
     """The preprocessing of the model's weights, of the whole short side, with another size or crop where one is asked for.
 
-    A model from scratch sees photos of a short side of `photo_side` pixels at the nearest multiple of 32 from 32 up to
-    the architecture's resolution.
+    Weights see photos ENLARGED. A model from scratch sees photos of a short side of `photo_side` pixels at the nearest multiple of
+    32 from 32 up to the architecture's resolution.
     """
     if image_size is None and photo_side is not None:
-        image_size = min(model.config.resolution, max(32, round(photo_side / 32) * 32))
+        image_size = min(model.config.resolution, _multiple_of_32(photo_side))
+    elif image_size is None:
+        image_size = _multiple_of_32(model.preprocessing.size * ENLARGED)
     changes = {"size": image_size, "crop_fraction": 1.0 if crop is None else crop}
     return model.preprocessing.model_copy(update={key: value for key, value in changes.items() if value is not None})
 
 
 def view_size(preprocessing: Preprocessing, ratio: float) -> int:
     """The side of a random view in pixels, `ratio` of what evaluation sees."""
-    return preprocessing.size if ratio == 1 else max(32, round(preprocessing.size * ratio / 32) * 32)
+    return preprocessing.size if ratio == 1 else _multiple_of_32(preprocessing.size * ratio)
+
+
+def _multiple_of_32(side: float) -> int:
+    return max(32, round(side / 32) * 32)
 
 
 def be_deterministic(seed: int) -> None:
