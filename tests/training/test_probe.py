@@ -67,6 +67,18 @@ def test_what_is_chosen_is_sure_where_it_is_right_and_no_more() -> None:
     assert losses[1] < 1.2 * min(losses)
 
 
+def test_with_smoothed_labels_no_other_scale_is_better_for_them() -> None:
+    features, labels = clusters(40, 1)
+    classifier = nn.Linear(WIDTH, CLASSES)
+    fit_classifier(classifier, [(features, labels)], clusters(30, 2), None, 500, lambda *_: None, 1.0, 0.1)
+
+    def loss(factor: float) -> float:
+        scaled = nn.functional.linear(features, classifier.weight * factor, classifier.bias * factor)
+        return nn.functional.cross_entropy(scaled, labels, label_smoothing=0.1).item()
+
+    assert loss(1) < min(loss(0.9), loss(1.1))
+
+
 def test_classes_that_are_all_told_apart_do_not_end_in_endless_weights() -> None:
     features, labels = clusters(40, 1)
     features = features + 20 * nn.functional.one_hot(labels, WIDTH)

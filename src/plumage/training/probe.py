@@ -41,12 +41,14 @@ def fit_classifier(
     iterations: int,
     on_iteration: OnIteration,
     shrinkage: float = SHRINKAGE,
+    smoothing: float = 0.0,
 ) -> None:
     """Fit `classifier` in place to `views`, each the features of all training photos in the same order.
 
     The penalty is half its value times the squared weights. None chooses it on a quarter of the training photos, by the
-    cross-entropy at the best temperature (Guo et al. 2017, arXiv 1706.04599), which then scales the classifier. `val` is
-    only reported. TrainingError when a feature is no finite number.
+    cross-entropy at the best temperature (Guo et al. 2017, arXiv 1706.04599), which then scales the classifier. With `smoothing`, what
+    scales it is best for the training photos' own labels, smoothed: steps that go on from there with such labels have no scale to
+    undo. `val` is only reported. TrainingError when a feature is no finite number.
     """
     features, labels = (torch.cat(tensors) for tensors in zip(*views, strict=True))
     if not torch.isfinite(features).all():
@@ -67,6 +69,8 @@ def fit_classifier(
         on_iteration(iteration, metrics)
 
     flat = _solve(features, labels, classes, penalty, iterations, ENOUGH, report=report)
+    if smoothing:
+        sharpness, _ = _best_factor(_logits(flat, features), labels, smoothing)
     weight, bias = _split(flat * sharpness, features.shape[1])
     with torch.no_grad():
         weight = whitening.matrix.cpu().double() @ weight
@@ -131,19 +135,22 @@ def _choose(
     with Progress("probe: penalties", len(PENALTIES)) as progress:
         for penalty in PENALTIES:  # from the strongest, each from the one before
             flat = _solve(*fitted, classes, penalty, iterations, ROUGHLY, flat)
-            logits = _logits(flat, judged[0])
-            at = minimize_scalar(
-                lambda log, logits=logits: float(
-                    F.cross_entropy(logits * float(np.exp(log)), judged[1], label_smoothing=doubt)
-                ),
-                bounds=(-3, 5),
-                method="bounded",
-            )
-            if at.fun > best[0]:
+            factor, loss = _best_factor(_logits(flat, judged[0]), judged[1], doubt)
+            if loss > best[0]:
                 break
-            best = (float(at.fun), penalty, float(np.exp(at.x)))
+            best = (loss, penalty, factor)
             progress.advance()
     return best[1], best[2]
+
+
+def _best_factor(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> tuple[float, float]:
+    """The factor on the logits that has the lowest cross-entropy with the smoothed labels, and that."""
+
+    def loss(log: float) -> float:
+        return float(F.cross_entropy(logits * float(np.exp(log)), labels, label_smoothing=smoothing))
+
+    at = minimize_scalar(loss, bounds=(-3, 5), method="bounded")
+    return float(np.exp(at.x)), float(at.fun)
 
 
 def objective_of(

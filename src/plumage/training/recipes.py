@@ -70,7 +70,8 @@ def train_model(
     work.train = train = train.model_copy(update={"batch_size": batch, "grad_accumulation": accumulation})
     if train.recipe == "finetune" and not team.from_first(bool(checkpoints and checkpoints.has("network"))):
         # Whitening leans on differences that are small, which training the features would change first.
-        _probe(model, work, CLASSIFIER_ITERATIONS, lambda *_: None, checkpoints, shrinkage=1.0)
+        smoothing = train.label_smoothing
+        _probe(model, work, CLASSIFIER_ITERATIONS, lambda *_: None, checkpoints, shrinkage=1.0, smoothing=smoothing)
     views, val = work.random_views(), work.central_views("val")
     history = Fit(model, model.classifier, views, val, train, device, on_epoch, checkpoints, team=team).run()
     if train.recipe == "finetune":
@@ -211,10 +212,14 @@ def _probe(
     iterations: int,
     on_epoch: OnEpoch,
     checkpoints: Checkpoints | None,
-    shrinkage: float = SHRINKAGE,
     of: str = "features",
+    shrinkage: float = SHRINKAGE,
+    smoothing: float = 0.0,
 ) -> History:
-    """Fit the classifier alone, on features computed once: by all processes together, then on each alike."""
+    """Fit the classifier alone, on features computed once: by all processes together, then on each alike.
+
+    `shrinkage` and `smoothing` are `fit_classifier`'s.
+    """
     model.eval()
     team = photos.team
 
@@ -238,7 +243,7 @@ def _probe(
         on_epoch(iteration, metrics, {"train/images_per_second": seen / (time.perf_counter() - started)})
 
     started = time.perf_counter()
-    fit_classifier(model.classifier, views, val, photos.train.penalty, iterations, on_iteration, shrinkage)
+    fit_classifier(model.classifier, views, val, photos.train.penalty, iterations, on_iteration, shrinkage, smoothing)
     return history
 
 
