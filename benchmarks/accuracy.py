@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import Rows
+from common import Rows, plain_memory
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.models import efficientnet_b0
@@ -74,6 +74,7 @@ def compared(name: str, store: Store) -> dict[str, object]:
         predict(model, store, known, preprocessing, "cpu", precision=precision) for precision in ("fp32", "bf16")
     )
 
+    plain_memory()
     torch.manual_seed(0)
     theirs, epochs = efficientnet_b0(num_classes=len(store.classes)), 0.0
     optimizer = torch.optim.Adam(theirs.parameters())

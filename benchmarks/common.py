@@ -1,5 +1,6 @@
 """What the benchmarks share: photos to work on, time and memory. Importing it lets them import plumage and what tests use."""
 
+import ctypes
 import shutil
 import statistics
 import sys
@@ -58,6 +59,16 @@ def measured(others_only: bool = False) -> Iterator[Usage]:
     done.set()
     watcher.join()
     usage.megabytes = peak / 1e6
+
+
+def plain_memory() -> None:
+    """Take back `keep_memory` for a peer: the C library's own limits, as large as they grow by themselves (glibc's)."""
+    if sys.platform == "linux":
+        with suppress(AttributeError):
+            libc = ctypes.CDLL(None)
+            libc.mallopt(-3, 32 * 2**20)  # M_MMAP_THRESHOLD
+            libc.mallopt(-1, 64 * 2**20)  # M_TRIM_THRESHOLD
+            libc.malloc_trim(0)
 
 
 def in_turn(work: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from common import Rows, dataset_of, in_turn
+from common import Rows, dataset_of, in_turn, plain_memory
 from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
@@ -35,6 +35,7 @@ def measure(folder: Path, photos: Path | None) -> Rows:
         train_model(model, dataset, rows, Preprocessing(size=224, crop_fraction=1.0), train, device)
 
     def theirs() -> None:
+        plain_memory()
         model = efficientnet_b0(num_classes=len(images.classes)).to(device)
         optimizer = torch.optim.Adam(model.parameters())
         for inputs, labels in DataLoader(Subset(images, rows["train"]), BATCH, shuffle=True):
