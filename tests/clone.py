@@ -80,7 +80,8 @@ class Clone:
 
     @property
     def mlflow(self) -> MlflowClient:
-        return MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
+        uri = f"sqlite:///{self.folder}/mlflow.db"
+        return MlflowClient(uri, uri)  # the registry's would else be the one that this process last used
 
     def runs(self) -> list[Any]:
         experiment = self.mlflow.get_experiment_by_name("plumage")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from plumage import kernels
 from plumage.config import Model, Train
 from plumage.data.store import Dataset
 from plumage.models import create_model
@@ -37,7 +38,7 @@ def test_a_plan_has_the_trainings_steps_rates_and_sizes(color_dataset: MakeDatas
         made.parameters == made.learning == sum(p.numel() for p in create_model("efficientnet_lite0", 4).parameters())
     )
     assert made.seconds == pytest.approx(3 * made.seconds_an_epoch) and made.memory > 4 * made.parameters
-    assert made.choices["plumage.precision"] == "fp32"
+    assert made.choices["plumage.precision"] == ("bf16" if kernels.computes_bf16() else "fp32")
 
 
 def test_fine_tuning_learns_the_later_stages_and_a_probe_the_classifier(color_dataset: MakeDataset) -> None:
