@@ -27,7 +27,7 @@ from plumage.training.recipes import input_for, train_model
 NOTE = (
     "EfficientNet-B0 from random weights; accuracy on a tenth of the photos, which neither sees. Ours: the recipe `scratch`, "
     "as many epochs as given. Peer, the article's, for as long: Pillow, ToTensor, fp32 in NCHW memory, torchvision's network, "
-    "Adam, batch 16, no schedule, augmentation or average. One run each. bf16 against fp32: our network's answers on train and test."
+    "Adam, batch 16, no schedule, augmentation or average. One run each."
 )
 EPOCHS, BATCH = 8, 16
 

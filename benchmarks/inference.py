@@ -17,7 +17,7 @@ from plumage.models.layouts import load_tensors
 NOTE = (
     "Batch 32 at 224 pixels. Peer: torchvision's EfficientNet-B0 with the same weights, fp32, NCHW memory, the whole batch at once. "
     "Ours: a network made ready for inference, a few photos at a time; freed memory stays with the process, which helps the peer, "
-    "too. What bf16 does to a trained network's answers is under Accuracy."
+    "too. [training.md](../training.md) says what bf16 does to a trained network's answers."
 )
 
 

@@ -49,7 +49,7 @@ def main(
         results: dict[str, Any] = json.loads(figures.read_text()) if figures.exists() else {}
         for name in names:
             if name in (only or MEASURED):
-                results["machine"] = machine()
+                results.setdefault("machines", {})[name] = machine()
                 results[name] = importlib.import_module(name).measure(folder.resolve(), photos)
                 figures.write_text(json.dumps(results, indent=2) + "\n")
                 (out / f"{page}.md").write_text(markdown(title, names, results))
@@ -57,12 +57,12 @@ def main(
 
 def markdown(title: str, names: Sequence[str], results: dict[str, Any]) -> str:
     """The figures as a page."""
-    text = [f"# {title}, measured", "", f"By `python benchmarks/run.py` (`make bench`) on {results['machine']}; medians of",
-            f"{ROUNDS} rounds, ours and the peer in turn. Memory is what all processes hold (RSS), mapped files included."]  # fmt: skip
+    text = [f"# {title}, measured", "", f"By `python benchmarks/run.py` (`make bench`); medians of {ROUNDS} rounds, ours and the peer in",
+            "turn. Memory is what all processes hold (RSS), mapped files included."]  # fmt: skip
     for name in names:
         if name in results:
-            note = importlib.import_module(name).NOTE
-            text += ["", f"## {name.replace('_', ' ').capitalize()}", "", note, "", table(results[name])]
+            note, where = importlib.import_module(name).NOTE, f"On {results['machines'][name]}."
+            text += ["", f"## {name.replace('_', ' ').capitalize()}", "", note, "", where, "", table(results[name])]
     return "\n".join(text) + "\n"
 
 
