@@ -9,7 +9,7 @@ import mlflow
 import pytest
 
 from plumage.errors import TrackingError
-from plumage.tracking.store import connect, tracking_uri
+from plumage.tracking.store import connect, tracking_uri, use_store
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +26,12 @@ def test_store_and_files_lie_at_the_root_whatever_its_path(tmp_path: Path) -> No
     assert (root / "mlflow.db").is_file()
     assert [path.read_text() for path in (root / "mlartifacts").rglob("note.txt")] == ["here"]
     assert connect(root, "plumage") == experiment
+
+
+def test_each_repository_that_a_process_uses_has_its_own_store(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        assert use_store(tmp_path / name) == f"sqlite:///{tmp_path}/{name}/mlflow.db"
 
 
 @pytest.mark.slow

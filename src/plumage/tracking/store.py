@@ -48,11 +48,25 @@ def use_store(root: Path) -> str:
     uri = tracking_uri(root)
     with one_line_errors(f"the MLflow store {_without_password(uri)}", ImportError, OSError):
         _probe(uri)
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(uri)
+        with _environment_as_it_was():
+            mlflow.set_tracking_uri(uri)
+            mlflow.set_registry_uri(uri)
         with lock(root):
             MlflowClient()  # makes the database where there is none
     return uri
+
+
+@contextmanager
+def _environment_as_it_was() -> Iterator[None]:
+    """Undo what MLflow sets there: it would be the user's choice for the next repository that this process uses."""
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    before = {name: os.environ[name] for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ |= before
 
 
 def connect(root: Path, experiment: str) -> str:
