@@ -6,23 +6,22 @@ from pathlib import Path
 
 import torch
 from common import Rows, in_turn, plain_memory
-from steps import precisions
 from torchvision.models import efficientnet_b0
 
 from plumage import kernels
 from plumage.models.efficientnet import EfficientNet, configure
-from plumage.models.inference import Answers, dtype_of, for_inference
+from plumage.models.inference import Answers, for_inference
 from plumage.models.layouts import load_tensors
 
 NOTE = (
     "Batch 32 at 224 pixels. Peer: torchvision's EfficientNet-B0 with the same weights, fp32, NCHW memory, the whole batch at once. "
-    "Ours: a network made ready for inference, a few photos at a time; freed memory stays with the process, which helps the peer, "
-    "too. [training.md](../training.md) says what bf16 does to a trained network's answers."
+    "Ours: a network made ready for inference, fp32, a few photos at a time; freed memory stays with the process, which helps the "
+    "peer, too."
 )
 
 
 def measure(folder: Path, photos: Path | None) -> Rows:
-    """A row a precision, with the largest difference of a probability."""
+    """One row, with the largest difference of a probability."""
     torch.manual_seed(0)
     inputs, theirs = torch.randn(32, 3, 224, 224), efficientnet_b0().train()
     with torch.no_grad():
@@ -32,32 +31,28 @@ def measure(folder: Path, photos: Path | None) -> Rows:
     ours = EfficientNet(replace(configure("efficientnet_b0"), bn_eps=1e-5), 1000)  # torchvision's convention
     load_tensors(ours, theirs.state_dict(), "torchvision")
     ours = ours.eval().to(memory_format=torch.channels_last)
-    rows: Rows = []
-    for precision in precisions(torch.device("cpu")):
-        answers = for_inference(ours, dtype_of(torch.device("cpu"), precision))
+    answers = for_inference(ours)
 
-        def plainly() -> torch.Tensor:
-            plain_memory()
-            return theirs(inputs)
+    def plainly() -> torch.Tensor:
+        plain_memory()
+        return theirs(inputs)
 
-        def keeping(network: Answers) -> Callable[[], torch.Tensor]:
-            def do() -> torch.Tensor:
-                kernels.keep_memory()
-                return network(inputs)
+    def keeping(network: Answers) -> Callable[[], torch.Tensor]:
+        def do() -> torch.Tensor:
+            kernels.keep_memory()
+            return network(inputs)
 
-            return do
+        return do
 
-        work = {"torchvision": plainly, "ours": keeping(answers), "torchvision that keeps memory": keeping(theirs)}
-        with torch.inference_mode():
-            seconds = in_turn(work, 7)
-            expected, got = theirs(inputs).softmax(1), answers(inputs).softmax(1)
-        rows.append(
-            {
-                "precision": precision,
-                **{f"{name}, images/s": 32 / took for name, took in seconds.items()},
-                "ratio": seconds["torchvision"] / seconds["ours"],
-                "largest difference of a probability": f"{(expected - got).abs().max().item():.1e}",
-                "same first class": f"{(expected.argmax(1) == got.argmax(1)).float().mean().item():.1%}",
-            }
-        )
-    return rows
+    work = {"torchvision": plainly, "ours": keeping(answers), "torchvision that keeps memory": keeping(theirs)}
+    with torch.inference_mode():
+        seconds = in_turn(work, 7)
+        expected, got = theirs(inputs).softmax(1), answers(inputs).softmax(1)
+    return [
+        {
+            **{f"{name}, images/s": 32 / took for name, took in seconds.items()},
+            "ratio": seconds["torchvision"] / seconds["ours"],
+            "largest difference of a probability": f"{(expected - got).abs().max().item():.1e}",
+            "same first class": f"{(expected.argmax(1) == got.argmax(1)).float().mean().item():.1%}",
+        }
+    ]

@@ -267,10 +267,6 @@ class Evaluate(Section):
     """How the test photos are judged."""
 
     batch_size: int = Field(32, ge=1, le=65_536, description="a whole number, 1 or more")
-    precision: Precision = Field(
-        "fp32",
-        description="fp32, bf16 (quicker where the processor computes in it; some probabilities move by 0.04) or auto",
-    )
     bins: int = Field(15, ge=2, le=1000, description="2 to 1000: the bins of the expected calibration error")
     bootstrap: int = Field(
         1000, ge=100, le=100_000, description="100 to 100000: the resamples behind the 95% intervals"

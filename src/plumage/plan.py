@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from plumage.config import Model, ResolvedTrain
 from plumage.data.store import Dataset
 from plumage.models.efficientnet import EfficientNet
-from plumage.models.inference import dtype_of, for_inference
+from plumage.models.inference import for_inference
 from plumage.training.hardware import autocast, choices, choose_device, photos_at_once
 from plumage.training.loop import set_training
 from plumage.training.memory import fit_batch, free_bytes, step_bytes
@@ -120,7 +120,7 @@ def _speed(model: nn.Module, batch: int, side: int, train: ResolvedTrain, device
     photos = torch.zeros(batch, 3, side, side, device=device).to(memory_format=torch.channels_last)
     labels = torch.zeros(batch, dtype=torch.int64, device=device)
     set_training(model, train.freeze_norm)
-    answers = for_inference(model.eval(), dtype_of(device, train.precision)) if not learns else None
+    answers = for_inference(model.eval(), train.precision) if not learns else None
     for _ in range(2):
         started = time.perf_counter()
         if answers:

@@ -41,7 +41,7 @@ def model():
 
 def test_each_row_is_the_photo_of_its_index_one_at_a_time(model, dataset):
     indices = [20, 3, 11, 3, 0]
-    probabilities = predict(model, dataset, indices, PREPROCESSING, "cpu", batch_size=2, precision="fp32")
+    probabilities = predict(model, dataset, indices, PREPROCESSING, "cpu", batch_size=2)
     assert probabilities.shape == (5, 4)
     assert probabilities.dtype == np.float32
     model.eval()

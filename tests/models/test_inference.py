@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from plumage import kernels
 from plumage.models import create_model
 from plumage.models.efficientnet import EfficientNet
-from plumage.models.inference import dtype_of, features_for_inference, for_inference
+from plumage.models.inference import Folded, dtype_of, features_for_inference, for_inference
 
 
 def network(name: str) -> EfficientNet:
@@ -36,23 +36,24 @@ def test_the_answers_are_those_of_the_network(
     model, photos = network(name), torch.randn(11, 3, *size)
     with torch.no_grad():
         logits, features = model(photos), model.forward_features(photos)
-    got = for_inference(model, torch.float32)(photos)
+    got = for_inference(model)(photos)
     torch.testing.assert_close(got, logits, rtol=1e-4, atol=1e-5 * float(logits.abs().max()))
     torch.testing.assert_close(
-        features_for_inference(model, torch.float32)(photos),
+        features_for_inference(model)(photos),
         features,
         rtol=1e-4,
         atol=1e-5 * float(features.abs().max()),
     )
-    rounded = for_inference(model, torch.bfloat16)(photos)
+    rounded = Folded(model, torch.bfloat16)(photos)  # as on a GPU
     assert rounded.dtype == torch.float32
     assert (rounded - logits).norm() < 0.05 * logits.norm()
+    assert torch.equal(for_inference(model, "bf16")(photos), got)
 
 
 def test_what_is_asked_for_stays_as_it_was_and_so_does_the_network() -> None:
     model, photos = network("efficientnet_b0"), torch.randn(3, 3, 64, 64)
     before, seen = copy.deepcopy(model.state_dict()), photos.clone()
-    for_inference(model, torch.bfloat16)(photos)
+    for_inference(model)(photos)
     assert torch.equal(photos, seen)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -60,12 +61,8 @@ def test_what_is_asked_for_stays_as_it_was_and_so_does_the_network() -> None:
 def test_any_other_network_answers_as_it_does() -> None:
     other, inputs = nn.Linear(4, 2), torch.randn(9, 4)
 
-    def answer(dtype: torch.dtype) -> Tensor:
-        return for_inference(other, dtype)(inputs)
-
     with torch.no_grad():
-        torch.testing.assert_close(answer(torch.float32), other(inputs))
-        assert answer(torch.bfloat16).dtype == torch.float32
+        torch.testing.assert_close(for_inference(other)(inputs), other(inputs))
 
 
 def test_auto_is_what_the_processor_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,9 +49,9 @@ def closure(file: Path) -> set[Path]:
 def code_of(stage: str) -> set[str]:
     """The files of code that a stage runs: Python, and what lies beside it as package data."""
     files = closure(ROOT / f"pipeline/{stage}.py")
-    beside = {data for file in files for data in file.parent.glob("*.*") if data.suffix in (".j2", ".c")}
+    beside = {data for file in files for data in file.parent.glob("*.*") if data.suffix in (".j2", ".c", ".h")}
     names = {(file.parent, file.stem) for file in files}
-    files |= {data for data in beside if (data.parent, data.stem.split(".")[0]) in names}
+    files |= {data for data in beside if data.suffix == ".h" or (data.parent, data.stem.split(".")[0]) in names}
     return {file.relative_to(ROOT).as_posix() for file in files}
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from plumage import kernels
+from plumage.kernels.photos import normalise, resample
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -56,7 +56,7 @@ def train_view(
     left, top = int(rng.integers(width - across + 1)), int(rng.integers(height - down + 1))
     mirrored = bool(rng.random() < 0.5 and flip)
     box = (left, top, left + across, top + down)
-    view = kernels.resample(photo, box, preprocessing.size, preprocessing.interpolation, mirrored)
+    view = resample(photo, box, preprocessing.size, preprocessing.interpolation, mirrored)
     if view is not None:
         return view
     cut = Image.fromarray(photo[top : top + down, left : left + across])
@@ -69,5 +69,5 @@ def to_model_input(batch: torch.Tensor, preprocessing: Preprocessing, device: to
     deviation = torch.tensor(preprocessing.std, device=device)
     scale, offset = 1 / (255 * deviation), -torch.tensor(preprocessing.mean, device=device) / deviation
     photos = batch.to(device)
-    inputs = kernels.normalise(photos, scale, offset) if photos.device.type == "cpu" else None
+    inputs = normalise(photos, scale, offset) if photos.device.type == "cpu" else None
     return (photos * scale + offset if inputs is None else inputs).permute(0, 3, 1, 2)

@@ -81,4 +81,4 @@ def _predict(bundle: Bundle, dataset: Dataset, rows: list[int], settings: Evalua
     if bundle.classes != dataset.classes:
         raise ModelError("the model knows other classes than the data set has; train it on these photos")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return predict(bundle.model, dataset, rows, bundle.preprocessing, device, settings.batch_size, settings.precision)
+    return predict(bundle.model, dataset, rows, bundle.preprocessing, device, settings.batch_size)

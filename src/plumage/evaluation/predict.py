@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from plumage import kernels
-from plumage.config import Precision
 from plumage.data.loader import in_batches, load_batches
 from plumage.data.store import Dataset
 from plumage.data.transforms import Preprocessing, eval_view, to_model_input
 from plumage.errors import ModelError
-from plumage.models.inference import dtype_of, for_inference
+from plumage.models.inference import for_inference
 from plumage.progress import track
 
 
@@ -24,7 +23,6 @@ def predict(
     preprocessing: Preprocessing,
     device: torch.device | str,
     batch_size: int = 32,
-    precision: Precision = "auto",
 ) -> NDArray[np.float32]:
     """Probabilities of photos `indices`, in their order: len(indices) x C float32.
 
@@ -34,7 +32,7 @@ def predict(
     model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
     batches = in_batches(indices, batch_size)
     kernels.keep_memory()
-    answers = for_inference(model, dtype_of(torch.device(device), precision))
+    answers = for_inference(model)
     views = load_batches(dataset, batches, lambda photo, row: eval_view(photo, preprocessing))
     probabilities = np.empty((len(indices), len(dataset.classes)), dtype=np.float32)
     done = 0

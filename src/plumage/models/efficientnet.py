@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from plumage import kernels
 from plumage.data.transforms import Preprocessing
 from plumage.errors import ModelError
+from plumage.kernels.training import depthwise, excite, norm_act
 
 Padding = Literal["symmetric", "same"]
 
@@ -137,7 +138,7 @@ class Conv(nn.Conv2d):
             return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
         x, padding = self.padded(x)
         if self._own_backward(x):
-            return kernels.depthwise(x, weight, bias, self.stride[0], padding)
+            return depthwise(x, weight, bias, self.stride[0], padding)
         return F.conv2d(x, weight, bias, self.stride, padding, 1, self.groups)
 
     def padded(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -151,7 +152,7 @@ class Conv(nn.Conv2d):
         return self._total_padding(size) // 2 if self.pads else self.kernel_size[0] // 2
 
     def _own_backward(self, x: Tensor) -> bool:
-        """Whether kernels.py's backward pass is the faster: in float32, torch's is as fast for a 3 x 3."""
+        """Whether plumage.kernels' backward pass is the faster: in float32, torch's is as fast for a 3 x 3."""
         faster = self.kernel_size == (5, 5) or x.dtype == torch.bfloat16
         return faster and x.requires_grad and self.groups % kernels.BLOCK == 0 and kernels.fits(x)
 
@@ -177,7 +178,7 @@ class ConvNorm(nn.Module):
         if self.norm.training:
             x = self.conv(x)
             if type(self.norm) is nn.BatchNorm2d and kernels.fits(x):
-                return kernels.norm_act(x, self.norm, self.activation)
+                return norm_act(x, self.norm, self.activation)
             x = self.norm(x)
         else:
             # What no longer looks at the batch is a scale and an offset a channel, which the convolution can do.
@@ -208,7 +209,7 @@ class SqueezeExcite(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """N x C x H x W to the same shape."""
         if kernels.fits(x):
-            return kernels.excite(x, self.reduce, self.expand)
+            return excite(x, self.reduce, self.expand)
         means = x.mean((2, 3))  # as matrix products: a convolution over one pixel costs more than it computes
         gate = F.linear(F.silu(F.linear(means, self.reduce.weight.flatten(1), self.reduce.bias)),
                         self.expand.weight.flatten(1), self.expand.bias)  # fmt: skip

@@ -1,8 +1,7 @@
 """A network's answers for many photos: an EfficientNet made ready for it once, a few photos at a time.
 
-Its batch norms are in its convolutions (Jacob et al. 2018, section 3.2), its weights are in the dtype of its maps, and on a CPU a
-depthwise convolution, what surrounds it, and the sums for squeeze-and-excitation are one pass over memory (kernels.py). A gate of
-squeeze-and-excitation scales the smaller of the two that the next convolution multiplies.
+Its batch norms are in its convolutions (Jacob et al. 2018, section 3.2), and its weights in the dtype of its maps. On a CPU it computes
+in float32, a block at once (plumage.kernels.inference), which is as fast there as bfloat16 was with torch's operations.
 """
 
 from collections.abc import Callable
@@ -14,15 +13,16 @@ from torch import Tensor, nn
 
 from plumage import kernels
 from plumage.config import Precision
+from plumage.kernels.inference import MBConvKernel, in_blocks, pooled
 from plumage.models.efficientnet import Conv, ConvNorm, EfficientNet, MBConv
 
 Answers = Callable[[Tensor], Tensor]
-PARTS = {torch.float32: 4, torch.bfloat16: 8}
-"""Photos whose maps stay in a CPU's cache."""
+PHOTOS_A_CORE = 2
+"""Of a batch at a time on a CPU: more don't stay in its cache."""
 
 
 def dtype_of(device: torch.device, precision: Precision) -> torch.dtype:
-    """What maps are made of: with `auto`, bfloat16 on a GPU or processor that computes in it, else float32."""
+    """What a training step's maps are made of: with `auto`, bfloat16 on a GPU or processor that computes in it, else float32."""
     if precision != "auto":
         return torch.bfloat16 if precision == "bf16" else torch.float32
     if device.type == "cuda":
@@ -30,30 +30,34 @@ def dtype_of(device: torch.device, precision: Precision) -> torch.dtype:
     return torch.bfloat16 if device.type == "cpu" and kernels.computes_bf16() else torch.float32
 
 
-def for_inference(network: nn.Module, dtype: torch.dtype) -> Answers:
-    """What `network`, with the weights that it has now, answers in evaluation: float32, its maps of `dtype` (float32 or bfloat16)."""
-    device = next(network.parameters()).device
-    answers = Folded(network, dtype) if isinstance(network, EfficientNet) else _under_autocast(network, dtype, device)
-    return _in_parts(answers, dtype)
+def for_inference(network: nn.Module, precision: Precision = "fp32") -> Answers:
+    """What `network`, with the weights that it has now, answers in evaluation, float32; on a CPU in fp32 whatever `precision`."""
+    dtype = _dtype(network, precision)
+    return _in_parts(Folded(network, dtype) if isinstance(network, EfficientNet) else _under_autocast(network, dtype))
 
 
-def features_for_inference(network: EfficientNet, dtype: torch.dtype) -> Answers:
+def features_for_inference(network: EfficientNet, precision: Precision = "fp32") -> Answers:
     """`for_inference` of the pooled features."""
-    return _in_parts(Folded(network, dtype).features, dtype)
+    return _in_parts(Folded(network, _dtype(network, precision)).features)
 
 
-def _in_parts(answers: Answers, dtype: torch.dtype) -> Answers:
+def _dtype(network: nn.Module, precision: Precision) -> torch.dtype:
+    device = next(network.parameters()).device
+    return torch.float32 if device.type == "cpu" else dtype_of(device, precision)
+
+
+def _in_parts(answers: Answers) -> Answers:
     def all_of(photos: Tensor) -> Tensor:
         if photos.device.type != "cpu":
             return answers(photos)
-        return torch.cat([answers(part) for part in photos.split(PARTS[dtype])])
+        return torch.cat([answers(part) for part in photos.split(PHOTOS_A_CORE * torch.get_num_threads())])
 
     return all_of
 
 
-def _under_autocast(network: nn.Module, dtype: torch.dtype, device: torch.device) -> Answers:
+def _under_autocast(network: nn.Module, dtype: torch.dtype) -> Answers:
     def answers(inputs: Tensor) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
             outputs: Tensor = network(inputs)
         return outputs.float()
 
@@ -66,18 +70,22 @@ class Folded:
     @torch.no_grad()
     def __init__(self, network: EfficientNet, dtype: torch.dtype) -> None:
         self._dtype = dtype
+        blocks = [block for block in network.blocks if isinstance(block, MBConv)]
         self._stem = _Layer.of(network.stem, dtype)
-        self._blocks = [_Block.of(block, dtype) for block in network.blocks if isinstance(block, MBConv)]
+        self._blocks = [_Block.of(block, None if number else self._stem, dtype) for number, block in enumerate(blocks)]
         self._head = _Layer.of(network.head, dtype)
+        whole = network.num_features % kernels.BLOCK == 0
+        self._head_weight = in_blocks(self._head.weight.flatten(1)) if whole else None
         self._classifier = [value.float() for value in network.classifier.parameters()]
 
     @torch.inference_mode()
     def features(self, photos: Tensor) -> Tensor:
         """The pooled features, float32 N x F."""
         x = self._stem.convolve(photos.to(self._dtype))
-        before: _Layer | None = self._stem
         for block in self._blocks:
-            x, before = block(x, before), None
+            x = block(x)
+        if self._head_weight is not None and _fits(x):
+            return pooled(x, self._head_weight, self._head.offset, self._head.activation)
         return self._head.finish(self._head.convolve(x)).mean((2, 3), dtype=torch.float32)
 
     @torch.inference_mode()
@@ -115,61 +123,50 @@ class _Layer(NamedTuple):
 
 
 class _Block(NamedTuple):
+    before: _Layer | None
+    """What the block's input is yet to be finished of."""
     expand: _Layer | None
     depthwise: _Layer
-    taps: Tensor | None
-    """The depthwise convolution's weight as kernels.py takes it, where it does."""
     excite: list[Tensor]
     """Squeeze-and-excitation's weights and biases; empty where there is none."""
     project: _Layer
     skips: bool
+    kernel: MBConvKernel | None
+    """All of it at once, where plumage.kernels can."""
 
     @classmethod
-    def of(cls, block: MBConv, dtype: torch.dtype) -> "_Block":
-        weight = block.depthwise.conv.weight * block.depthwise.affine()[0][:, None, None, None]
-        excite = block.excite.parameters() if block.excite else []
-        return cls(
-            _Layer.of(block.expand, dtype) if block.expand else None,
-            _Layer.of(block.depthwise, dtype),
-            kernels.in_blocks(weight) if len(weight) % kernels.BLOCK == 0 else None,
-            [value.flatten(min(1, value.ndim - 1)) for value in excite],
-            _Layer.of(block.project, dtype),
-            block.skips,
-        )
+    def of(cls, block: MBConv, before: _Layer | None, dtype: torch.dtype) -> "_Block":
+        expand = _Layer.of(block.expand, dtype) if block.expand else None
+        depthwise, project = _Layer.of(block.depthwise, dtype), _Layer.of(block.project, dtype)
+        excite = [value.flatten(min(1, value.ndim - 1)) for value in block.excite.parameters()] if block.excite else []
+        kernel = None
+        if depthwise.weight.device.type == "cpu" and len(depthwise.weight) % kernels.BLOCK == 0:
+            first = expand or before
+            kernel = MBConvKernel(
+                expand.weight.flatten(1) if expand else None,
+                first.offset if first else torch.zeros_like(depthwise.offset), first.activation if first else "none",
+                depthwise.weight, depthwise.offset, depthwise.activation, excite, project.weight.flatten(1), project.offset,
+                depthwise.conv.stride[0], block.skips,
+            )  # fmt: skip
+        return cls(before, expand, depthwise, excite, project, block.skips, kernel)
 
-    def __call__(self, x: Tensor, before: _Layer | None) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         """Of `x`, which `before` has not finished."""
-        y = x
-        if self.expand:
-            y, before = self.expand.convolve(x), self.expand
-        y, means = self._depthwise(y, before)
-        if not self.excite:
-            y = self.project.convolve(y)
-        else:
+        if self.kernel and _fits(x):
+            conv = self.depthwise.conv
+            return self.kernel(x, (conv.padding_before(x.shape[2]), conv.padding_before(x.shape[3])))
+        if self.before:
+            x = self.before.finish(x)
+        y = self.expand.finish(self.expand.convolve(x)) if self.expand else x
+        y = self.depthwise.finish(self.depthwise.convolve(y))
+        if self.excite:
             reduce, reduce_bias, expand, expand_bias = self.excite
+            means = y.mean((2, 3), dtype=torch.float32)
             gate = F.linear(F.silu(F.linear(means, reduce, reduce_bias)), expand, expand_bias).sigmoid_()
-            y = self._gated(y, gate.to(y.dtype))
-        y = self.project.finish(y)
+            y = y.mul_(gate.to(y.dtype)[:, :, None, None])
+        y = self.project.finish(self.project.convolve(y))
         return y.add_(x) if self.skips else y
 
-    def _depthwise(self, x: Tensor, before: _Layer | None) -> tuple[Tensor, Tensor]:
-        """The finished depthwise convolution of the finished `x`, and its means, float32 N x C."""
-        layer = self.depthwise
-        if self.taps is None or not kernels.fits(x):
-            y = layer.finish(layer.convolve(before.finish(x) if before else x))
-            return y, y.mean((2, 3), dtype=torch.float32)
-        offset, activation = (before.offset, before.activation) if before else (torch.zeros_like(layer.offset), "none")
-        stride, padding = (
-            layer.conv.stride[0],
-            (layer.conv.padding_before(x.shape[2]), layer.conv.padding_before(x.shape[3])),
-        )
-        return kernels.depthwise_act(x, offset, activation, self.taps, layer.offset, layer.activation, stride, padding)
 
-    def _gated(self, y: Tensor, gate: Tensor) -> Tensor:
-        """The projection of `y`, a channel of a photo times its gate, N x C."""
-        photos, channels, height, width = y.shape
-        weight = self.project.weight.flatten(1)
-        if height * width <= len(weight):
-            return self.project.convolve(y.mul_(gate[:, :, None, None]))
-        rows = y.permute(0, 2, 3, 1).reshape(photos, height * width, channels)
-        return (rows @ (weight * gate[:, None]).transpose(1, 2)).view(photos, height, width, -1).permute(0, 3, 1, 2)
+def _fits(x: Tensor) -> bool:
+    return x.dtype == torch.float32 and kernels.fits(x)

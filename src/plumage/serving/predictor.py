@@ -28,7 +28,7 @@ class Predictor:
         self._preprocessing = bundle.preprocessing
         self._device = torch.device(device)
         model = bundle.model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._answers = for_inference(model.eval(), torch.float32)
+        self._answers = for_inference(model.eval())
 
     def predict(self, photos: Sequence[Photo], top_k: int = 5) -> list[list[tuple[str, float]]]:
         """The `top_k` most probable classes of each photo with their probabilities, the most probable first.

@@ -109,7 +109,7 @@ def checkpoints(root: Path, key: str, minutes: float) -> Iterator[Checkpoints]:
 def training_key(*parts: Any) -> str:
     """A hash of what decides a training's outcome: `parts` (of a path, the file), Plumage's code and torch's version."""
     digest = hashlib.sha256(torch.__version__.encode())
-    code = [path for path in Path(plumage.__file__).parent.rglob("*") if path.suffix in (".py", ".c")]
+    code = [path for path in Path(plumage.__file__).parent.rglob("*") if path.suffix in (".py", ".c", ".h")]
     for part in (*parts, *sorted(code)):
         if isinstance(part, Path) and part.is_file():
             part = part.read_bytes()

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from plumage.config import ResolvedTrain
 from plumage.errors import TrainingError
-from plumage.models.inference import dtype_of, for_inference
+from plumage.models.inference import for_inference
 from plumage.progress import Progress
 from plumage.training.checkpoints import Checkpoints, State
 from plumage.training.hardware import autocast, compiles, photos_at_once
@@ -75,8 +75,7 @@ class Diverged(TrainingError):
 
 
 class Fit:
-    """A training of `network` in place, and where it stands. `run` leaves the network, in eval mode, with the weights of the
-    best epoch.
+    """A training of `network` in place, and where it stands.
 
     The best epoch has the highest val accuracy, then the lowest val loss; training stops after `train.patience` epochs
     without a better one. `head` is the part of `network` that learns at `train.head_lr`.
@@ -134,8 +133,8 @@ class Fit:
             forward = DistributedDataParallel(forward, device_ids=devices, broadcast_buffers=False)
         return forward
 
-    def run(self) -> History:
-        """Do all epochs that are left.
+    def run(self, keep_best: bool = True) -> History:
+        """Do all epochs that are left. The network ends, in eval mode, with the weights of the best epoch, or with the last ones.
 
         Raises:
             Diverged: more than `train.max_bad_steps` steps in a row had a loss or gradient that is no finite number.
@@ -143,11 +142,21 @@ class Fit:
         """
         try:
             self._run()
-        finally:
-            if self.best_weights:
-                self.network.load_state_dict(self.best_weights)
-            self.network.eval()
+        except BaseException:
+            self.take_best()
+            raise
+        if keep_best:
+            self.take_best()
+        elif self.average:
+            self.average.swap()
+        self.network.eval()
         return self.history
+
+    def take_best(self) -> None:
+        """Give the network, in eval mode, the weights of the best epoch so far, if there is one."""
+        if self.best_weights:
+            self.network.load_state_dict(self.best_weights)
+        self.network.eval()
 
     def _run(self) -> None:
         saved = self.checkpoints.load(self.phase, self.device) if self.checkpoints else None
@@ -362,7 +371,7 @@ def validate(
     network.eval()
     loss = torch.zeros((), device=device)
     right = torch.zeros((), device=device, dtype=torch.int64)
-    answers = for_inference(network, dtype_of(device, train.precision))
+    answers = for_inference(network, train.precision)
     for inputs, labels in batches.of(0, 0):
         if stop():
             return None

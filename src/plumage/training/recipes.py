@@ -20,7 +20,7 @@ from plumage.data.loader import View, in_batches, load_batches, typical_side
 from plumage.data.store import Dataset
 from plumage.data.transforms import Preprocessing, eval_view, to_model_input, train_view
 from plumage.models.efficientnet import EfficientNet, absorb_norms, scaled_stages
-from plumage.models.inference import dtype_of, features_for_inference
+from plumage.models.inference import features_for_inference
 from plumage.models.weights import create_model
 from plumage.progress import track
 from plumage.training.checkpoints import Checkpoints
@@ -73,28 +73,28 @@ def train_model(
         smoothing = train.label_smoothing
         _probe(model, work, CLASSIFIER_ITERATIONS, lambda *_: None, checkpoints, shrinkage=1.0, smoothing=smoothing)
     views, val = work.random_views(), work.central_views("val")
-    history = Fit(model, model.classifier, views, val, train, device, on_epoch, checkpoints, team=team).run()
-    if train.recipe == "finetune":
-        _solve_again(model, work, history, on_epoch, checkpoints)
+    fit = Fit(model, model.classifier, views, val, train, device, on_epoch, checkpoints, team=team)
+    history = fit.run(keep_best=train.recipe != "finetune")
+    if train.recipe == "finetune" and not _solve_again(model, work, history, on_epoch, checkpoints):
+        fit.take_best()
     return history
 
 
 def _solve_again(
     model: EfficientNet, work: "_Photos", history: History, on_epoch: OnEpoch, checkpoints: Checkpoints | None
-) -> None:
-    """Solve for the classifier on the features that training came to: one more epoch, whose weights stay if it is the best."""
+) -> bool:
+    """Solve for the classifier on the features that training came to: one more epoch. Whether it is the best."""
     if work.team.leads:
         print("finetune: solves for the classifier again, on the features as they are now", flush=True)
-    trained = {name: value.clone() for name, value in model.classifier.state_dict().items()}
     timings: list[dict[str, float]] = []
     told: OnEpoch = lambda epoch, metrics, timing: timings.append(timing)  # noqa: E731
     solved = _probe(model, work, CLASSIFIER_ITERATIONS, told, checkpoints, of="tuned features").epochs[-1]
     history.epochs.append({name: solved.get(name, 0.0) for name in history.epochs[0]})  # the learning rate is 0
-    if quality(solved) > quality(history.epochs[history.best_epoch - 1]):
+    best = quality(solved) > quality(history.epochs[history.best_epoch - 1])
+    if best:
         history.best_epoch = len(history.epochs)
-    else:
-        model.classifier.load_state_dict(trained)
     on_epoch(len(history.epochs), history.epochs[-1], timings[-1])
+    return best
 
 
 def freeze_stages(model: EfficientNet, stages: int) -> None:
@@ -251,7 +251,7 @@ def _probe(
 def _features(model: EfficientNet, photos: _Photos, batches: Batches, what: str) -> Batch:
     """The pooled features, float32 N x F, and the labels of all of `batches`, of all processes."""
     features, labels, team = [], [], photos.team
-    answers = features_for_inference(model, dtype_of(photos.device, photos.train.precision))
+    answers = features_for_inference(model, photos.train.precision)
     for inputs, batch_labels in track(batches.of(0, 0), what, batches.per_epoch, shown=team.leads):
         features.append(answers(inputs))
         labels.append(batch_labels)

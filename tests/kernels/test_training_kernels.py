@@ -1,11 +1,6 @@
 """The loops in C compute what torch does, closer to the exact result; where they can't be had, torch does it."""
 
 import copy
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plumage import kernels
+from plumage.kernels.training import depthwise, excite, norm_act
 from plumage.models import create_model
 
 needs_them = pytest.mark.skipif(
@@ -51,7 +47,7 @@ def test_batch_norm_with_its_activation(dtype: torch.dtype, activation: str, sha
     ours = copy.deepcopy(exact).float()
     x, wanted = torch.randn(shape, dtype=torch.float64) * 3 + 50, torch.randn(shape, dtype=torch.float64)
     one, other, wanted = x.to(dtype).requires_grad_(), x.to(dtype).double().requires_grad_(), wanted.to(dtype).double()
-    made = kernels.norm_act(one, ours, activation)
+    made = norm_act(one, ours, activation)
     expected = ACTIVATIONS[activation](exact(other))
     if activation == "relu6":  # at the bends either slope is right
         wanted[((expected.abs() < 1e-3) | ((expected - 6).abs() < 1e-3)) & (expected.detach() != 0)] = 0
@@ -80,33 +76,9 @@ def test_a_depthwise_convolution(dtype: torch.dtype, kernel: int, stride: int, b
             wanted = torch.randn_like(expected).to(dtype).double()
             mine = [None if tensor is None else tensor.detach().float().requires_grad_() for tensor in (weight, bias)]
             seen = x.detach().to(dtype).requires_grad_()
-            made = kernels.depthwise(seen, *mine, stride, padding)  # type: ignore[arg-type]
+            made = depthwise(seen, *mine, stride, padding)  # type: ignore[arg-type]
             got = gradients(made, wanted.to(dtype), seen, *mine)
             assert_near(got, gradients(expected, wanted, x, weight, bias), dtype)
-
-
-@needs_them
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("kernel", [3, 5])
-@both
-def test_a_depthwise_convolution_between_activations(dtype: torch.dtype, kernel: int, stride: int) -> None:
-    for photos, height, width, before, after in (
-        (1, 1, 1, "silu", "none"),
-        (3, 7, 9, "relu6", "relu6"),
-        (1, 14, 15, "none", "silu"),
-    ):
-        x = torch.randn(photos, 32, height, width).to(dtype)
-        weight, offsets = torch.randn(32, 1, kernel, kernel), torch.randn(2, 32)
-        for padding in ((kernel // 2,) * 2, (kernel // 2 - 1, kernel // 2)):  # SAME's, too
-            made, means = kernels.depthwise_act(
-                x, offsets[0], before, kernels.in_blocks(weight), offsets[1], after, stride, padding
-            )
-            more = (padding[1], kernel, padding[0], kernel)  # what is too much is cut off
-            activated = F.pad(ACTIVATIONS[before](x.double() + offsets[0, :, None, None].double()), more)
-            expected = F.conv2d(activated, weight.double(), offsets[1].double(), stride, 0, 1, 32)
-            expected = ACTIVATIONS[after](expected[:, :, : made.shape[2], : made.shape[3]])
-            assert made.shape[2:] == (-(-height // stride), -(-width // stride))
-            assert_near([made, means], [expected, expected.mean((2, 3))], dtype)
 
 
 @needs_them
@@ -119,9 +91,7 @@ def test_squeeze_and_excitation(dtype: torch.dtype, size: int) -> None:
     mine = x.detach().to(dtype).requires_grad_()
     expected = x * exact[1](F.silu(exact[0](x.mean((2, 3), keepdim=True)))).sigmoid()
     wanted = torch.randn_like(expected).to(dtype).double()
-    got = gradients(
-        kernels.excite(mine, *ours), wanted.to(dtype), mine, *(p for layer in ours for p in layer.parameters())
-    )
+    got = gradients(excite(mine, *ours), wanted.to(dtype), mine, *(p for layer in ours for p in layer.parameters()))
     assert_near(got, gradients(expected, wanted, x, *(p for layer in exact for p in layer.parameters())), dtype)
 
 
@@ -162,49 +132,3 @@ def test_a_step_under_autocast_is_as_exact_as_without_them(monkeypatch: pytest.M
     theirs = error()
     assert ours != theirs, "both were torch's"
     assert ours < 1.2 * theirs
-
-
-@needs_them
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@both
-def test_what_is_no_number_stays_none(dtype: torch.dtype, activation: str) -> None:
-    x, offset = torch.randn(4, 16, 5, 5).to(dtype), torch.zeros(16)
-    offset[1] = float("nan")
-    y, means = kernels.depthwise_act(
-        x, torch.zeros(16), activation, kernels.in_blocks(torch.randn(16, 1, 3, 3)), offset, activation, 1, (1, 1)
-    )
-    assert torch.isnan(y[:, 1]).all() and torch.isnan(means[:, 1]).all()
-    assert torch.isfinite(y[:, [0, *range(2, 16)]]).all()
-
-
-COMPILED = """
-import os, sys
-from plumage import kernels
-print(kernels.compiled() is not None, sorted(os.listdir(sys.argv[1])) if os.path.isdir(sys.argv[1]) else [])
-"""
-
-
-def in_a_process(home: Path, **environment: str) -> str:
-    variables = {
-        **os.environ,
-        "XDG_CACHE_HOME": str(home),
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        **environment,
-    }
-    command = [sys.executable, "-c", COMPILED, str(home / "plumage")]
-    return subprocess.run(command, env=variables, text=True, check=True, capture_output=True).stdout
-
-
-@needs_them
-def test_they_are_compiled_once_and_nothing_else_is_left(tmp_path: Path) -> None:
-    first = in_a_process(tmp_path)
-    assert first.startswith("True ['kernels-") and first.count("kernels-") == 1
-    [file] = (tmp_path / "plumage").iterdir()
-    made = file.stat().st_mtime_ns
-    assert in_a_process(tmp_path) == first and file.stat().st_mtime_ns == made
-
-
-def test_without_a_compiler_or_a_place_torch_does_it(tmp_path: Path) -> None:
-    assert in_a_process(tmp_path, CC=shutil.which("false") or "false") == "False []\n"
-    (tmp_path / "file").touch()
-    assert in_a_process(tmp_path / "file").startswith("False")

@@ -1,0 +1,94 @@
+/* What the loops share: elements, activations, vectors.
+   Maps are in channels_last memory: rows (N x H x W) of channels, each an `element`, a float or, with BF16 defined, a bfloat16.
+   All is computed in float. */
+
+#pragma once
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { NONE, SILU, RELU6 };
+#define BLOCK 16 /* channels at a time: one cache line */
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+#ifdef __AVX512F__
+#define LANES 16 /* floats of a register */
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+#define VECTORS (BLOCK / LANES)
+typedef float lanes __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+#define AT(pointer, place) (*(lanes *)((pointer) + (place)))
+
+static inline long least(long a, long b) { return a < b ? a : b; }
+static inline long most(long a, long b) { return a > b ? a : b; }
+
+#ifdef BF16
+typedef unsigned short element; /* the upper half of a float */
+static inline float get(element x) {
+    unsigned bits = (unsigned)x << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+/* To the nearest, of two as near to the even one; no number stays none. */
+static inline element put(float x) {
+    unsigned bits;
+    memcpy(&bits, &x, sizeof bits);
+    unsigned rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    return (element)((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
+}
+#else
+typedef float element;
+static inline float get(element x) { return x; }
+static inline element put(float x) { return x; }
+#endif
+
+/* 1 / (1 + e^-x). e^y is 2^n times a polynomial of what is left: to 2e-7 of itself (Cephes' expf), in bfloat16 to 1e-4. A call of
+   libm would stop the compiler from using vectors. */
+static inline float sigmoid(float x) {
+    const float to_integer = 12582912.f; /* 1.5 * 2^23: added, it leaves the nearest integer in the lowest bits */
+    float y = x > 87.f ? -87.f : x < -87.f ? 87.f : -x;
+    float shifted = y * 1.44269504f + to_integer, n = shifted - to_integer;
+#ifdef BF16
+    float r = y * 1.44269504f - n;
+    float p = ((0.0555042f * r + 0.2402265f) * r + 0.6931472f) * r + 1.f;
+#else
+    float r = y - n * 0.693359375f - n * -2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.f;
+#endif
+    unsigned power, bits;
+    memcpy(&power, &shifted, sizeof power);
+    memcpy(&bits, &p, sizeof bits);
+    bits += power << 23;
+    memcpy(&p, &bits, sizeof p);
+    return 1.f / (1.f + p);
+}
+
+static inline float activate(float x, int act) {
+    if (act == SILU) return x * sigmoid(x);
+    if (act == RELU6) return x < 0.f ? 0.f : x > 6.f ? 6.f : x;
+    return x;
+}
+
+/* The derivative of the activation at x. */
+static inline float slope(float x, int act) {
+    if (act == SILU) {
+        float s = sigmoid(x);
+        return s * (1.f + x * (1.f - s));
+    }
+    if (act == RELU6) return x > 0.f && x < 6.f ? 1.f : 0.f;
+    return 1.f;
+}
+
+#define PER_ACTIVATION(CALL) \
+    switch (act) { case SILU: CALL(SILU); break; case RELU6: CALL(RELU6); break; default: CALL(NONE); }
