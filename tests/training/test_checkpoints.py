@@ -91,7 +91,7 @@ def test_it_goes_on_from_where_it_was_not_from_the_start(tmp_path: Path, capsys:
 
 
 SCRIPT = """
-import signal, sys
+import os, signal, sys
 from pathlib import Path
 import torch
 from plumage.config import Train
@@ -100,17 +100,34 @@ from plumage.data.transforms import Preprocessing
 from plumage.models import create_model
 from plumage.models.bundle import save_model
 from plumage.training.checkpoints import checkpoints
+from plumage.training import recipes
 from plumage.training.recipes import be_deterministic, train_model
+
+
+def dies(name, at):
+    "Have the process die at this call of a function of the recipes."
+    function, calls = getattr(recipes, name), []
+
+    def called(*arguments, **named):
+        calls.append(name)
+        if len(calls) == int(at):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **named)
+
+    setattr(recipes, name, called)
+
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
 torch.set_num_threads(1)
 root = Path(sys.argv[1])
 dataset = Dataset(root / "dataset")
 rows = {"train": [row for row in range(len(dataset)) if row % 4], "val": list(range(0, len(dataset), 4))}
-train = Train(device="cpu", epochs=3, batch_size=4, ema=0.9).resolved()
+train = Train(device="cpu", recipe=sys.argv[2], epochs=int(sys.argv[3]), batch_size=4, ema=0.9).resolved()
+if sys.argv[4:]:
+    dies(*sys.argv[4:])
 pre = Preprocessing(size=32, crop_fraction=1.0)
 be_deterministic(0)
-model = create_model("efficientnet_lite0", len(dataset.classes))
+model = create_model("efficientnet_lite0", len(dataset.classes), "imagenet" if train.recipe == "finetune" else None)
 with checkpoints(root, "key", 0.005) as kept:
     train_model(model, dataset, rows, pre, train, torch.device("cpu"), lambda epoch, *_: print("epoch", epoch, flush=True), kept)
     save_model(root / "models", model, dataset.classes, pre)
@@ -120,12 +137,13 @@ with checkpoints(root, "key", 0.005) as kept:
 class Training:
     """A training in a process of its own."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, recipe: str = "scratch", epochs: int = 3) -> None:
+        self.root, self.recipe, self.epochs = root, recipe, epochs
         self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
-    def start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", SCRIPT, str(self.root)]
+    def start(self, *dies: str) -> subprocess.Popen[str]:
+        """`dies`: at which call of which function of the recipes."""
+        command = [sys.executable, "-c", SCRIPT, str(self.root), self.recipe, str(self.epochs), *dies]
         return subprocess.Popen(
             command, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
@@ -192,6 +210,23 @@ def test_killed_at_ten_random_moments_and_at_every_epoch_and_stopped_by_ctrl_c_i
         ends: list[list[float | int]] = [[*moments[:4], 1, 2, 3], [*moments[4:]]]
         assert list(pool.map(survive, trainings, ends)) == [undisturbed, undisturbed]
     assert sum(at_work) >= 10
+
+
+@pytest.mark.slow
+def test_killed_while_the_classifier_is_solved_for_again_it_ends_the_same(
+    tmp_path: Path, color_dataset: Callable[[int], Dataset]
+) -> None:
+    color_dataset(8)
+    for name in "ab":
+        shutil.copytree(tmp_path / "dataset", tmp_path / name / "dataset")
+    undisturbed, training = (Training(tmp_path / name, "finetune", epochs=1) for name in "ab")
+    # Features are of train, of train mirrored and of val: the probe's, then the tuned network's, each kept once it is there.
+    for function, call in (("fit_classifier", "1"), ("_features", "2"), ("_features", "2"), ("fit_classifier", "1")):
+        process = training.start(function, call)
+        said, _ = process.communicate(timeout=120)
+        assert process.returncode == -signal.SIGKILL, said
+    assert "solves for the classifier again" in said and "epoch 1/1" not in said
+    assert training.finish() == undisturbed.finish()
 
 
 def test_a_key_is_of_parameters_files_and_code(tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ from plumage.errors import ModelError
 from plumage.kernels.training import depthwise, excite, norm_act
 
 Padding = Literal["symmetric", "same"]
+AS_MATRICES = torch.backends.cpu.get_cpu_capability() != "AVX512"
+"""Whether pointwise convolutions are trained as matrix products, which they are in channels_last memory: without AVX-512, their backward
+pass is the faster."""
 
 
 class Stage(NamedTuple):
@@ -133,11 +136,10 @@ class Conv(nn.Conv2d):
     def forward(self, x: Tensor, scale: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         """N x C x H x W to N x outputs x ceil(H / stride) x ceil(W / stride), times `scale` plus `bias`, one an output."""
         weight = self.weight if scale is None else self.weight * scale[:, None, None, None]
-        if self.kernel_size == (1, 1) and self.training:
-            # In channels_last memory the same matrix product; its backward is faster on small maps than a convolution's.
+        if self.kernel_size == (1, 1) and self.training and AS_MATRICES:
             return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
         x, padding = self.padded(x)
-        if self._own_backward(x):
+        if x.requires_grad and self.groups > 1 and self.groups % kernels.BLOCK == 0 and kernels.fits(x):
             return depthwise(x, weight, bias, self.stride[0], padding)
         return F.conv2d(x, weight, bias, self.stride, padding, 1, self.groups)
 
@@ -150,11 +152,6 @@ class Conv(nn.Conv2d):
     def padding_before(self, size: int) -> int:
         """The zeros on top or to the left of a side of `size`."""
         return self._total_padding(size) // 2 if self.pads else self.kernel_size[0] // 2
-
-    def _own_backward(self, x: Tensor) -> bool:
-        """Whether plumage.kernels' backward pass is the faster: in float32, torch's is as fast for a 3 x 3."""
-        faster = self.kernel_size == (5, 5) or x.dtype == torch.bfloat16
-        return faster and x.requires_grad and self.groups % kernels.BLOCK == 0 and kernels.fits(x)
 
     def _total_padding(self, size: int) -> int:
         stride, kernel = self.stride[0], self.kernel_size[0]
