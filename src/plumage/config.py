@@ -117,9 +117,15 @@ class Model(Section):
         le=1,
         description="over 0.3 to 1: the share of the short side that the central crop keeps; null: 1, all of it",
     )
-    dropout: float | None = Field(None, ge=0, lt=1, description="0 to under 1; null: the architecture's")
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="0 to under 1; null: 0 with weights, from scratch the architecture's"
+    )
     drop_path: float | None = Field(
-        None, ge=0, lt=1, description="0 to under 1: stochastic depth's rate at the last block; null: 0.2, the paper's"
+        None,
+        ge=0,
+        lt=1,
+        description="0 to under 1: stochastic depth's rate at the last block; null: 0 with weights, from scratch 0.05 "
+        "(the paper's 0.2 is for hundreds of epochs)",
     )
 
     def weights_from(self, root: Path) -> str | None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from plumage.config import Train
+from plumage.config import Model, Train
 from plumage.data.split import Photos, stratified_split
 from plumage.data.store import Dataset
 from plumage.data.transforms import Preprocessing
@@ -18,7 +18,7 @@ from plumage.models.efficientnet import absorb_norms
 from plumage.training import recipes
 from plumage.training.loop import History
 from plumage.training.probe import fit_classifier
-from plumage.training.recipes import be_deterministic, input_for, train_model
+from plumage.training.recipes import be_deterministic, input_for, new_model, train_model
 from plumage.training.results import write_history
 
 PRE = Preprocessing(size=32, crop_fraction=1.0)
@@ -128,3 +128,15 @@ def test_the_weights_preprocessing_is_kept_but_for_what_is_asked_for() -> None:
     assert [input_for(model, None, None, side).size for side in (20, 97, 500)] == [32, 96, 224]
     changed = input_for(model, 96, 1.0, 500)
     assert (changed.size, changed.crop_fraction, changed.mean) == (96, 1.0, model.preprocessing.mean)
+
+
+def test_given_weights_drop_nothing_unless_asked_to(color_dataset: MakeDataset, tmp_path: Path) -> None:
+    dataset = color_dataset(2)
+
+    def rates(**asked: Any) -> tuple[float, float]:
+        model, _ = new_model(Model(name="efficientnet_lite0", **asked), dataset, 0, tmp_path)
+        return model.config.dropout, model.config.drop_path
+
+    assert rates() == (0.2, 0.05)
+    assert rates(weights="imagenet") == (0.0, 0.0)
+    assert rates(weights="imagenet", dropout=0.3, drop_path=0.1) == (0.3, 0.1)

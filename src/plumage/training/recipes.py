@@ -33,6 +33,8 @@ CLASSIFIER_ITERATIONS = int(RECIPES["probe"]["epochs"] or 1)
 ENLARGED = 9 / 7
 """The size at which ImageNet's weights see whole photos, over that of the random crops that they were trained on: those show things
 larger (Touvron et al. 2019, arXiv 1906.06423)."""
+DROP_PATH = 0.05
+"""From scratch: the paper's 0.2 is for hundreds of epochs. With weights, neither it nor dropout gained anything."""
 EVAL_BATCH = 32
 """Photos of a process that are judged, or made features of, at a time."""
 
@@ -108,7 +110,14 @@ def new_model(wanted: Model, dataset: Dataset, seed: int, root: Path) -> tuple[E
     """The network as training starts from it, and how it sees the photos of `dataset`; `root` is the repository's."""
     be_deterministic(seed)
     weights = wanted.weights_from(root)
-    model = create_model(wanted.name, len(dataset.classes), weights, dropout=wanted.dropout, drop_path=wanted.drop_path)
+    dropout, drop_path = (0.0, 0.0) if weights else (None, DROP_PATH)
+    model = create_model(
+        wanted.name,
+        len(dataset.classes),
+        weights,
+        dropout=dropout if wanted.dropout is None else wanted.dropout,
+        drop_path=drop_path if wanted.drop_path is None else wanted.drop_path,
+    )
     return model, input_for(model, wanted.image_size, wanted.crop, None if weights else typical_side(dataset))
 
 
