@@ -181,6 +181,12 @@ class Train(Section):
         le=1,
         description="0.25 to 1: the side of a training view as a share of the model's input, to the nearest multiple of 32",
     )
+    mixing: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="0 to 1: how far of the way from the weights that fine-tuning starts from to those that it comes to the network ends",
+    )
     penalty: float | None = Field(
         None,
         gt=0,
@@ -238,6 +244,7 @@ class ResolvedTrain(Section):
     freeze_norm: bool
     frozen_stages: int
     size_ratio: float
+    mixing: float
     penalty: float | None
     seed: int
     device: str
@@ -262,7 +269,7 @@ RECIPES: dict[Recipe, dict[str, Scalar]] = {
     "finetune": dict(
         epochs=4, batch_size=32, grad_accumulation=1, optimizer="adamw", lr=2e-4, head_lr=1e-3, weight_decay=0.02,
         warmup_epochs=0.5, label_smoothing=0.1, ema=0.99, min_crop=0.5, flip=True, clip_norm=1.0, patience=4,
-        freeze_norm=True, frozen_stages=1, size_ratio=0.89, penalty=None,
+        freeze_norm=True, frozen_stages=1, size_ratio=0.89, mixing=0.7, penalty=None,
     ),
     "probe": dict(epochs=200, flip=True, penalty=None),
 }  # fmt: skip

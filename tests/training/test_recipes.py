@@ -1,5 +1,6 @@
 """The ladder: a batch overfits, an epoch runs, each recipe learns what it should, one seed gives the same bytes."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from plumage.models.efficientnet import absorb_norms
 from plumage.training import recipes
 from plumage.training.loop import History
 from plumage.training.probe import fit_classifier
-from plumage.training.recipes import be_deterministic, input_for, new_model, train_model
+from plumage.training.recipes import be_deterministic, input_for, mix_weights, new_model, train_model
 from plumage.training.results import write_history
 
 PRE = Preprocessing(size=32, crop_fraction=1.0)
@@ -140,3 +141,12 @@ def test_given_weights_drop_nothing_unless_asked_to(color_dataset: MakeDataset, 
     assert rates() == (0.2, 0.05)
     assert rates(weights="imagenet") == (0.0, 0.0)
     assert rates(weights="imagenet", dropout=0.3, drop_path=0.1) == (0.3, 0.1)
+
+
+def test_weights_are_mixed_between_first_and_last() -> None:
+    first, last = (create_model("efficientnet_lite0", 4) for _ in range(2))
+    start, end = (copy.deepcopy(model.state_dict()) for model in (first, last))
+    mix_weights(last, start, 0.25)
+    for name, value in last.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, start[name] * 0.75 + end[name] * 0.25)

@@ -3,8 +3,8 @@
 - scratch: the whole network, from wherever its weights start, on random crops.
 - probe: the network stays frozen; its features of every photo (and of its mirror image) are computed once, and its
   classifier is solved for on them.
-- finetune: a probe's classifier first, then the network on random crops, batch norm's statistics frozen, then the classifier
-  once more, as a probe solves for it.
+- finetune: a probe's classifier first, then the network on random crops, batch norm's statistics frozen, then weights between the
+  first and the last, and the classifier once more, as a probe solves for it.
 """
 
 import time
@@ -74,12 +74,23 @@ def train_model(
         # Whitening leans on differences that are small, which training the features would change first.
         smoothing = train.label_smoothing
         _probe(model, work, CLASSIFIER_ITERATIONS, lambda *_: None, checkpoints, shrinkage=1.0, smoothing=smoothing)
+    started_from = {name: value.clone() for name, value in model.state_dict().items()}
     views, val = work.random_views(), work.central_views("val")
     fit = Fit(model, model.classifier, views, val, train, device, on_epoch, checkpoints, team=team)
     history = fit.run(keep_best=train.recipe != "finetune")
-    if train.recipe == "finetune" and not _solve_again(model, work, history, on_epoch, checkpoints):
-        fit.take_best()
+    if train.recipe == "finetune":
+        mix_weights(model, started_from, train.mixing)
+        if not _solve_again(model, work, history, on_epoch, checkpoints):
+            fit.take_best()
     return history
+
+
+@torch.no_grad()
+def mix_weights(model: EfficientNet, start: dict[str, torch.Tensor], mixing: float) -> None:
+    """Move `model` back to `mixing` of its way from the weights `start` (Wortsman et al. 2022, arXiv 2109.01903)."""
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.lerp(start[name], value, mixing))
 
 
 def _solve_again(
