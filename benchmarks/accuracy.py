@@ -37,7 +37,7 @@ def measure(folder: Path, photos: Path | None) -> Rows:
     rows = [compared("sample, 20 species", Store(folder / "accuracy"), Model(), Train())]
     if photos:
         ingest(ArchiveSource(photos, folder / "unpacked"), folder / "accuracy", min_size=1, max_refused=1)
-        train = Train(epochs=32, batch_size=32, min_crop=0.35)
+        train = Train(epochs=24, batch_size=32, min_crop=0.35)
         rows.append(compared(photos.stem, Store(folder / "accuracy"), Model(image_size=128, drop_path=0.1), train))
     return rows
 
