@@ -24,10 +24,11 @@ PAGES = {
     "data": ("The data stages", ("scale", "formats", "near_duplicates", "dvc_costs", "million")),
     "training": (
         "Training and evaluation",
-        ("steps", "inference", "loaders", "epochs", "probe_cost", "accuracy", "memory"),
+        ("inference", "steps", "loaders", "epochs", "probe_cost", "accuracy", "memory"),
     ),
 }
-"""Each a title and modules beside this one, with a function `measure` and a NOTE about its table."""
+"""Each a title and modules beside this one, with a function `measure` and a NOTE about its table; inference comes before what
+leaves the process with memory that its peer would gain by."""
 MEASURED = [name for _, names in PAGES.values() for name in names]
 
 
