@@ -1,4 +1,4 @@
-"""Photos that tests make for themselves."""
+"""What tests share: photos that they make for themselves, and what they need of the machine."""
 
 import io
 from collections.abc import Iterator
@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from plumage import kernels
 from plumage.data.ingest import ingest
 from plumage.data.photo import Load, Photo, Source
 from plumage.data.store import Dataset
+
+needs_kernels = pytest.mark.skipif(
+    kernels.c_compiler() is None, reason="no C compiler, or not Linux: torch's operations are used"
+)
+"""Where there is a compiler, C that does not compile fails such a test."""
 
 
 def make_photo(color: tuple[int, int, int], seed: int, size: tuple[int, int] = (40, 32), format: str = "JPEG") -> bytes:

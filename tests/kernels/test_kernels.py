@@ -6,13 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from support import needs_kernels
 
-from plumage import kernels
-
-needs_them = pytest.mark.skipif(
-    kernels.compiled() is None, reason="no C compiler, or not Linux: torch's operations are used"
-)
 COMPILED = """
 import os, sys
 from plumage import kernels
@@ -31,7 +26,7 @@ def in_a_process(home: Path, **environment: str) -> str:
     return subprocess.run(command, env=variables, text=True, check=True, capture_output=True).stdout
 
 
-@needs_them
+@needs_kernels
 def test_they_are_compiled_once_and_nothing_else_is_left(tmp_path: Path) -> None:
     first = in_a_process(tmp_path)
     assert first.startswith("True ['kernels-") and first.count("kernels-") == 1

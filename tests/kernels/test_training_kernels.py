@@ -5,15 +5,13 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from support import needs_kernels
 from torch import Tensor, nn
 
 from plumage import kernels
 from plumage.kernels.training import depthwise, excite, norm_act
 from plumage.models import create_model
 
-needs_them = pytest.mark.skipif(
-    kernels.compiled() is None, reason="no C compiler, or not Linux: torch's operations are used"
-)
 ACTIVATIONS = {"none": lambda x: x, "silu": F.silu, "relu6": F.relu6}
 CHANNELS_LAST = torch.channels_last
 DTYPES = {torch.float32: 1e-5, torch.bfloat16: 6e-3}
@@ -36,7 +34,7 @@ def assert_near(got: list[Tensor], exact: list[Tensor], dtype: torch.dtype = tor
         assert error < DTYPES[dtype]
 
 
-@needs_them
+@needs_kernels
 @pytest.mark.parametrize("shape", [(9, 3, 1, 1), (3, 8, 5, 7), (5, 40, 16, 16), (2, 1152, 7, 7)], ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @both
@@ -59,7 +57,7 @@ def test_batch_norm_with_its_activation(dtype: torch.dtype, activation: str, sha
     assert_near(list(ours.buffers()), list(exact.buffers()))
 
 
-@needs_them
+@needs_kernels
 @pytest.mark.parametrize("biased", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [3, 5])
@@ -81,7 +79,7 @@ def test_a_depthwise_convolution(dtype: torch.dtype, kernel: int, stride: int, b
             assert_near(got, gradients(expected, wanted, x, weight, bias), dtype)
 
 
-@needs_them
+@needs_kernels
 @pytest.mark.parametrize("size", [1, 9])
 @both
 def test_squeeze_and_excitation(dtype: torch.dtype, size: int) -> None:
@@ -102,7 +100,7 @@ def step(model: nn.Module) -> list[Tensor]:
     return [parameter.grad for parameter in model.parameters()] + list(model.buffers())  # type: ignore[misc]
 
 
-@needs_them
+@needs_kernels
 def test_a_step_is_the_one_without_them_and_is_the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     model = create_model("efficientnet_b0", 10, dropout=0.0, drop_path=0.0).to(memory_format=CHANNELS_LAST)
     ours, again = step(model), step(model)
@@ -115,7 +113,7 @@ def test_a_step_is_the_one_without_them_and_is_the_same_each_time(monkeypatch: p
         torch.testing.assert_close(one, other, rtol=2e-3, atol=float(largest) * 1e-4)
 
 
-@needs_them
+@needs_kernels
 def test_a_step_under_autocast_is_as_exact_as_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
     model = create_model("efficientnet_b0", 10, dropout=0.0, drop_path=0.0).to(memory_format=CHANNELS_LAST)
     exact = step(model)

@@ -114,11 +114,15 @@ def test_finetune_ends_with_the_classifier_solved_again_if_that_is_better(
         calls.append(classifier.weight)
 
     monkeypatch.setattr(recipes, "fit_classifier", fit)
-    model, history = train(color_dataset(10), "imagenet", recipe="finetune", epochs=1, batch_size=8)
+    model, history = train(color_dataset(10), "imagenet", recipe="finetune", epochs=1, batch_size=8, mixing=0.0)
     assert len(calls) == 2
     assert [epoch["train/lr"] > 0 for epoch in history.epochs] == [True, False]
     assert history.best_epoch == (2 if good else 1)
     assert bool((model.classifier.weight == 7).all()) == good
+    untouched = create_model("efficientnet_lite0", 4, "imagenet")
+    absorb_norms(untouched)
+    start = bool(torch.equal(model.head.conv.weight, untouched.head.conv.weight))
+    assert start == good, "the better has the mixed weights, here the first ones, the worse those of the best epoch"
 
 
 def test_the_weights_preprocessing_is_kept_but_for_what_is_asked_for() -> None:

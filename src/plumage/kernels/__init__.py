@@ -63,11 +63,18 @@ def keep_memory() -> None:
             libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def c_compiler() -> str | None:
+    """The C compiler; None where there is none, or not on Linux: torch brings an OpenMP there that is not the compiler's."""
+    if platform.system() != "Linux":
+        return None
+    return os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+
+
 @functools.cache
 def compiled(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
     """The compiled C for maps of `dtype`, float32 or bfloat16; None where it can't be had."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if not compiler or platform.system() != "Linux":  # elsewhere torch brings an OpenMP that is not the compiler's
+    compiler = c_compiler()
+    if not compiler:
         return None
     try:
         flags = [*FLAGS, *(["-DBF16"] if dtype == torch.bfloat16 else [])]

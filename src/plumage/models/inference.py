@@ -1,7 +1,7 @@
 """A network's answers for many photos: an EfficientNet made ready for it once, a few photos at a time.
 
 Its batch norms are in its convolutions (Jacob et al. 2018, section 3.2), and its weights in the dtype of its maps. On a CPU it computes
-in float32, a block at once (plumage.kernels.inference), which is as fast there as bfloat16 was with torch's operations.
+in float32, a block at once (plumage.kernels.inference): bfloat16 moves answers.
 """
 
 from collections.abc import Callable

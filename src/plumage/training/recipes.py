@@ -34,7 +34,7 @@ ENLARGED = 9 / 7
 """The size at which ImageNet's weights see whole photos, over that of the random crops that they were trained on: those show things
 larger (Touvron et al. 2019, arXiv 1906.06423)."""
 DROP_PATH = 0.05
-"""From scratch: the paper's 0.2 is for hundreds of epochs. With weights, neither it nor dropout gained anything."""
+"""From scratch: the paper's 0.2 is for hundreds of epochs. With weights, a few epochs do without it and dropout."""
 EVAL_BATCH = 32
 """Photos of a process that are judged, or made features of, at a time."""
 
@@ -74,14 +74,15 @@ def train_model(
         # Whitening leans on differences that are small, which training the features would change first.
         smoothing = train.label_smoothing
         _probe(model, work, CLASSIFIER_ITERATIONS, lambda *_: None, checkpoints, shrinkage=1.0, smoothing=smoothing)
-    started_from = {name: value.clone() for name, value in model.state_dict().items()}
     views, val = work.random_views(), work.central_views("val")
     fit = Fit(model, model.classifier, views, val, train, device, on_epoch, checkpoints, team=team)
-    history = fit.run(keep_best=train.recipe != "finetune")
-    if train.recipe == "finetune":
-        mix_weights(model, started_from, train.mixing)
-        if not _solve_again(model, work, history, on_epoch, checkpoints):
-            fit.take_best()
+    if train.recipe != "finetune":
+        return fit.run()
+    started_from = {name: value.clone() for name, value in model.state_dict().items()}
+    history = fit.run(keep_best=False)
+    mix_weights(model, started_from, train.mixing)
+    if not _solve_again(model, work, history, on_epoch, checkpoints):
+        fit.take_best()
     return history
 
 
