@@ -61,28 +61,41 @@ def test_a_random_view_depends_on_its_generator_alone_and_covers_the_asked_area(
         assert (red.max() - red.min()) / 255 > 0.55  # a side of sqrt(0.5 * 3/4) or more, in a gradient from 0 to 255
 
 
+def pillows(photo: np.ndarray, box: tuple[float, float, float, float], size: int, interpolation: str) -> np.ndarray:
+    (left, top, right, bottom), method, height = box, Image.Resampling[interpolation.upper()], len(photo)
+    wide = Image.fromarray(photo).resize((size, height), method, (left, 0, right, height))
+    return np.asarray(wide.resize((size, size), method, (0, top, size, bottom)))
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize("size", [24, 64, 150])
 @pytest.mark.parametrize("own", [True, False], ids=["own kernels", "Pillow's"])
-def test_a_random_view_is_resampled_as_the_central_one_is(
-    own: bool, size: int, interpolation: str, monkeypatch: pytest.MonkeyPatch
+def test_views_are_resampled_as_pillow_does_to_the_byte(
+    own: bool, interpolation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """But for clipping in between, which Pillow does: a photo of middling contrast has no use for it."""
+    """Larger, smaller, tall and wide photos, those of a single row or column too, of the strongest contrasts."""
     if not own:
         monkeypatch.setattr(kernels, "compiled", lambda *_: None)
-    photo = np.random.default_rng(0).integers(70, 186, (64, 64, 3), dtype=np.uint8)
-    pre = Preprocessing(size=size, crop_fraction=1.0, interpolation=interpolation)  # type: ignore[arg-type]
-    for seed in range(20):
-        view = train_view(photo, pre, np.random.default_rng(seed), 1.0, flip=True)
-        rng = np.random.default_rng(seed)
-        rng.uniform()
-        ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
-        across, down = min(64, round(64 * np.sqrt(ratio))), min(64, round(64 / np.sqrt(ratio)))
-        left, top = rng.integers(65 - across), rng.integers(65 - down)
-        cut = Image.fromarray(photo[top : top + down, left : left + across])
-        theirs = np.asarray(cut.resize((size, size), Image.Resampling[interpolation.upper()]))
-        theirs = theirs[:, ::-1] if rng.random() < 0.5 else theirs
-        assert np.abs(view.astype(int) - theirs).max() <= 1
+    rng = np.random.default_rng(0)
+    for seed in range(200):
+        height, width = (int(side) for side in rng.integers(1, 300, 2))
+        photo = rng.choice([0, 255, 255], (height, width, 3)).astype(np.uint8)
+        size, crop = int(rng.integers(8, 250)), float(rng.uniform(0.3, 1))
+        pre = Preprocessing(size=size, crop_fraction=crop, interpolation=interpolation)  # type: ignore[arg-type]
+        side = min(height, width) * crop
+        left, top = (width - side) / 2, (height - side) / 2
+        central = pillows(photo, (left, top, left + side, top + side), size, interpolation)
+        assert np.array_equal(eval_view(photo, pre), central)
+        assert np.array_equal(eval_view(photo, pre, mirrored=True), central[:, ::-1])
+        view = train_view(photo, pre, np.random.default_rng(seed), 0.5, flip=False)
+        draw = np.random.default_rng(seed)
+        area, ratio = height * width * draw.uniform(0.5, 1), np.exp(draw.uniform(np.log(3 / 4), np.log(4 / 3)))
+        across, down = (
+            max(1, min(width, round(np.sqrt(area * ratio)))),
+            max(1, min(height, round(np.sqrt(area / ratio)))),
+        )
+        left, top = draw.integers(width - across + 1), draw.integers(height - down + 1)
+        cut = photo[top : top + down, left : left + across]
+        assert np.array_equal(view, pillows(cut, (0, 0, across, down), size, interpolation))
 
 
 def test_flip_mirrors_half_of_the_views() -> None:

@@ -32,14 +32,12 @@ class Preprocessing(BaseModel):
     std: tuple[float, float, float] = IMAGENET_STD
 
 
-def eval_view(photo: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """The central view of a photo, uint8 H x W x 3: size x size x 3. Resizing and cropping are one resampling of a box."""
+def eval_view(photo: np.ndarray, preprocessing: Preprocessing, mirrored: bool = False) -> np.ndarray:
+    """The central view of a photo, uint8 H x W x 3, or its mirror image: size x size x 3. Resizing and cropping are one resampling."""
     height, width, _ = photo.shape
     side = min(height, width) * preprocessing.crop_fraction
     left, top = (width - side) / 2, (height - side) / 2
-    resampling = Image.Resampling[preprocessing.interpolation.upper()]
-    box = (left, top, left + side, top + side)
-    return np.asarray(Image.fromarray(photo).resize((preprocessing.size,) * 2, resampling, box))
+    return _resized(photo, (left, top, left + side, top + side), preprocessing, mirrored)
 
 
 def train_view(
@@ -55,13 +53,23 @@ def train_view(
     down = max(1, min(round(float(np.sqrt(area / ratio))), height))
     left, top = int(rng.integers(width - across + 1)), int(rng.integers(height - down + 1))
     mirrored = bool(rng.random() < 0.5 and flip)
-    box = (left, top, left + across, top + down)
-    view = resample(photo, box, preprocessing.size, preprocessing.interpolation, mirrored)
-    if view is not None:
-        return view
-    cut = Image.fromarray(photo[top : top + down, left : left + across])
-    sized = np.asarray(cut.resize((preprocessing.size,) * 2, Image.Resampling[preprocessing.interpolation.upper()]))
-    return sized[:, ::-1] if mirrored else sized
+    cut = photo[top : top + down, left : left + across]
+    return _resized(cut, (0, 0, across, down), preprocessing, mirrored)
+
+
+def _resized(
+    photo: np.ndarray, box: tuple[float, float, float, float], preprocessing: Preprocessing, mirrored: bool
+) -> np.ndarray:
+    """The box (left, top, right, bottom) of a photo as size x size x 3, first across, then down."""
+    size = preprocessing.size
+    view = resample(photo, box, size, preprocessing.interpolation, mirrored)
+    if view is None:
+        (left, top, right, bottom), method = box, Image.Resampling[preprocessing.interpolation.upper()]
+        # In two calls: which way Pillow goes first in one depends on its version.
+        wide = Image.fromarray(photo).resize((size, len(photo)), method, (left, 0, right, len(photo)))
+        view = np.asarray(wide.resize((size, size), method, (0, top, size, bottom)))
+        view = view[:, ::-1] if mirrored else view
+    return view
 
 
 def to_model_input(batch: torch.Tensor, preprocessing: Preprocessing, device: torch.device | str) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Loops in C for a CPU, where torch makes more passes over memory, which is what limits them; here they are compiled and called.
 
-- photos.py: random crops resampled, bytes to normalised floats.
+- photos.py: photos resampled, bytes to normalised floats.
 - training.py: batch norm with its activation, squeeze-and-excitation, a depthwise convolution's backward pass.
 - inference.py: a block of an EfficientNet at once.
 
@@ -37,7 +37,7 @@ class _MAP(ctypes.c_void_p):
     """To elements of the C's dtype; to anything else is a plain pointer."""
 
 
-_POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
+_POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float
 _OTHERS = (torch.float32, torch.float64, torch.uint8)
 """What other pointers point to, each function's to its own."""
 _ARGUMENTS: dict[str, list[type]] = {
@@ -48,7 +48,7 @@ _ARGUMENTS: dict[str, list[type]] = {
     "excite_sums": [_MAP] * 2 + [_LONG] * 3 + [_POINTER, _INT],
     "depthwise_grad": [_MAP] * 2 + [_POINTER, _MAP, _POINTER] + [_LONG] * 10 + [_INT],
     "normalise": [_POINTER, _MAP] + [_LONG] * 2 + [_POINTER] * 2 + [_INT],
-    "resample": [_POINTER] + [_LONG] * 3 + [_POINTER, _LONG] + [_INT] * 2,
+    "resample": [_POINTER] + [_LONG] * 3 + [_FLOAT] * 4 + [_POINTER, _LONG] + [_INT] * 2,
     "mbconv": [_POINTER, *[_MAP] * 3],
     "pooled": [_MAP] * 2 + [_POINTER] * 2 + [_LONG] * 4 + [_INT] * 2,
 }

@@ -1,4 +1,4 @@
-/* The loader's loops: random crops resampled, photos normalised. */
+/* The loader's loops: photos resampled and normalised. */
 
 #include "common.h"
 
@@ -13,85 +13,109 @@ void normalise(const unsigned char *x, float *y, long rows, long values, const f
     }
 }
 
-typedef float colours __attribute__((vector_size(16), aligned(4), may_alias)); /* three, and one that is of no account */
-
-/* What Pillow resamples with: the triangle, or Keys' cubic with a = -1/2. */
-static inline float filter_at(float x, int cubic) {
-    x = fabsf(x);
-    if (!cubic) return x < 1.f ? 1.f - x : 0.f;
-    if (x < 1.f) return (1.5f * x - 2.5f) * x * x + 1.f;
-    return x < 2.f ? ((-0.5f * x + 2.5f) * x - 4.f) * x + 2.f : 0.f;
+/* What Pillow resamples with: the triangle, or Keys' cubic with a = -1/2; each product and sum rounded as Pillow's. */
+#ifdef __clang__
+#define AS_WRITTEN
+#pragma clang fp contract(off)
+#else
+#define AS_WRITTEN __attribute__((noinline, optimize("fp-contract=off")))
+#endif
+AS_WRITTEN static double filter_at(double x, int cubic) {
+    x = fabs(x);
+    if (!cubic) return x < 1 ? 1 - x : 0;
+    if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
+    return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
 }
 
-/* For each of `size` results the first of `from` values and the weights of `room` from there on; how many of them are not zero at the
-   most. */
-static long weigh(long from, long size, long room, int cubic, long *first, float *weights) {
-    long used = 1;
-    float scale = (float)from / size, wide = scale > 1.f ? scale : 1.f, reach = (cubic ? 2.f : 1.f) * wide;
+/* A side: of each of `size` results the first pixel that it is made of, and the weights of `room` from there on, 2^22 in all. */
+typedef struct {
+    long size, room, used; /* used: weights that are not zero, at the most */
+    int *first, *weights;
+} Side;
+#define BITS 22
+
+/* Of `size` results from `start` to `stop` on a side of `pixels`. */
+AS_WRITTEN static Side weigh(long pixels, float start, float stop, long size, int cubic) {
+    double scale = (double)(stop - start) / size, wide = scale > 1 ? scale : 1, reach = (cubic ? 2 : 1) * wide, inverse = 1 / wide;
+    Side side = {size, (long)ceil(reach) * 2 + 1, 1};
+    double *exact = malloc(side.room * sizeof(double));
+    side.first = malloc(size * (1 + side.room) * sizeof(int));
+    side.weights = side.first + size;
     for (long at = 0; at < size; at++) {
-        float centre = (at + 0.5f) * scale, sum = 0;
-        long start = (long)fmaxf(0.f, centre - reach + 0.5f), stop = least(from, (long)(centre + reach + 0.5f));
-        first[at] = start;
-        for (long i = 0; i < room; i++) {
-            float weight = start + i < stop ? filter_at((start + i - centre + 0.5f) / wide, cubic) : 0.f;
-            weights[at * room + i] = weight;
-            sum += weight;
-            used = weight != 0.f ? most(used, i + 1) : used;
+        double centre = start + (at + 0.5) * scale, sum = 0;
+        int from = most(0, (int)(centre - reach + 0.5)), count = (int)least(pixels, (int)(centre + reach + 0.5)) - from;
+        for (int i = 0; i < count; i++) sum += exact[i] = filter_at((i + from - centre + 0.5) * inverse, cubic);
+        side.first[at] = from;
+        for (int i = 0; i < side.room; i++) {
+            double share = i >= count ? 0 : sum != 0 ? exact[i] / sum : exact[i];
+            int weight = (int)((share < 0 ? -0.5 : 0.5) + share * (1 << BITS));
+            side.weights[at * side.room + i] = weight;
+            side.used = weight ? most(side.used, i + 1) : side.used;
         }
-        for (long i = 0; i < room; i++) weights[at * room + i] /= sum;
     }
-    return used;
+    free(exact);
+    return side;
 }
 
-/* A row of `size` pixels from `taps` of another's each; what is at `weight` begins at the pixels `first`. */
-INLINE void mix(const float *row, float *out, const long *first, const float *weights, long room, long size, int mirrored,
-                const long taps) {
-    for (long column = 0; column < size; column++) {
-        long from = mirrored ? size - 1 - column : column;
-        const float *in = row + first[from] * 3, *weight = weights + from * room;
-        colours sum = {0};
+/* The sums that weights made, as bytes. */
+INLINE void to_bytes(const int *sums, unsigned char *bytes, long count) {
+#pragma omp simd
+    for (long i = 0; i < count; i++) {
+        int value = sums[i] >> BITS;
+        bytes[i] = (unsigned char)(value < 0 ? 0 : value > 255 ? 255 : value);
+    }
+}
+
+typedef int colours __attribute__((vector_size(16), aligned(4), may_alias)); /* three, and one that is of no account */
+
+/* A row of pixels from `taps` of another's each. */
+INLINE void across_row(const int *row, int *out, const Side *side, int mirrored, const long taps) {
+    for (long column = 0; column < side->size; column++) {
+        long from = mirrored ? side->size - 1 - column : column;
+        const int *in = row + side->first[from] * 3L, *weight = side->weights + from * side->room;
+        colours sum = (colours){0} + (1 << (BITS - 1));
         for (long i = 0; i < taps; i++) sum += weight[i] * *(const colours *)(in + i * 3);
         *(colours *)(out + column * 3) = sum;
     }
 }
 
-/* `down` x `across` pixels of three bytes, their rows `stride` bytes apart, to size x size of them, mirrored or not; where it shrinks,
-   each result is a mean of all that it covers. */
-void resample(const unsigned char *x, long stride, long down, long across, unsigned char *y, long size, int cubic, int mirrored) {
-    long rooms[2], sides[2] = {down, across};
-    for (int axis = 0; axis < 2; axis++) {
-        float scale = (float)sides[axis] / size;
-        rooms[axis] = (long)ceilf((cubic ? 4.f : 2.f) * (scale > 1.f ? scale : 1.f)) + 2;
-    }
-    long *firsts = malloc(2 * size * sizeof(long)), width = across * 3;
-    /* A row takes `rooms` more values, as weights that are zero reach beyond its end. */
-    float *weights = malloc((size * (rooms[0] + rooms[1]) + width + (rooms[1] + 2) * 3 + size * 3 + 1) * sizeof(float));
-    float *columns = weights + size * rooms[0], *row = columns + size * rooms[1], *made = row + width + (rooms[1] + 2) * 3;
-    weigh(down, size, rooms[0], cubic, firsts, weights);
-    long taps = weigh(across, size, rooms[1], cubic, firsts + size, columns);
-    memset(row + width, 0, (rooms[1] + 2) * 3 * sizeof(float));
+/* The box of `down` x `across` pixels of three bytes, their rows `stride` bytes apart, as size x size of them, mirrored or not, to the
+   byte as Pillow makes them: first across, to bytes, then down; where it shrinks, each result is a mean of all that it covers. */
+void resample(const unsigned char *x, long stride, long down, long across, float left, float top, float right, float bottom,
+              unsigned char *y, long size, int cubic, int mirrored) {
+    Side wide = weigh(across, left, right, size, cubic), high = weigh(down, top, bottom, size, cubic);
+    long values = size * 3, begin = down, end = 0;
     for (long at = 0; at < size; at++) {
-        memset(row, 0, width * sizeof(float));
-        for (long i = 0; i < rooms[0] && firsts[at] + i < down; i++) {
-            const unsigned char *in = x + (firsts[at] + i) * stride;
-            float weight = weights[at * rooms[0] + i];
-            if (weight == 0.f) continue;
+        begin = least(begin, high.first[at]);
+        end = most(end, least(down, high.first[at] + high.used));
+    }
+    /* A row has `room` pixels more, as weights that are zero reach beyond its end. */
+    int *row = calloc((across + wide.room + 1) * 3 + values + 1, sizeof(int)), *sums = row + (across + wide.room + 1) * 3;
+    unsigned char *rows = malloc((end - begin) * values);
+    for (long at = begin; at < end; at++) {
+        const unsigned char *in = x + at * stride;
 #pragma omp simd
-            for (long k = 0; k < width; k++) row[k] += weight * in[k];
-        }
-#define WITH(TAPS) case TAPS: mix(row, made, firsts + size, columns, rooms[1], size, mirrored, TAPS); break;
-        switch (taps) {
+        for (long i = 0; i < across * 3; i++) row[i] = in[i];
+#define WITH(TAPS) case TAPS: across_row(row, sums, &wide, mirrored, TAPS); break;
+        switch (wide.used) {
             WITH(1) WITH(2) WITH(3) WITH(4) WITH(5) WITH(6)
-            default: mix(row, made, firsts + size, columns, rooms[1], size, mirrored, taps);
+            default: across_row(row, sums, &wide, mirrored, wide.used);
         }
 #undef WITH
-        unsigned char *out = y + at * size * 3;
-#pragma omp simd
-        for (long k = 0; k < size * 3; k++) {
-            float value = made[k] + 0.5f;
-            out[k] = (unsigned char)(int)(value < 0.f ? 0.f : value > 255.f ? 255.f : value);
-        }
+        to_bytes(sums, rows + (at - begin) * values, values);
     }
-    free(weights);
-    free(firsts);
+    for (long at = 0; at < size; at++) {
+        for (long k = 0; k < values; k++) sums[k] = 1 << (BITS - 1);
+        for (long i = 0; i < high.used && high.first[at] + i < end; i++) {
+            const unsigned char *in = rows + (high.first[at] + i - begin) * values;
+            int weight = high.weights[at * high.room + i];
+#pragma omp simd
+            for (long k = 0; k < values; k++) sums[k] += weight * in[k];
+        }
+        to_bytes(sums, y + at * values, values);
+    }
+    free(rows);
+    free(row);
+    free(high.first);
+    free(wide.first);
 }

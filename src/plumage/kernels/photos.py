@@ -23,20 +23,20 @@ def normalise(photos: Tensor, scale: Tensor, offset: Tensor) -> Tensor | None:
 
 
 def resample(
-    photo: NDArray[np.uint8], box: tuple[int, int, int, int], size: int, interpolation: str, mirrored: bool
+    photo: NDArray[np.uint8], box: tuple[float, float, float, float], size: int, interpolation: str, mirrored: bool
 ) -> NDArray[np.uint8] | None:
-    """The box (left, top, right, bottom) of a photo, H x W x 3, as size x size x 3, as Pillow resamples it ("bilinear" or "bicubic")
-    but for its rounding in between; None where the C can't be had.
+    """The box (left, top, right, bottom) of a photo, H x W x 3, its rows anywhere in memory, as size x size x 3, to the byte as Pillow
+    resamples it first across, then down ("bilinear" or "bicubic"); None where the C can't be had.
     """
     loaded = kernels.compiled()
     if loaded is None:
         return None
+    down, across, _ = photo.shape
     left, top, right, bottom = box
-    assert photo.flags.c_contiguous and 0 <= left < right <= photo.shape[1] and 0 <= top < bottom <= photo.shape[0]
-    stride = photo.strides[0]
+    assert photo.strides[1:] == (3, 1) and 0 <= left < right <= across and 0 <= top < bottom <= down
     y = np.empty((size, size, 3), np.uint8)
     loaded.resample(
-        photo.ctypes.data + top * stride + left * 3, stride, bottom - top, right - left, y.ctypes.data, size,
-        interpolation == "bicubic", mirrored,
+        photo.ctypes.data, photo.strides[0], down, across, left, top, right, bottom, y.ctypes.data, size, interpolation == "bicubic",
+        mirrored,
     )  # fmt: skip
     return y

@@ -208,8 +208,7 @@ class _Photos:
         """The photos of `part` in order, as evaluation sees them, or their mirror images."""
 
         def view(photo: np.ndarray, row: int) -> np.ndarray:
-            seen = eval_view(photo, self.preprocessing)
-            return seen[:, ::-1] if mirrored else seen
+            return eval_view(photo, self.preprocessing, mirrored)
 
         size = EVAL_BATCH * self.team.size
         batches = in_batches(self.rows[part], size)
