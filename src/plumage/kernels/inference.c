@@ -1,4 +1,5 @@
-/* A block of an EfficientNet in evaluation in one pass for each photo: what it makes in between stays in the processor's cache.
+/* A block of an EfficientNet in evaluation in one pass for each photo: what it makes in between stays in the processor's cache, a few
+   rows of it where no squeeze-and-excitation waits for all.
    Maps are floats, n x height x width x channels. Batch norms are in the weights and offsets.
    Weights of pointwise convolutions are in blocks of outputs: outputs / BLOCK (rounded up) x inputs x BLOCK, and offsets as long. */
 
@@ -13,6 +14,7 @@
 #define WIDE 1
 #define COLUMNS (LANES == 8 ? 4 : 2)
 #endif
+#define IN_CACHE 32768 /* values of a map that are made before they are projected */
 
 /* `tall` rows of `multiply`, `wide` blocks of each. */
 INLINE void tile(const float *in, long depth, const float *weight, const float *offset, float *out, long left, long row_step,
@@ -38,9 +40,16 @@ INLINE void tile(const float *in, long depth, const float *weight, const float *
         }
 }
 
-/* out = in x weight + offset: from rows of `depth` values to rows of `width`, block b of row r at r * row_step + b * block_step. */
+static void activate_all(float *x, long count, int act) {
+#define LOOP(ACT) _Pragma("omp simd") for (long i = 0; i < count; i++) x[i] = activate(x[i], ACT)
+    PER_ACTIVATION(LOOP)
+#undef LOOP
+}
+
+/* out = in x weight + offset: from rows of `depth` values to rows of `width`, block b of row r at r * row_step + b * block_step; activated
+   where row_step is BLOCK. */
 static void multiply(const float *in, long rows, long depth, const float *weight, const float *offset, float *out, long width,
-                     long row_step, long block_step) {
+                     long row_step, long block_step, int act) {
     for (long c = 0; c < width;) {
         const int wide = width - c > BLOCK && WIDE == 2 ? 2 : 1;
         const float *w = weight + c * depth;
@@ -57,14 +66,9 @@ static void multiply(const float *in, long rows, long depth, const float *weight
         }
 #undef ALL
 #undef TILES
+        for (int i = 0; act != NONE && i < wide; i++) activate_all(to + i * block_step, rows * BLOCK, act);
         c += wide * BLOCK;
     }
-}
-
-static void activate_all(float *x, long count, int act) {
-#define LOOP(ACT) _Pragma("omp simd") for (long i = 0; i < count; i++) x[i] = activate(x[i], ACT)
-    PER_ACTIVATION(LOOP)
-#undef LOOP
 }
 
 /* As in kernels/inference.py. */
@@ -77,8 +81,7 @@ typedef struct {
 /* A row of the map, expanded or not, activated, as block after block of channels, each `room` floats from the last. */
 static void read_row(const Block *b, const float *x, float *row, long room) {
     if (b->expand) {
-        multiply(x, b->width, b->channels, b->expand, b->offset_before, row, b->wide, BLOCK, room);
-        for (long c = 0; c < b->wide; c += BLOCK) activate_all(row + c / BLOCK * room, b->width * BLOCK, b->before);
+        multiply(x, b->width, b->channels, b->expand, b->offset_before, row, b->wide, BLOCK, room, b->before);
         return;
     }
     for (long c = 0; c < b->wide; c += BLOCK) {
@@ -113,16 +116,42 @@ INLINE void convolve_row(float *const *from, const float *taps, const float *off
 #undef COLUMNS_OF
 }
 
-/* The rows `first` to `stop` of the activated depthwise convolution of a photo x, and each channel's sum over them. */
-static void convolve(const Block *b, const float *x, float *map, double *sums, long first, long stop) {
+/* A row of BLOCK channels activated, in their place in the map, and each channel's sum. */
+static void finish_row(const float *made, float *map, double *sums, long width, long wide, int act) {
+    float sum[BLOCK] = {0};
+#define LOOP(ACT)                                                  \
+    for (long column = 0; column < width; column++)                \
+        _Pragma("omp simd") for (int k = 0; k < BLOCK; k++) {      \
+            float value = activate(made[column * BLOCK + k], ACT); \
+            sum[k] += value;                                       \
+            map[column * wide + k] = value;                        \
+        }
+    PER_ACTIVATION(LOOP)
+#undef LOOP
+    for (int k = 0; k < BLOCK; k++) sums[k] += sum[k];
+}
+
+/* The results of `count` pixels from their map; x is the block's input there. */
+static void project(const Block *b, const float *map, const float *weight, const float *x, float *y, long count) {
+    multiply(map, count, b->wide, weight, b->project_offset, y, b->out_channels, b->out_channels, BLOCK, NONE);
+    if (b->skips)
+#pragma omp simd
+        for (long i = 0; i < count * b->out_channels; i++) y[i] += x[i];
+}
+
+/* The rows `first` to `stop` of the activated depthwise convolution of a photo x: into its map, with each channel's sum over them, or,
+   where nothing waits for the sums, few at a time, and projected to y while they are in the cache. */
+static void convolve(const Block *b, const float *x, float *map, double *sums, float *y, long first, long stop) {
     long room = (most(b->width, (b->out_width - 1) * b->stride - b->pad_width + b->kernel) + b->pad_width) * BLOCK;
-    long row_room = b->wide / BLOCK * room;
-    float *rows = calloc(b->kernel * row_room + b->out_width * BLOCK, sizeof(float)), *made = rows + b->kernel * row_room, *from[5];
+    long row_room = b->wide / BLOCK * room, values = b->out_width * b->wide, few = b->squeezed ? 0 : most(1, IN_CACHE / values);
+    float *rows = calloc(b->kernel * row_room + b->out_width * BLOCK + few * values, sizeof(float)), *from[5];
+    float *made = rows + b->kernel * row_room, *some = made + b->out_width * BLOCK;
     memset(sums, 0, b->wide * sizeof(double));
-    for (long at = first, read = most(0, at * b->stride - b->pad_height); at < stop; at++) {
+    for (long at = first, read = most(0, at * b->stride - b->pad_height), since = first; at < stop; at++) {
         long top = at * b->stride - b->pad_height;
         for (; read < least(b->height, top + b->kernel); read++)
             read_row(b, x + read * b->width * b->channels, rows + read % b->kernel * row_room + b->pad_width * BLOCK, room);
+        float *to = few ? some + (at - since) * values : map + at * values;
         for (long c = 0; c < b->wide; c += BLOCK) {
             for (long i = 0; i < b->kernel; i++)
                 from[i] = top + i < 0 || top + i >= b->height ? NULL : rows + (top + i) % b->kernel * row_room + c / BLOCK * room;
@@ -131,15 +160,12 @@ static void convolve(const Block *b, const float *x, float *map, double *sums, l
     if (b->kernel == KERNEL && b->stride == STRIDE) convolve_row(from, taps, b->offset + c, made, b->out_width, KERNEL, STRIDE);
             WITH(3, 1) WITH(3, 2) WITH(5, 1) WITH(5, 2)
 #undef WITH
-            activate_all(made, b->out_width * BLOCK, b->act);
-            float *to = map + at * b->out_width * b->wide + c, sum[BLOCK] = {0};
-            for (long column = 0; column < b->out_width; column++)
-#pragma omp simd
-                for (int k = 0; k < BLOCK; k++) {
-                    sum[k] += made[column * BLOCK + k];
-                    to[column * b->wide + k] = made[column * BLOCK + k];
-                }
-            for (int k = 0; k < BLOCK; k++) sums[c + k] += sum[k];
+            finish_row(made, to + c, sums + c, b->out_width, b->wide, b->act);
+        }
+        if (few && (at + 1 == stop || at + 1 - since == few)) {
+            long pixel = since * b->out_width, count = (at + 1 - since) * b->out_width;
+            project(b, some, b->project, x + pixel * b->channels, y + pixel * b->out_channels, count);
+            since = at + 1;
         }
     }
     free(rows);
@@ -167,17 +193,17 @@ static void gate_of(const Block *b, const double *sums, long bands, float *gate)
     free(mean);
 }
 
-/* y of x; `map` has room for what is in between, photos x out_height x out_width x wide. */
+/* y of x; `map` has room for what is in between, photos x out_height x out_width x wide, where there is squeeze-and-excitation. */
 void mbconv(const Block *b, const float *x, float *map, float *y) {
     long pixels = b->out_height * b->out_width, bands = b->photos < b->threads ? b->threads : 1; /* of a photo */
-    long weights = (b->out_channels + BLOCK - 1) / BLOCK * b->wide * BLOCK;
+    long weights = (b->out_channels + BLOCK - 1) / BLOCK * b->wide * BLOCK, inputs = b->height * b->width * b->channels;
     double *sums = malloc(b->photos * bands * b->wide * sizeof(double));
 #pragma omp parallel num_threads(b->threads)
     {
 #pragma omp for schedule(static) nowait /* each thread goes on with the photos that it has in its cache */
         for (long job = 0; job < b->photos * bands; job++) {
             long photo = job / bands, band = job % bands;
-            convolve(b, x + photo * b->height * b->width * b->channels, map + photo * pixels * b->wide, sums + job * b->wide,
+            convolve(b, x + photo * inputs, map + photo * pixels * b->wide, sums + job * b->wide, y + photo * pixels * b->out_channels,
                      b->out_height * band / bands, b->out_height * (band + 1) / bands);
         }
         if (bands > 1) {
@@ -185,28 +211,22 @@ void mbconv(const Block *b, const float *x, float *map, float *y) {
         }
         float *gate = malloc((b->wide + weights) * sizeof(float)), *scaled = gate + b->wide;
 #pragma omp for schedule(static) nowait
-        for (long job = 0; job < b->photos * bands; job++) {
+        for (long job = 0; job < (b->squeezed ? b->photos * bands : 0); job++) {
             long photo = job / bands, first = pixels * (job % bands) / bands, count = pixels * (job % bands + 1) / bands - first;
             float *from = map + (photo * pixels + first) * b->wide;
             const float *weight = b->project;
-            if (b->squeezed) {
-                gate_of(b, sums + photo * bands * b->wide, bands, gate);
-                if (count < b->out_channels) /* scales the smaller of the two that are multiplied */
-                    for (long row = 0; row < count; row++)
+            gate_of(b, sums + photo * bands * b->wide, bands, gate);
+            if (count < b->out_channels) /* scales the smaller of the two that are multiplied */
+                for (long row = 0; row < count; row++)
 #pragma omp simd
-                        for (long c = 0; c < b->wide; c++) from[row * b->wide + c] *= gate[c];
-                else {
-                    for (long at = 0; at < weights; at += BLOCK)
+                    for (long c = 0; c < b->wide; c++) from[row * b->wide + c] *= gate[c];
+            else {
+                for (long at = 0; at < weights; at += BLOCK)
 #pragma omp simd
-                        for (int k = 0; k < BLOCK; k++) scaled[at + k] = weight[at + k] * gate[at / BLOCK % b->wide];
-                    weight = scaled;
-                }
+                    for (int k = 0; k < BLOCK; k++) scaled[at + k] = weight[at + k] * gate[at / BLOCK % b->wide];
+                weight = scaled;
             }
-            long to = (photo * pixels + first) * b->out_channels;
-            multiply(from, count, b->wide, weight, b->project_offset, y + to, b->out_channels, b->out_channels, BLOCK);
-            if (b->skips)
-#pragma omp simd
-                for (long i = to; i < to + count * b->out_channels; i++) y[i] += x[i];
+            project(b, from, weight, x + photo * inputs + first * b->channels, y + (photo * pixels + first) * b->out_channels, count);
         }
         free(gate);
     }
@@ -221,8 +241,7 @@ void pooled(const float *x, float *means, const float *weight, const float *offs
     for (long job = 0; job < photos * groups; job++) {
         long photo = job / groups, first = job % groups * group, count = least(group, width - first);
         float *made = malloc(pixels * count * sizeof(float));
-        multiply(x + photo * pixels * depth, pixels, depth, weight + first * depth, offset + first, made, count, BLOCK, pixels * BLOCK);
-        activate_all(made, pixels * count, act);
+        multiply(x + photo * pixels * depth, pixels, depth, weight + first * depth, offset + first, made, count, BLOCK, pixels * BLOCK, act);
         for (long c = 0; c < count; c += BLOCK) {
             float sum[BLOCK] = {0};
             for (long pixel = 0; pixel < pixels; pixel++)

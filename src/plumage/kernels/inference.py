@@ -67,7 +67,7 @@ class MBConvKernel:
         photos, channels, height, width = x.shape
         fixed = self._fixed
         down, across = (-(-size // fixed["stride"]) for size in (height, width))
-        between = torch.empty(photos, down, across, fixed["wide"])
+        between = torch.empty((photos, down, across, fixed["wide"]) if fixed["squeezed"] else 0)
         y = torch.empty(photos, fixed["out_channels"], down, across, memory_format=torch.channels_last)
         block = _Block(
             photos=photos, height=height, width=width, channels=channels, out_height=down, out_width=across,
