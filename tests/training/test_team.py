@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -104,6 +105,36 @@ def test_two_processes_have_the_curve_of_one(tmp_path: Path, dataset: Dataset, s
     two, ended = run_script(tmp_path, processes=2, **settings)
     assert len(one) == len(two) > 0, ended.stderr
     for (epoch, expected), (same_epoch, metrics) in zip(one, two, strict=True):
+        assert epoch == same_epoch
+        assert metrics == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_two_torchrun_agents_as_on_two_machines_have_the_curve_of_one_process(tmp_path: Path, dataset: Dataset) -> None:
+    settings = {"recipe": "probe", "epochs": 20}
+    one, _ = run_script(tmp_path, **settings)
+    shutil.rmtree(tmp_path / "kept")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-id=plumage"]
+    command = [
+        *torchrun,
+        "--rdzv-backend=c10d",
+        f"--rdzv-endpoint={endpoint}",
+        str(tmp_path / "script.py"),
+        str(tmp_path),
+    ]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    agents = [
+        subprocess.Popen([*command, json.dumps(settings)], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]  # fmt: skip
+    said = [agent.communicate(timeout=120) for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], said
+    curves = [[json.loads(line) for line in out.splitlines() if line.startswith("[")] for out, _ in said]
+    [curve] = filter(None, curves)  # the first process alone tells
+    for (epoch, expected), (same_epoch, metrics) in zip(one, curve, strict=True):
         assert epoch == same_epoch
         assert metrics == pytest.approx(expected, abs=1e-4)
 
