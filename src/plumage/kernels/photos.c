@@ -57,14 +57,15 @@ AS_WRITTEN static Side weigh(long pixels, float start, float stop, long size, in
     return side;
 }
 
-/* The sums that weights made, as bytes. */
-INLINE void to_bytes(const int *sums, unsigned char *bytes, long count) {
-#pragma omp simd
-    for (long i = 0; i < count; i++) {
-        int value = sums[i] >> BITS;
-        bytes[i] = (unsigned char)(value < 0 ? 0 : value > 255 ? 255 : value);
-    }
+/* The sum that weights made, as a byte. */
+INLINE unsigned char to_byte(int sum) {
+    int value = sum >> BITS;
+    return (unsigned char)(value < 0 ? 0 : value > 255 ? 255 : value);
 }
+
+/* The commonest numbers of weights are known when this is compiled. */
+#define PER_TAPS(TAPS, MORE) \
+    switch (TAPS) { WITH(1) WITH(2) WITH(3) WITH(4) WITH(5) WITH(6) default: MORE; }
 
 typedef int colours __attribute__((vector_size(16), aligned(4), may_alias)); /* three, and one that is of no account */
 
@@ -77,6 +78,26 @@ INLINE void across_row(const int *row, int *out, const Side *side, int mirrored,
         for (long i = 0; i < taps; i++) sum += weight[i] * *(const colours *)(in + i * 3);
         *(colours *)(out + column * 3) = sum;
     }
+}
+
+/* A row of bytes from `taps` others, each `values` from the last. */
+INLINE void down_row(const unsigned char *rows, unsigned char *out, const int *weight, long values, const long taps) {
+#pragma omp simd
+    for (long k = 0; k < values; k++) {
+        int sum = 1 << (BITS - 1);
+        UNROLL for (long i = 0; i < taps; i++) sum += weight[i] * rows[i * values + k];
+        out[k] = to_byte(sum);
+    }
+}
+
+/* The same from more of them than registers have weights of: one after the other. */
+static void down_many(const unsigned char *rows, unsigned char *out, const int *weight, long values, long taps, int *sums) {
+    for (long k = 0; k < values; k++) sums[k] = 1 << (BITS - 1);
+    for (long i = 0; i < taps; i++)
+#pragma omp simd
+        for (long k = 0; k < values; k++) sums[k] += weight[i] * rows[i * values + k];
+#pragma omp simd
+    for (long k = 0; k < values; k++) out[k] = to_byte(sums[k]);
 }
 
 /* The box of `down` x `across` pixels of three bytes, their rows `stride` bytes apart, as size x size of them, mirrored or not, to the
@@ -97,22 +118,19 @@ void resample(const unsigned char *x, long stride, long down, long across, float
 #pragma omp simd
         for (long i = 0; i < across * 3; i++) row[i] = in[i];
 #define WITH(TAPS) case TAPS: across_row(row, sums, &wide, mirrored, TAPS); break;
-        switch (wide.used) {
-            WITH(1) WITH(2) WITH(3) WITH(4) WITH(5) WITH(6)
-            default: across_row(row, sums, &wide, mirrored, wide.used);
-        }
+        PER_TAPS(wide.used, across_row(row, sums, &wide, mirrored, wide.used))
 #undef WITH
-        to_bytes(sums, rows + (at - begin) * values, values);
+        unsigned char *out = rows + (at - begin) * values;
+#pragma omp simd
+        for (long k = 0; k < values; k++) out[k] = to_byte(sums[k]);
     }
     for (long at = 0; at < size; at++) {
-        for (long k = 0; k < values; k++) sums[k] = 1 << (BITS - 1);
-        for (long i = 0; i < high.used && high.first[at] + i < end; i++) {
-            const unsigned char *in = rows + (high.first[at] + i - begin) * values;
-            int weight = high.weights[at * high.room + i];
-#pragma omp simd
-            for (long k = 0; k < values; k++) sums[k] += weight * in[k];
-        }
-        to_bytes(sums, y + at * values, values);
+        const unsigned char *in = rows + (high.first[at] - begin) * values;
+        const int *weight = high.weights + at * high.room;
+        long taps = least(high.used, end - high.first[at]);
+#define WITH(TAPS) case TAPS: down_row(in, y + at * values, weight, values, TAPS); break;
+        PER_TAPS(taps, down_many(in, y + at * values, weight, values, taps, sums))
+#undef WITH
     }
     free(rows);
     free(row);
