@@ -43,7 +43,7 @@ def fit(params: Params, team: Team) -> None:
     ):
         kept.run_id = run.id
         run.log_inputs(SPLITS, DATA, choices(train, device, team))
-        tell = teller(train.epochs, run.log_epoch)
+        tell = teller(train.all_epochs, run.log_epoch)
         try:
             history, diverged = train_model(model, dataset, rows, preprocessing, train, device, tell, kept, team), None
         except Diverged as error:

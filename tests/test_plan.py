@@ -46,6 +46,8 @@ def test_fine_tuning_learns_the_later_stages_and_a_probe_the_classifier(color_da
     tuned, probed = plan(dataset, recipe="finetune"), plan(dataset, recipe="probe")
     assert probed.learning == 1280 * 4 + 4 < tuned.learning < tuned.parameters
     assert probed.learning_rates == []
+    assert len(tuned.learning_rates) == 8 * tuned.steps, "twice four epochs"
+    assert tuned.learning_rates[: 4 * tuned.steps] == tuned.learning_rates[4 * tuned.steps :]
 
 
 def test_planning_leaves_the_random_numbers_of_a_training_alone(color_dataset: MakeDataset) -> None:

@@ -181,6 +181,9 @@ class Train(Section):
         le=1,
         description="0.25 to 1: the side of a training view as a share of the model's input, to the nearest multiple of 32",
     )
+    soup: int | None = Field(
+        None, ge=1, le=100, description="1 or more fine-tunings, one after the other, whose weights are averaged"
+    )
     mixing: float | None = Field(
         None,
         ge=0,
@@ -244,6 +247,7 @@ class ResolvedTrain(Section):
     freeze_norm: bool
     frozen_stages: int
     size_ratio: float
+    soup: int
     mixing: float
     penalty: float | None
     seed: int
@@ -254,6 +258,11 @@ class ResolvedTrain(Section):
     sync_norm: bool
     max_bad_steps: int
     checkpoint_minutes: float
+
+    @property
+    def all_epochs(self) -> int:
+        """Those of all trainings, one after the other."""
+        return self.epochs * (self.soup if self.recipe == "finetune" else 1)
 
     def decisive(self) -> dict[str, Scalar]:
         """What the outcome depends on, but for the rounding of another number of processes."""
@@ -269,7 +278,7 @@ RECIPES: dict[Recipe, dict[str, Scalar]] = {
     "finetune": dict(
         epochs=4, batch_size=32, grad_accumulation=1, optimizer="adamw", lr=2e-4, head_lr=1e-3, weight_decay=0.02,
         warmup_epochs=0.5, label_smoothing=0.1, ema=0.99, min_crop=0.5, flip=True, clip_norm=1.0, patience=4,
-        freeze_norm=True, frozen_stages=1, size_ratio=0.89, mixing=0.7, penalty=None,
+        freeze_norm=True, frozen_stages=3, size_ratio=0.78, soup=2, mixing=0.8, penalty=None,
     ),
     "probe": dict(epochs=200, flip=True, penalty=None),
 }  # fmt: skip

@@ -82,7 +82,7 @@ def make_plan(wanted: Model, train: ResolvedTrain, dataset: Dataset, rows: dict[
     return Plan(
         known, chosen, photos, **size, learning=_count(model, learning=True), steps=steps,
         learning_rates=_rates(model, train, steps), memory=fixed + each * at_once, free=free_bytes(device),
-        seconds_an_epoch=epoch, seconds=train.epochs * epoch + (2 * features if train.recipe == "finetune" else 0),
+        seconds_an_epoch=epoch, seconds=train.all_epochs * epoch + (2 * features if train.recipe == "finetune" else 0),
     )  # fmt: skip
 
 
@@ -106,9 +106,9 @@ def picture(values: list[float], width: int = 64, height: int = 4) -> list[str]:
 def _rates(model: EfficientNet, train: ResolvedTrain, steps: int) -> list[float]:
     """The learning rate at each step."""
     optimizer = build_optimizer(model, model.classifier, train)
-    schedule = warmup_cosine(optimizer, round(train.warmup_epochs * steps), train.epochs * steps)
-    factor = schedule.lr_lambdas[0]
-    return [train.lr * factor(step) for step in range(train.epochs * steps)]
+    total = train.epochs * steps
+    factor = warmup_cosine(optimizer, round(train.warmup_epochs * steps), total).lr_lambdas[0]
+    return [train.lr * factor(step % total) for step in range(train.all_epochs * steps)]
 
 
 def _count(model: nn.Module, learning: bool = False) -> int:

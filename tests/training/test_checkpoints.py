@@ -39,7 +39,11 @@ def settings(**changes: Any) -> ResolvedTrain:
 
 
 def run(
-    kept: Checkpoints | None, kill_at: tuple[int, int] | None = None, told: list[int] | None = None, **changes: Any
+    kept: Checkpoints | None,
+    kill_at: tuple[int, int] | None = None,
+    told: list[int] | None = None,
+    soup: int = 1,
+    **changes: Any,
 ) -> tuple[dict[str, torch.Tensor], History]:
     """Train a network with dropout and batch norm; killed before a step (epoch, step), or, at STEPS, after the epoch."""
     torch.manual_seed(0)
@@ -61,7 +65,8 @@ def run(
             told.append(epoch)
 
     val = Batches(lambda epoch, first: [(inputs, labels)], 1, len(labels), len(labels))
-    history = Fit(net, net[3], Batches(of, STEPS, len(labels), 16), val, settings(**changes), CPU, on_epoch, kept).run()
+    train = Batches(of, STEPS, len(labels), 16)
+    history = Fit(net, net[3], train, val, settings(**changes), CPU, on_epoch, kept, soup=soup).run(keep_best=soup == 1)
     return net.state_dict(), history
 
 
@@ -80,6 +85,19 @@ def test_ended_before_any_step_and_after_any_epoch_it_comes_to_the_same_weights(
             again, its_history = run(Checkpoints(folder, minutes), told=told, optimizer=optimizer)
             assert its_history == history
             assert told == list(range(1, EPOCHS + 1))
+            assert all(torch.equal(again[name], value) for name, value in weights.items())
+
+
+def test_a_soup_ended_in_any_of_its_trainings_comes_to_the_same_weights(tmp_path: Path) -> None:
+    weights, history = run(None, soup=2)
+    for epoch in range(1, 2 * EPOCHS + 1):
+        for step in (0, 2, STEPS):
+            folder = tmp_path / f"{epoch}-{step}"
+            with pytest.raises(Killed):
+                run(Checkpoints(folder, ALWAYS), (epoch, step), soup=2)
+            told: list[int] = []
+            again, its_history = run(Checkpoints(folder, ALWAYS), told=told, soup=2)
+            assert its_history == history and told == list(range(1, 2 * EPOCHS + 1))
             assert all(torch.equal(again[name], value) for name, value in weights.items())
 
 
@@ -122,7 +140,7 @@ torch.set_num_threads(1)
 root = Path(sys.argv[1])
 dataset = Dataset(root / "dataset")
 rows = {"train": [row for row in range(len(dataset)) if row % 4], "val": list(range(0, len(dataset), 4))}
-train = Train(device="cpu", recipe=sys.argv[2], epochs=int(sys.argv[3]), batch_size=4, ema=0.9).resolved()
+train = Train(device="cpu", recipe=sys.argv[2], epochs=int(sys.argv[3]), batch_size=4, ema=0.9, soup=2).resolved()
 if sys.argv[4:]:
     dies(*sys.argv[4:])
 pre = Preprocessing(size=32, crop_fraction=1.0)
@@ -225,7 +243,7 @@ def test_killed_while_the_classifier_is_solved_for_again_it_ends_the_same(
         process = training.start(function, call)
         said, _ = process.communicate(timeout=120)
         assert process.returncode == -signal.SIGKILL, said
-    assert "solves for the classifier again" in said and "epoch 1/1" not in said
+    assert "solves for the classifier again" in said and "epoch 1/2" not in said
     assert training.finish() == undisturbed.finish()
 
 

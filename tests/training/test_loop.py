@@ -80,6 +80,52 @@ def test_it_stops_after_patience_epochs_without_a_better_one(monkeypatch: pytest
     assert len(fit_line(epochs=50, patience=3)[1].epochs) == 5
 
 
+def soup_of(count: int, **changes: Any) -> tuple[dict[str, torch.Tensor], list[tuple[int, torch.Tensor]], loop.History]:
+    """The weights in the end, those before each epoch, and the history, of `count` trainings on points that differ by epoch."""
+    torch.manual_seed(0)
+    net, before = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)), []
+
+    def of(epoch: int, first: int) -> Iterator[Batch]:
+        before.append((epoch, net[0].weight.detach().clone()))
+        yield points(epoch)
+
+    fit = Fit(
+        net, net[2], Batches(of, 1, 64, 64), batches(points(99)), settings(ema=0.5, **changes), CPU, lambda *_: None, soup=count
+    )  # fmt: skip
+    history = fit.run(keep_best=False)
+    assert not net.training
+    return net.state_dict(), before, history
+
+
+def test_a_soup_is_the_mean_of_trainings_from_the_same_weights_on_other_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends: list[dict[str, torch.Tensor]] = []
+    judge = loop.validate
+
+    def judged(network: nn.Module, *rest: Any) -> Any:
+        ends.append({name: value.clone() for name, value in network.state_dict().items()})
+        return judge(network, *rest)
+
+    monkeypatch.setattr(loop, "validate", judged)
+    mean, before, history = soup_of(3, epochs=2)
+    assert [epoch for epoch, _ in before] == [1, 2, 3, 4, 5, 6] and len(history.epochs) == 6
+    assert torch.equal(before[2][1], before[0][1]) and torch.equal(before[4][1], before[0][1])
+    assert [epoch["train/lr"] for epoch in history.epochs] == [epoch["train/lr"] for epoch in history.epochs[:2]] * 3
+    assert not torch.equal(ends[1]["0.weight"], ends[3]["0.weight"])
+    for name, value in mean.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, (ends[1][name] + ends[3][name] + ends[5][name]) / 3)
+    alone, *_ = soup_of(1, epochs=2)
+    assert all(torch.equal(value, ends[1][name]) for name, value in alone.items())
+
+
+def test_patience_ends_one_training_of_a_soup(monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracies = iter([0.9, 0.5, 0.5, 0.8, 0.95, 0.5, 0.5])
+    monkeypatch.setattr(loop, "validate", lambda *_: (1.0, next(accuracies)))
+    _, before, history = soup_of(2, epochs=9, patience=2)
+    assert [place for place, (_, weights) in enumerate(before, start=1) if torch.equal(weights, before[0][1])] == [1, 4]
+    assert history.best_epoch == 5 and len(history.epochs) == 7
+
+
 def test_a_batch_in_parts_gives_the_steps_of_the_whole_where_no_norm_looks_at_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -92,7 +92,7 @@ def test_finetune_starts_from_a_probe_and_moves_the_network_but_no_statistics(co
     moved = {
         key.split(".")[1] for key in before if key.endswith("conv.weight") and not torch.equal(after[key], before[key])
     }
-    assert moved == {"conv", *(str(block) for block in range(1, 16))}  # the head's, and of the blocks after stage 1
+    assert moved == {"conv", *(str(block) for block in range(5, 16))}  # the head's, and of the blocks after stage 3
     assert all(torch.equal(after[key], before[key]) for key in before if "running_" in key)
 
 
@@ -114,7 +114,7 @@ def test_finetune_ends_with_the_classifier_solved_again_if_that_is_better(
         calls.append(classifier.weight)
 
     monkeypatch.setattr(recipes, "fit_classifier", fit)
-    model, history = train(color_dataset(10), "imagenet", recipe="finetune", epochs=1, batch_size=8, mixing=0.0)
+    model, history = train(color_dataset(10), "imagenet", recipe="finetune", epochs=1, batch_size=8, soup=1, mixing=0.0)
     assert len(calls) == 2
     assert [epoch["train/lr"] > 0 for epoch in history.epochs] == [True, False]
     assert history.best_epoch == (2 if good else 1)

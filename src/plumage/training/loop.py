@@ -75,9 +75,9 @@ class Diverged(TrainingError):
 
 
 class Fit:
-    """A training of `network` in place, and where it stands.
+    """A training of `network` in place, or `soup` trainings from the same weights one after the other, and where it stands.
 
-    The best epoch has the highest val accuracy, then the lowest val loss; training stops after `train.patience` epochs
+    The best epoch has the highest val accuracy, then the lowest val loss; a training stops after `train.patience` epochs
     without a better one. `head` is the part of `network` that learns at `train.head_lr`.
 
     The state of `phase` in `checkpoints` is gone on from, and saved after each epoch, when it is due, and before Ctrl-C or
@@ -97,15 +97,14 @@ class Fit:
         checkpoints: Checkpoints | None = None,
         phase: str = "network",
         team: Team = ALONE,
+        soup: int = 1,
     ) -> None:
-        self.network, self.train, self.device, self.on_epoch = network, train, device, on_epoch
+        self.network, self.head, self.train, self.device, self.on_epoch = network, head, train, device, on_epoch
         self.train_batches, self.val_batches = train_batches, val_batches
-        self.checkpoints, self.phase, self.team = checkpoints, phase, team
-        self.optimizer = build_optimizer(network, head, train)
+        self.checkpoints, self.phase, self.team, self.soup = checkpoints, phase, team, soup
         self.steps = -(-train_batches.per_epoch // train.grad_accumulation)
-        warmup = round(train.warmup_epochs * self.steps)
-        self.schedule = warmup_cosine(self.optimizer, warmup, train.epochs * self.steps)
-        self.average = MovingAverage(network, train.ema) if train.ema else None
+        self.start = _copy(network.state_dict()) if soup > 1 else {}
+        self._begin()
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
         self.kept_buffers = [buffer.clone() for buffer in self.buffers]
@@ -114,12 +113,23 @@ class Fit:
         self.timings: list[dict[str, float]] = []
         self.best: tuple[float, float] | None = None
         self.best_weights: dict[str, torch.Tensor] = {}
+        self.trained, self.began = 0, 1
+        """Trainings that are done, and the first epoch of this one."""
+        self.mean: dict[str, torch.Tensor] = {}
+        """Of the weights that those came to."""
         self.epoch, self.step = 1, 0
         self.loss, self.right = 0.0, 0.0
         self.lr = float(self.schedule.get_last_lr()[0])
         self.photos = 0
         """Those of this epoch whose steps were good."""
         self.bad_steps = 0
+
+    def _begin(self) -> None:
+        """What a training starts with anew."""
+        self.optimizer = build_optimizer(self.network, self.head, self.train)
+        warmup = round(self.train.warmup_epochs * self.steps)
+        self.schedule = warmup_cosine(self.optimizer, warmup, self.train.epochs * self.steps)
+        self.average = MovingAverage(self.network, self.train.ema) if self.train.ema else None
 
     def _forward(self) -> Any:
         """The network as it is called in training."""
@@ -134,7 +144,8 @@ class Fit:
         return forward
 
     def run(self, keep_best: bool = True) -> History:
-        """Do all epochs that are left. The network ends, in eval mode, with the weights of the best epoch, or with the last ones.
+        """Do all epochs that are left. The network ends, in eval mode, with the weights of the best epoch, or with the last ones, of
+        several trainings their mean (Wortsman et al. 2022, arXiv 2203.05482).
 
         Raises:
             Diverged: more than `train.max_bad_steps` steps in a row had a loss or gradient that is no finite number.
@@ -147,8 +158,8 @@ class Fit:
             raise
         if keep_best:
             self.take_best()
-        elif self.average:
-            self.average.swap()
+        else:
+            self.network.load_state_dict(self.mean)
         self.network.eval()
         return self.history
 
@@ -167,7 +178,7 @@ class Fit:
             if self.team.leads:
                 print(f"{self.phase}: goes on from epoch {self.epoch}, step {self.step}", flush=True)
         with Interrupts() as self.interrupts:
-            while self.epoch <= self.train.epochs and self.epoch - 1 - self.history.best_epoch < self.train.patience:
+            while self.trained < self.soup:
                 self._train_epoch()
                 self._validate()
                 self._leave_if_asked()
@@ -180,7 +191,8 @@ class Fit:
             self.lr = float(self.schedule.get_last_lr()[0])
         started, self.waited, before = time.perf_counter(), 0.0, self.photos
         batches = iter(self.train_batches.of(self.epoch, first * train.grad_accumulation))
-        progress = Progress(f"epoch {self.epoch}/{train.epochs}", self.steps, done=first, shown=self.team.leads)
+        name = f"epoch {self.epoch}/{self.soup * train.epochs}"
+        progress = Progress(name, self.steps, done=first, shown=self.team.leads)
         with progress:
             while self.step < self.steps:
                 self._step(batches)
@@ -297,14 +309,32 @@ class Fit:
             self.timings.append(self.timing)
             if self.best is None or quality(metrics) > self.best:
                 self.best, self.history.best_epoch = quality(metrics), self.epoch
-                self.best_weights = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+                self.best_weights = _copy(self.network.state_dict())
+            waited = self.epoch - max(self.history.best_epoch, self.began - 1)
+            over = self.epoch + 1 - self.began == self.train.epochs or waited >= self.train.patience
+            if over:
+                self.trained += 1
+                self._add_to_mean()
         if self.average:
             self.average.swap()
         if judged:
             done = self.epoch
             self.epoch, self.step, self.photos, self.loss, self.right = self.epoch + 1, 0, 0, 0.0, 0.0
+            if over and self.trained < self.soup:
+                self.began = self.epoch
+                self.network.load_state_dict(self.start)
+                self._begin()
             self._save()  # before on_epoch, so that what it was told is never done again
             self.on_epoch(done, metrics, self.timing)
+
+    def _add_to_mean(self) -> None:
+        """Take the weights that a training came to in."""
+        weights = self.network.state_dict()
+        if not self.mean:
+            self.mean = _copy(weights)
+        for name, value in self.mean.items():
+            if value.is_floating_point():
+                value.lerp_(weights[name], 1 / self.trained)
 
     def _leave_if_asked(self) -> None:
         """Obey a Ctrl-C or SIGTERM that came meanwhile, with a checkpoint."""
@@ -330,6 +360,9 @@ class Fit:
             "timings": self.timings,
             "best": self.best,
             "best_weights": self.best_weights,
+            "start": self.start,
+            "mean": self.mean,
+            "trainings": (self.trained, self.began),
             "at": (self.epoch, self.step, self.lr, self.photos, self.bad_steps, self.loss, self.right),
         }
 
@@ -341,7 +374,12 @@ class Fit:
             self.average.restore(state["average"])
         self.history.epochs, self.history.best_epoch = state["epochs"], state["best_epoch"]
         self.timings, self.best, self.best_weights = state["timings"], state["best"], state["best_weights"]
+        self.start, self.mean, (self.trained, self.began) = state["start"], state["mean"], state["trainings"]
         self.epoch, self.step, self.lr, self.photos, self.bad_steps, self.loss, self.right = state["at"]
+
+
+def _copy(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in weights.items()}
 
 
 def set_training(network: nn.Module, freeze_norm: bool) -> None:
