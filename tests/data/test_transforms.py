@@ -81,11 +81,15 @@ def test_views_are_resampled_as_pillow_does_to_the_byte(
         photo = rng.choice([0, 255, 255], (height, width, 3)).astype(np.uint8)
         size, crop = int(rng.integers(8, 250)), float(rng.uniform(0.3, 1))
         pre = Preprocessing(size=size, crop_fraction=crop, interpolation=interpolation)  # type: ignore[arg-type]
-        side = min(height, width) * crop
+        shorter = min(height, width)
+        side = shorter * crop
         left, top = (width - side) / 2, (height - side) / 2
         central = pillows(photo, (left, top, left + side, top + side), size, interpolation)
         assert np.array_equal(eval_view(photo, pre), central)
         assert np.array_equal(eval_view(photo, pre, mirrored=True), central[:, ::-1])
+        square, whole = photo[:shorter, :shorter], pre.model_copy(update={"crop_fraction": 1.0})
+        at_once = Image.fromarray(square).resize((size, size), Image.Resampling[interpolation.upper()])
+        assert np.array_equal(eval_view(square, whole), np.asarray(at_once)), "no way first in a square"
         view = train_view(photo, pre, np.random.default_rng(seed), 0.5, flip=False)
         draw = np.random.default_rng(seed)
         area, ratio = height * width * draw.uniform(0.5, 1), np.exp(draw.uniform(np.log(3 / 4), np.log(4 / 3)))

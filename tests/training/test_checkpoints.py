@@ -42,7 +42,7 @@ def run(
     kept: Checkpoints | None,
     kill_at: tuple[int, int] | None = None,
     told: list[int] | None = None,
-    soup: int = 1,
+    soup: int | None = None,
     **changes: Any,
 ) -> tuple[dict[str, torch.Tensor], History]:
     """Train a network with dropout and batch norm; killed before a step (epoch, step), or, at STEPS, after the epoch."""
@@ -66,7 +66,7 @@ def run(
 
     val = Batches(lambda epoch, first: [(inputs, labels)], 1, len(labels), len(labels))
     train = Batches(of, STEPS, len(labels), 16)
-    history = Fit(net, net[3], train, val, settings(**changes), CPU, on_epoch, kept, soup=soup).run(keep_best=soup == 1)
+    history = Fit(net, net[3], train, val, settings(**changes), CPU, on_epoch, kept, soup=soup).run()
     return net.state_dict(), history
 
 

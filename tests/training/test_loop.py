@@ -92,7 +92,7 @@ def soup_of(count: int, **changes: Any) -> tuple[dict[str, torch.Tensor], list[t
     fit = Fit(
         net, net[2], Batches(of, 1, 64, 64), batches(points(99)), settings(ema=0.5, **changes), CPU, lambda *_: None, soup=count
     )  # fmt: skip
-    history = fit.run(keep_best=False)
+    history = fit.run()
     assert not net.training
     return net.state_dict(), before, history
 

@@ -75,7 +75,7 @@ class Diverged(TrainingError):
 
 
 class Fit:
-    """A training of `network` in place, or `soup` trainings from the same weights one after the other, and where it stands.
+    """A training of `network` in place, or `soup` of them from the weights `start` one after the other, and where it stands.
 
     The best epoch has the highest val accuracy, then the lowest val loss; a training stops after `train.patience` epochs
     without a better one. `head` is the part of `network` that learns at `train.head_lr`.
@@ -97,13 +97,14 @@ class Fit:
         checkpoints: Checkpoints | None = None,
         phase: str = "network",
         team: Team = ALONE,
-        soup: int = 1,
+        soup: int | None = None,
     ) -> None:
         self.network, self.head, self.train, self.device, self.on_epoch = network, head, train, device, on_epoch
         self.train_batches, self.val_batches = train_batches, val_batches
-        self.checkpoints, self.phase, self.team, self.soup = checkpoints, phase, team, soup
+        self.checkpoints, self.phase, self.team = checkpoints, phase, team
+        self.trainings, self.ends_with_mean = soup or 1, soup is not None
         self.steps = -(-train_batches.per_epoch // train.grad_accumulation)
-        self.start = _copy(network.state_dict()) if soup > 1 else {}
+        self.start = _copy(network.state_dict()) if soup else {}
         self._begin()
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
@@ -143,9 +144,9 @@ class Fit:
             forward = DistributedDataParallel(forward, device_ids=devices, broadcast_buffers=False)
         return forward
 
-    def run(self, keep_best: bool = True) -> History:
-        """Do all epochs that are left. The network ends, in eval mode, with the weights of the best epoch, or with the last ones, of
-        several trainings their mean (Wortsman et al. 2022, arXiv 2203.05482).
+    def run(self) -> History:
+        """Do all epochs that are left. The network ends, in eval mode, with the weights of the best epoch, or, of a soup, with the mean
+        of the trainings' last ones (Wortsman et al. 2022, arXiv 2203.05482).
 
         Raises:
             Diverged: more than `train.max_bad_steps` steps in a row had a loss or gradient that is no finite number.
@@ -156,11 +157,11 @@ class Fit:
         except BaseException:
             self.take_best()
             raise
-        if keep_best:
-            self.take_best()
-        else:
+        if self.ends_with_mean:
             self.network.load_state_dict(self.mean)
-        self.network.eval()
+            self.network.eval()
+        else:
+            self.take_best()
         return self.history
 
     def take_best(self) -> None:
@@ -178,7 +179,7 @@ class Fit:
             if self.team.leads:
                 print(f"{self.phase}: goes on from epoch {self.epoch}, step {self.step}", flush=True)
         with Interrupts() as self.interrupts:
-            while self.trained < self.soup:
+            while self.trained < self.trainings:
                 self._train_epoch()
                 self._validate()
                 self._leave_if_asked()
@@ -191,7 +192,7 @@ class Fit:
             self.lr = float(self.schedule.get_last_lr()[0])
         started, self.waited, before = time.perf_counter(), 0.0, self.photos
         batches = iter(self.train_batches.of(self.epoch, first * train.grad_accumulation))
-        name = f"epoch {self.epoch}/{self.soup * train.epochs}"
+        name = f"epoch {self.epoch}/{self.trainings * train.epochs}"
         progress = Progress(name, self.steps, done=first, shown=self.team.leads)
         with progress:
             while self.step < self.steps:
@@ -320,7 +321,7 @@ class Fit:
         if judged:
             done = self.epoch
             self.epoch, self.step, self.photos, self.loss, self.right = self.epoch + 1, 0, 0, 0.0, 0.0
-            if over and self.trained < self.soup:
+            if over and self.trained < self.trainings:
                 self.began = self.epoch
                 self.network.load_state_dict(self.start)
                 self._begin()

@@ -78,13 +78,12 @@ def train_model(
         smoothing = train.label_smoothing
         _probe(model, work, CLASSIFIER_ITERATIONS, lambda *_: None, checkpoints, shrinkage=1.0, smoothing=smoothing)
     views, val = work.random_views(), work.central_views("val")
-    soup = train.soup if train.recipe == "finetune" else 1
+    soup = train.soup if train.recipe == "finetune" else None
     fit = Fit(model, model.classifier, views, val, train, device, on_epoch, checkpoints, team=team, soup=soup)
-    if train.recipe != "finetune":
-        return fit.run()
-    started_from = {name: value.clone() for name, value in model.state_dict().items()}
-    history = fit.run(keep_best=False)
-    mix_weights(model, started_from, train.mixing)
+    history = fit.run()
+    if not soup:
+        return history
+    mix_weights(model, fit.start, train.mixing)
     if not _solve_again(model, work, history, on_epoch, checkpoints):
         fit.take_best()
     return history
