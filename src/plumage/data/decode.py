@@ -37,12 +37,15 @@ def decode(data: bytes | memoryview) -> Image.Image:
     return _to_rgb(image)
 
 
-def pixels(data: bytes | memoryview) -> NDArray[np.uint8]:
-    """`decode`'s photo as an array, height x width x 3; a plain JPEG without Pillow, whose share of the time is the larger."""
+def pixels(data: bytes | memoryview, buffer: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """`decode`'s photo as an array, height x width x 3; a plain JPEG without Pillow, whose share of the time is the larger, and in
+    `buffer`, uint8, where that is given and has the room.
+    """
     data = memoryview(data).cast("B")  # Arrow's bytes are signed
-    if _plain_jpeg_size(data):
+    if size := _plain_jpeg_size(data):
+        fits = buffer is not None and 3 * size[0] * size[1] <= buffer.size
         with suppress(ValueError):  # it knows warnings only as errors: Pillow has the last word
-            plain: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB")
+            plain: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", buffer=buffer if fits else None)
             return plain
     return np.array(decode(data))  # which can be written to, as torch wants it
 

@@ -12,8 +12,10 @@ from plumage.data.store import Dataset
 from plumage.data.workers import cores
 
 BATCHES_AHEAD = 4
-View = Callable[[np.ndarray, int], np.ndarray]
-"""Cuts a decoded photo, uint8 H x W x 3, given its row, to another."""
+BUFFER = 1 << 21
+"""Bytes of a decoded photo that are worth keeping a place for."""
+View = Callable[[np.ndarray, int, np.ndarray], object]
+"""Cuts a decoded photo, uint8 H x W x 3, given its row, to what it writes into the last, size x size x 3."""
 
 
 def typical_side(dataset: Dataset) -> int:
@@ -22,15 +24,19 @@ def typical_side(dataset: Dataset) -> int:
 
 
 def load_batches(
-    dataset: Dataset, batches: Sequence[Sequence[int]], view: View, threads: int = BATCHES_AHEAD
+    dataset: Dataset, batches: Sequence[Sequence[int]], view: View, size: int, threads: int = BATCHES_AHEAD
 ) -> Iterator[torch.Tensor]:
-    """For each list of rows its photos, uint8 N x H x W x 3, in order, by up to `threads` threads, one a core.
+    """For each list of rows the `view` of its photos, uint8 N x size x size x 3, in order, by up to `threads` threads, one a core.
 
     PhotoError for a photo that can't be decoded.
     """
 
     def load(rows: Sequence[int]) -> torch.Tensor:
-        return torch.from_numpy(np.stack([view(pixels(dataset.photo(row)), row) for row in rows]))
+        buffer = np.empty(BUFFER, np.uint8)  # of each photo in turn: it stays in the cache
+        batch = np.empty((len(rows), size, size, 3), np.uint8)
+        for row, out in zip(rows, batch, strict=True):
+            view(pixels(dataset.photo(row), buffer), row, out)
+        return torch.from_numpy(batch)
 
     ahead: deque[Future[torch.Tensor]] = deque()
     with ThreadPoolExecutor(min(cores(), threads)) as pool:

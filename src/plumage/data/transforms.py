@@ -4,6 +4,7 @@
 interpolation costs up to 10 points of accuracy.
 """
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -32,44 +33,57 @@ class Preprocessing(BaseModel):
     std: tuple[float, float, float] = IMAGENET_STD
 
 
-def eval_view(photo: np.ndarray, preprocessing: Preprocessing, mirrored: bool = False) -> np.ndarray:
-    """The central view of a photo, uint8 H x W x 3, or its mirror image: size x size x 3. Resizing and cropping are one resampling."""
+def eval_view(
+    photo: np.ndarray, preprocessing: Preprocessing, mirrored: bool = False, out: np.ndarray | None = None
+) -> np.ndarray:
+    """The central view of a photo, uint8 H x W x 3, or its mirror image: size x size x 3, in `out` where that is given. Resizing and
+    cropping are one resampling.
+    """
     height, width, _ = photo.shape
     side = min(height, width) * preprocessing.crop_fraction
     left, top = (width - side) / 2, (height - side) / 2
-    return _resized(photo, (left, top, left + side, top + side), preprocessing, mirrored)
+    return _resized(photo, (left, top, left + side, top + side), preprocessing, mirrored, out)
 
 
 def train_view(
-    photo: np.ndarray, preprocessing: Preprocessing, rng: np.random.Generator, min_scale: float, flip: bool
+    photo: np.ndarray,
+    preprocessing: Preprocessing,
+    rng: np.random.Generator,
+    min_scale: float,
+    flip: bool,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """A random view of a photo, uint8 H x W x 3, as size x size x 3: a crop of `min_scale`..1 of the area at an aspect ratio of 3/4..4/3
-    (Szegedy et al. 2015, as torchvision's RandomResizedCrop), mirrored half of the time when `flip`.
+    (Szegedy et al. 2015, as torchvision's RandomResizedCrop), mirrored half of the time when `flip`; in `out` where that is given.
     """
     height, width, _ = photo.shape
     area = width * height * rng.uniform(min_scale, 1.0)
-    ratio = float(np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3))))
-    across = max(1, min(round(float(np.sqrt(area * ratio))), width))
-    down = max(1, min(round(float(np.sqrt(area / ratio))), height))
+    ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+    across = max(1, min(round(math.sqrt(area * ratio)), width))
+    down = max(1, min(round(math.sqrt(area / ratio)), height))
     left, top = int(rng.integers(width - across + 1)), int(rng.integers(height - down + 1))
     mirrored = bool(rng.random() < 0.5 and flip)
     cut = photo[top : top + down, left : left + across]
-    return _resized(cut, (0, 0, across, down), preprocessing, mirrored)
+    return _resized(cut, (0, 0, across, down), preprocessing, mirrored, out)
 
 
 def _resized(
-    photo: np.ndarray, box: tuple[float, float, float, float], preprocessing: Preprocessing, mirrored: bool
+    photo: np.ndarray,
+    box: tuple[float, float, float, float],
+    preprocessing: Preprocessing,
+    mirrored: bool,
+    out: np.ndarray | None,
 ) -> np.ndarray:
     """The box (left, top, right, bottom) of a photo as size x size x 3, first across, then down."""
     size = preprocessing.size
-    view = resample(photo, box, size, preprocessing.interpolation, mirrored)
-    if view is None:
+    out = np.empty((size, size, 3), np.uint8) if out is None else out
+    if not resample(photo, box, out, preprocessing.interpolation, mirrored):
         (left, top, right, bottom), method = box, Image.Resampling[preprocessing.interpolation.upper()]
         # In two calls: which way Pillow goes first in one depends on its version.
         wide = Image.fromarray(photo).resize((size, len(photo)), method, (left, 0, right, len(photo)))
         view = np.asarray(wide.resize((size, size), method, (0, top, size, bottom)))
-        view = view[:, ::-1] if mirrored else view
-    return view
+        out[:] = view[:, ::-1] if mirrored else view
+    return out
 
 
 def to_model_input(batch: torch.Tensor, preprocessing: Preprocessing, device: torch.device | str) -> torch.Tensor:

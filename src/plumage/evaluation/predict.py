@@ -33,7 +33,11 @@ def predict(
     batches = in_batches(indices, batch_size)
     kernels.keep_memory()
     answers = for_inference(model)
-    views = load_batches(dataset, batches, lambda photo, row: eval_view(photo, preprocessing))
+
+    def view(photo: NDArray[np.uint8], row: int, out: NDArray[np.uint8]) -> None:
+        eval_view(photo, preprocessing, out=out)
+
+    views = load_batches(dataset, batches, view, preprocessing.size)
     probabilities = np.empty((len(indices), len(dataset.classes)), dtype=np.float32)
     done = 0
     with torch.inference_mode():

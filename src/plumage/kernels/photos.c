@@ -60,7 +60,8 @@ AS_WRITTEN static Side weigh(long pixels, float start, float stop, long size, in
 /* The sum that weights made, as a byte. */
 INLINE unsigned char to_byte(int sum) {
     int value = sum >> BITS;
-    return (unsigned char)(value < 0 ? 0 : value > 255 ? 255 : value);
+    value = value > 0 ? value : 0; /* one after the other: both at once are slower */
+    return (unsigned char)(value < 255 ? value : 255);
 }
 
 /* The commonest numbers of weights are known when this is compiled. */
@@ -80,22 +81,24 @@ INLINE void across_row(const int *row, int *out, const Side *side, int mirrored,
     }
 }
 
-/* A row of bytes from `taps` others, each `values` from the last. */
-INLINE void down_row(const unsigned char *rows, unsigned char *out, const int *weight, long values, const long taps) {
+/* A row of bytes from `taps` others. */
+INLINE void down_row(const unsigned char *const *rows, unsigned char *out, const int *weight, long values, const long taps) {
 #pragma omp simd
     for (long k = 0; k < values; k++) {
         int sum = 1 << (BITS - 1);
-        UNROLL for (long i = 0; i < taps; i++) sum += weight[i] * rows[i * values + k];
+        UNROLL for (long i = 0; i < taps; i++) sum += weight[i] * rows[i][k];
         out[k] = to_byte(sum);
     }
 }
 
 /* The same from more of them than registers have weights of: one after the other. */
-static void down_many(const unsigned char *rows, unsigned char *out, const int *weight, long values, long taps, int *sums) {
+static void down_many(const unsigned char *const *rows, unsigned char *out, const int *weight, long values, long taps, int *sums) {
     for (long k = 0; k < values; k++) sums[k] = 1 << (BITS - 1);
-    for (long i = 0; i < taps; i++)
+    for (long i = 0; i < taps; i++) {
+        const unsigned char *in = rows[i];
 #pragma omp simd
-        for (long k = 0; k < values; k++) sums[k] += weight[i] * rows[i * values + k];
+        for (long k = 0; k < values; k++) sums[k] += weight[i] * in[k];
+    }
 #pragma omp simd
     for (long k = 0; k < values; k++) out[k] = to_byte(sums[k]);
 }
@@ -105,34 +108,32 @@ static void down_many(const unsigned char *rows, unsigned char *out, const int *
 void resample(const unsigned char *x, long stride, long down, long across, float left, float top, float right, float bottom,
               unsigned char *y, long size, int cubic, int mirrored) {
     Side wide = weigh(across, left, right, size, cubic), high = weigh(down, top, bottom, size, cubic);
-    long values = size * 3, begin = down, end = 0;
-    for (long at = 0; at < size; at++) {
-        begin = least(begin, high.first[at]);
-        end = most(end, least(down, high.first[at] + high.used));
-    }
+    long values = size * 3, held = high.used, next = 0;
     /* A row has `room` pixels more, as weights that are zero reach beyond its end. */
     int *row = calloc((across + wide.room + 1) * 3 + values + 1, sizeof(int)), *sums = row + (across + wide.room + 1) * 3;
-    unsigned char *rows = malloc((end - begin) * values);
-    for (long at = begin; at < end; at++) {
-        const unsigned char *in = x + at * stride;
-#pragma omp simd
-        for (long i = 0; i < across * 3; i++) row[i] = in[i];
-#define WITH(TAPS) case TAPS: across_row(row, sums, &wide, mirrored, TAPS); break;
-        PER_TAPS(wide.used, across_row(row, sums, &wide, mirrored, wide.used))
-#undef WITH
-        unsigned char *out = rows + (at - begin) * values;
-#pragma omp simd
-        for (long k = 0; k < values; k++) out[k] = to_byte(sums[k]);
-    }
+    unsigned char *ring = malloc(held * values); /* the last rows that were made, in the cache */
+    const unsigned char **rows = malloc(held * sizeof(*rows));
     for (long at = 0; at < size; at++) {
-        const unsigned char *in = rows + (high.first[at] - begin) * values;
+        long first = high.first[at], taps = least(held, down - first);
+        for (next = most(next, first); next < first + taps; next++) {
+            const unsigned char *in = x + next * stride;
+#pragma omp simd
+            for (long i = 0; i < across * 3; i++) row[i] = in[i];
+#define WITH(TAPS) case TAPS: across_row(row, sums, &wide, mirrored, TAPS); break;
+            PER_TAPS(wide.used, across_row(row, sums, &wide, mirrored, wide.used))
+#undef WITH
+            unsigned char *out = ring + next % held * values;
+#pragma omp simd
+            for (long k = 0; k < values; k++) out[k] = to_byte(sums[k]);
+        }
+        for (long i = 0; i < taps; i++) rows[i] = ring + (first + i) % held * values;
         const int *weight = high.weights + at * high.room;
-        long taps = least(high.used, end - high.first[at]);
-#define WITH(TAPS) case TAPS: down_row(in, y + at * values, weight, values, TAPS); break;
-        PER_TAPS(taps, down_many(in, y + at * values, weight, values, taps, sums))
+#define WITH(TAPS) case TAPS: down_row(rows, y + at * values, weight, values, TAPS); break;
+        PER_TAPS(taps, down_many(rows, y + at * values, weight, values, taps, sums))
 #undef WITH
     }
     free(rows);
+    free(ring);
     free(row);
     free(high.first);
     free(wide.first);

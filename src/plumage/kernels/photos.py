@@ -23,20 +23,24 @@ def normalise(photos: Tensor, scale: Tensor, offset: Tensor) -> Tensor | None:
 
 
 def resample(
-    photo: NDArray[np.uint8], box: tuple[float, float, float, float], size: int, interpolation: str, mirrored: bool
-) -> NDArray[np.uint8] | None:
-    """The box (left, top, right, bottom) of a photo, H x W x 3, its rows anywhere in memory, as size x size x 3, to the byte as Pillow
-    resamples it first across, then down ("bilinear" or "bicubic"); None where the C can't be had.
+    photo: NDArray[np.uint8],
+    box: tuple[float, float, float, float],
+    out: NDArray[np.uint8],
+    interpolation: str,
+    mirrored: bool,
+) -> bool:
+    """The box (left, top, right, bottom) of a photo, H x W x 3, its rows anywhere in memory, into `out`, size x size x 3, to the byte as
+    Pillow resamples it first across, then down ("bilinear" or "bicubic"); false, and nothing done, where the C can't be had.
     """
     loaded = kernels.compiled()
     if loaded is None:
-        return None
+        return False
     down, across, _ = photo.shape
     left, top, right, bottom = box
     assert photo.strides[1:] == (3, 1) and 0 <= left < right <= across and 0 <= top < bottom <= down
-    y = np.empty((size, size, 3), np.uint8)
+    assert out.shape == (len(out), len(out), 3) and out.flags.c_contiguous
     loaded.resample(
-        photo.ctypes.data, photo.strides[0], down, across, left, top, right, bottom, y.ctypes.data, size, interpolation == "bicubic",
-        mirrored,
+        photo.ctypes.data, photo.strides[0], down, across, left, top, right, bottom, out.ctypes.data, len(out),
+        interpolation == "bicubic", mirrored,
     )  # fmt: skip
-    return y
+    return True

@@ -198,34 +198,34 @@ class _Photos:
         count = len(rows) - (rest if rest < 2 * self.team.size and len(rows) > rest else 0)
 
         def of(epoch: int, first: int) -> Iterator[Batch]:
-            def view(photo: np.ndarray, row: int) -> np.ndarray:
+            def view(photo: np.ndarray, row: int, out: np.ndarray) -> None:
                 rng = np.random.default_rng((train.seed, epoch, row))
-                return train_view(photo, seen, rng, train.min_crop, train.flip)
+                train_view(photo, seen, rng, train.min_crop, train.flip, out)
 
             order = rows[np.random.default_rng((train.seed, epoch)).permutation(len(rows))][:count]
-            return self._batches(in_batches(order.tolist(), size)[first:], view)
+            return self._batches(in_batches(order.tolist(), size)[first:], view, seen.size)
 
         return Batches(of, per_epoch=len(in_batches(range(count), size)), photos=count, size=size)
 
     def central_views(self, part: str, mirrored: bool = False) -> Batches:
         """The photos of `part` in order, as evaluation sees them, or their mirror images."""
 
-        def view(photo: np.ndarray, row: int) -> np.ndarray:
-            return eval_view(photo, self.preprocessing, mirrored)
+        def view(photo: np.ndarray, row: int, out: np.ndarray) -> None:
+            eval_view(photo, self.preprocessing, mirrored, out)
 
         size = EVAL_BATCH * self.team.size
         batches = in_batches(self.rows[part], size)
         return Batches(
-            lambda epoch, first: self._batches(batches[first:], view),
+            lambda epoch, first: self._batches(batches[first:], view, self.preprocessing.size),
             per_epoch=len(batches),
             photos=len(self.rows[part]),
             size=size,
         )
 
-    def _batches(self, batches: Sequence[Sequence[int]], view: View) -> Iterator[Batch]:
-        """This process's part of each batch."""
+    def _batches(self, batches: Sequence[Sequence[int]], view: View, side: int) -> Iterator[Batch]:
+        """This process's part of each batch, its views `side` pixels wide."""
         mine = [part for part in map(self.team.part, batches) if part]
-        for rows, photos in zip(mine, load_batches(self.dataset, mine, view), strict=True):
+        for rows, photos in zip(mine, load_batches(self.dataset, mine, view, side), strict=True):
             yield to_model_input(photos, self.preprocessing, self.device), self.labels[rows].to(self.device)
 
 
