@@ -67,7 +67,7 @@ def compared(name: str, store: Store, wanted: Model, settings: Train) -> dict[st
     started = time.perf_counter()
     train_model(model, store, rows, preprocessing, train, torch.device("cpu"))
     seconds = time.perf_counter() - started
-    ours = predict(model, store, rows["test"], preprocessing, "cpu")
+    ours = predict(model, store, rows["test"], preprocessing, "cpu").logits
 
     plain_memory()
     torch.manual_seed(0)

@@ -7,6 +7,8 @@ from _stage import run_stage
 from plumage.config import Params
 from plumage.data.split import read_split
 from plumage.data.store import Dataset
+from plumage.evaluation.calibration import fit_temperature
+from plumage.evaluation.predict import predict
 from plumage.project import project_root
 from plumage.tracking.runs import training_run
 from plumage.training.checkpoints import checkpoints, training_key
@@ -49,7 +51,9 @@ def fit(params: Params, team: Team) -> None:
         except Diverged as error:
             history, diverged = error.history, error
         if history.epochs:
-            save_results(Path(), model, dataset.classes, preprocessing, history, run.id)
+            logits = predict(model, dataset, rows["val"], preprocessing, device).logits
+            temperature = fit_temperature(logits, dataset.targets()[rows["val"]])
+            save_results(Path(), model, dataset.classes, preprocessing, temperature, history, run.id)
             run.log_metrics({"best_epoch": history.best_epoch})
         if diverged:
             raise diverged

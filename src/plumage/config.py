@@ -293,6 +293,13 @@ class Evaluate(Section):
     bootstrap: int = Field(
         1000, ge=100, le=100_000, description="100 to 100000: the resamples behind the 95% intervals"
     )
+    target_accuracy: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="over 0 to 1: the accuracy that is wanted of a model that may abstain; the threshold for it is sought on val",
+    )
+    tta: bool = Field(False, description="true or false: judge the mean over each photo and its mirror image as well")
     seed: int = Field(0, ge=0, description="a whole number, 0 or more")
 
 

@@ -28,7 +28,7 @@ def judged(color_dataset: Callable[[int], Dataset], tmp_path: Path) -> tuple[Dat
     rows = {part: [i for i in range(len(dataset)) if i % 3 == n] for n, part in enumerate(("train", "val", "test"))}
     torch.manual_seed(0)
     model = create_model("efficientnet_lite0", len(dataset.classes))
-    save_model(tmp_path / "models", model, dataset.classes, Preprocessing(size=32, crop_fraction=1))
+    save_model(tmp_path / "models", model, dataset.classes, Preprocessing(size=32, crop_fraction=1), temperature=1.5)
     (tmp_path / "history.csv").write_text("epoch,train/loss,train/lr,val/loss,val/accuracy\n1,1.4,0.1,1.3,0.5\n")
     return dataset, rows, tmp_path
 
@@ -54,11 +54,39 @@ def test_every_file_tells_the_same_story(judged: tuple[Dataset, dict[str, list[i
     assert [row["label"] for row in per_class] == dataset.classes
     assert sum(int(row["support"]) for row in per_class) == 8
     assert metrics["test"]["macro_f1"] == pytest.approx(np.mean([float(row["f1"]) for row in per_class]), abs=1e-5)
+    assert metrics["temperature"] == 1.5
+    assert metrics["test"]["uncalibrated"].keys() == {"loss", "ece", "adaptive_ece", "brier"}
+    assert metrics["test"]["uncalibrated"]["loss"] != metrics["test"]["loss"]
+    mean_loss = -np.mean(np.log([float(row["prob_label"]) for row in predictions]))
+    assert metrics["test"]["loss"] == pytest.approx(mean_loss, abs=1e-5), "the tables have the calibrated probabilities"
+    sure = np.array([float(row["prob_1"]) >= metrics["test"]["abstain"]["threshold"] - 1e-6 for row in predictions])
+    assert metrics["test"]["abstain"]["coverage"] == pytest.approx(sure.mean())
+    slices = table(folder / "slices.csv")
+    assert {row["slice"] for row in slices} <= {
+        "shorter side",
+        "brightness",
+        "sharpness",
+        "training photos of its class",
+    }
+    assert sum(int(row["n"]) for row in slices if row["slice"] == "sharpness") == 8
+    assert "tta" not in metrics["test"]
     assert metrics["val"]["accuracy"] == pytest.approx(accuracy_of(folder / "models", dataset, rows["val"]))
     for name in ("confusion", "recall", "reliability", "history"):
         with Image.open(folder / "plots" / f"{name}.png") as picture:
             assert min(picture.size) > 200
     assert dataset.classes[0] in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_mean_over_the_mirror_image_is_reported_beside_and_never_instead(
+    judged: tuple[Dataset, dict[str, list[int]], Path],
+) -> None:
+    dataset, rows, folder = judged
+    alone = evaluate(load_model(folder / "models"), dataset, rows, SETTINGS, folder, {})
+    predictions = (folder / "predictions.csv").read_bytes()
+    both = evaluate(load_model(folder / "models"), dataset, rows, SETTINGS.model_copy(update={"tta": True}), folder, {})
+    tta = both["test"].pop("tta")
+    assert both == alone and (folder / "predictions.csv").read_bytes() == predictions
+    assert tta["n"] == 8 and tta["loss"] != alone["test"]["loss"]
 
 
 def test_a_second_time_gives_the_same_bytes(judged: tuple[Dataset, dict[str, list[int]], Path]) -> None:

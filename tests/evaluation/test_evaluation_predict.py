@@ -1,4 +1,4 @@
-"""Probabilities of many photos: in order, the same whatever the batch size, and never of a broken model."""
+"""Answers on many photos: in order, the same whatever the batch size, and never of a broken model."""
 
 import io
 
@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import Image
 from support import make_dataset
-from torch import nn
 
 from plumage.data.decode import pixels
 from plumage.data.photo import Photo
 from plumage.data.transforms import Preprocessing, eval_view, to_model_input
 from plumage.errors import ModelError
 from plumage.evaluation.predict import predict
+from plumage.models import create_model
 
 PREPROCESSING = Preprocessing(size=32, crop_fraction=0.9)
 
@@ -35,38 +35,41 @@ def dataset(tmp_path_factory):
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    layers = (nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return nn.Sequential(*layers, nn.Dropout(0.5), nn.Linear(8, 4))
+    return create_model("efficientnet_lite0", 4)
 
 
 def test_each_row_is_the_photo_of_its_index_one_at_a_time(model, dataset):
     indices = [20, 3, 11, 3, 0]
-    probabilities = predict(model, dataset, indices, PREPROCESSING, "cpu", batch_size=2)
-    assert probabilities.shape == (5, 4)
-    assert probabilities.dtype == np.float32
-    model.eval()
-    for row, index in zip(probabilities, indices, strict=True):
-        view = torch.from_numpy(eval_view(pixels(dataset.photo(index)), PREPROCESSING).copy())[None]
-        with torch.no_grad():
-            expected = model(to_model_input(view, PREPROCESSING, "cpu")).softmax(dim=1)[0]
-        np.testing.assert_allclose(row, expected.numpy(), atol=1e-6)
+    for mirrored in (False, True):
+        seen: list[torch.Tensor] = []
+        answers = predict(model, dataset, indices, PREPROCESSING, "cpu", 2, mirrored, seen.append)
+        assert answers.logits.shape == (5, 4) and answers.features.shape == (5, 1280)
+        assert answers.logits.dtype == answers.features.dtype == np.float32
+        model.eval()
+        for row, view, index in zip(answers.logits, torch.cat(seen), indices, strict=True):
+            expected_view = eval_view(pixels(dataset.photo(index)), PREPROCESSING, mirrored)
+            np.testing.assert_array_equal(view, expected_view)
+            with torch.no_grad():
+                expected = model(to_model_input(torch.from_numpy(expected_view)[None], PREPROCESSING, "cpu"))[0]
+            np.testing.assert_allclose(row, expected.numpy(), atol=1e-5)
+    weight, bias = (parameter.detach().numpy() for parameter in model.classifier.parameters())
+    np.testing.assert_allclose(answers.features @ weight.T + bias, answers.logits, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 23, 64])
-def test_the_batch_size_changes_no_probability_and_a_second_call_no_bit(model, dataset, batch_size):
+def test_the_batch_size_changes_no_answer_and_a_second_call_no_bit(model, dataset, batch_size):
     indices = range(len(dataset))
-    probabilities = predict(model, dataset, indices, PREPROCESSING, "cpu", batch_size)
-    np.testing.assert_allclose(probabilities, predict(model, dataset, indices, PREPROCESSING, "cpu", 4), atol=1e-6)
-    np.testing.assert_array_equal(probabilities, predict(model, dataset, indices, PREPROCESSING, "cpu", batch_size))
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    logits = predict(model, dataset, indices, PREPROCESSING, "cpu", batch_size).logits
+    np.testing.assert_allclose(logits, predict(model, dataset, indices, PREPROCESSING, "cpu", 4).logits, atol=1e-5)
+    np.testing.assert_array_equal(logits, predict(model, dataset, indices, PREPROCESSING, "cpu", batch_size).logits)
 
 
 def test_no_photos_give_no_rows(model, dataset):
-    assert predict(model, dataset, [], PREPROCESSING, "cpu").shape == (0, 4)
+    assert predict(model, dataset, [], PREPROCESSING, "cpu").logits.shape == (0, 4)
 
 
 def test_a_diverged_model_is_one_clear_line_instead_of_figures_of_nothing(model, dataset):
     with torch.no_grad():
-        model[-1].weight.fill_(torch.nan)
+        model.classifier.weight.fill_(torch.nan)
     with pytest.raises(ModelError, match=r"not finite.*train\.lr"):
         predict(model, dataset, range(5), PREPROCESSING, "cpu")

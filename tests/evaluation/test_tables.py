@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from plumage.evaluation import metrics, tables
+from plumage.evaluation.slices import Slice
 
 NAMES = ["A, B", 'Say "Tui"', "Æsop's jay", "NA", "line\nbreak", "鳥", "plain", "null"]
 
@@ -33,13 +34,27 @@ def test_the_confusion_table_holds_the_whole_matrix_and_no_empty_cell(case, tmp_
 
 
 def test_the_class_table_has_every_class_in_order_with_its_scores(case, tmp_path):
-    scores = metrics.class_scores(case[2])
-    tables.write_per_class(tmp_path / "per_class.csv", scores, NAMES)
+    scores, ranges = metrics.class_scores(case[2]), metrics.class_ranges(case[2])
+    tables.write_per_class(tmp_path / "per_class.csv", scores, ranges, NAMES)
     table = read(tmp_path / "per_class.csv")
-    assert list(table) == ["label", "precision", "recall", "f1", "support"]
+    assert list(table)[:5] == ["label", "precision", "recall", "f1", "support"]
+    ends = [f"{name}_{end}" for name in ("precision", "recall", "f1") for end in ("low", "high")]
+    assert list(table)[5:] == ends
+    for name in ("precision", "recall", "f1"):
+        assert (table[f"{name}_low"] <= table[name]).all() and (table[name] <= table[f"{name}_high"]).all()
     assert list(table["label"]) == NAMES
     np.testing.assert_allclose(table["f1"], scores.f1, atol=5e-7)
     np.testing.assert_array_equal(table["support"], scores.support)
+
+
+def test_the_slices_table_says_how_each_slice_and_the_rest_do(tmp_path):
+    parts = [Slice("brightness", 3, 80, 6, 10, 27, 30, 0.02), Slice("brightness", 81, 200, 27, 30, 6, 10, 1.0)]
+    tables.write_slices(tmp_path / "slices.csv", parts)
+    first, second = read(tmp_path / "slices.csv").to_dict("records")
+    assert (first["slice"], first["low"], first["high"], first["n"], first["worse"]) == ("brightness", 3, 80, 10, 1)
+    assert (first["accuracy"], first["rest_accuracy"]) == (0.6, 0.9)
+    assert first["accuracy_low"] < 0.6 < first["accuracy_high"]
+    assert second["worse"] == 0
 
 
 def test_the_predictions_table_has_a_row_a_photo_by_key_and_its_top_5_in_order(case, tmp_path):

@@ -48,6 +48,21 @@ def test_a_loaded_model_gives_the_same_logits_and_knows_all_that_its_use_takes(
     assert bundle.model.preprocessing == PREPROCESSING
 
 
+def test_the_temperature_is_saved_and_a_model_from_before_there_was_one_has_1(
+    folder: Path, model: EfficientNet
+) -> None:
+    assert load_model(folder).temperature == 1.0
+    save_model(folder, model, CLASSES, PREPROCESSING, temperature=1.7)
+    assert load_model(folder).temperature == 1.7
+    description = json.loads((folder / "model.json").read_text())
+    del description["temperature"]
+    (folder / "model.json").write_text(json.dumps(description))
+    assert load_model(folder).temperature == 1.0
+    edit(folder / "model.json", temperature=0)
+    with pytest.raises(ModelError, match="temperature"):
+        load_model(folder)
+
+
 def test_the_same_model_gives_the_same_bytes(folder: Path, model: EfficientNet, tmp_path: Path) -> None:
     save_model(tmp_path / "again", model.to(memory_format=torch.channels_last), CLASSES, PREPROCESSING)
     for name in ("model.safetensors", "model.json"):

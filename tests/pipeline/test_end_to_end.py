@@ -63,8 +63,11 @@ def test_one_run_carries_the_whole_execution(clone: Clone) -> None:
     assert metrics["test/accuracy"] == pytest.approx(clone.report("metrics.json")["test"]["accuracy"])
     assert {"train/loss", "train/lr", "val/loss", "val/accuracy", "train/images_per_second"} <= set(metrics)
     assert run.data.tags["git.dirty"] == "false" and "dvc.data/dataset" in run.data.tags
+    temperature = json.loads((clone.folder / "models" / "model.json").read_text())["temperature"]
+    assert metrics["temperature"] == temperature != 1
+    assert metrics["test/ece"] != metrics["test/uncalibrated/ece"]
     files = {file.path for file in clone.mlflow.list_artifacts(run.info.run_id)}
-    assert {"params.yaml", "data.json", "per_class.csv", "predictions.csv", "report.html"} <= files
+    assert {"params.yaml", "data.json", "per_class.csv", "predictions.csv", "slices.csv", "report.html"} <= files
     assert {data.dataset.name for data in run.inputs.dataset_inputs} == {"photos/train", "photos/val", "photos/test"}
 
 

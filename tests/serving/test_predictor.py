@@ -48,6 +48,18 @@ def test_the_most_probable_come_first_and_no_more_than_asked_for(predictor: Pred
     assert len(predictor.predict(photos[:1], top_k=50)[0]) == 7
 
 
+def test_probabilities_are_those_of_the_logits_at_the_model_s_temperature(
+    predictor: Predictor, photos: list[Path], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = create_model("efficientnet_lite0", 7)
+    save_model(tmp_path, model, list("abcdefg"), Preprocessing(size=32, crop_fraction=0.9), temperature=2.0)
+    plain, tempered = (np.log(made.probabilities(photos)) for made in (predictor, load_predictor(tmp_path)))
+    spread = (plain - plain.mean(axis=1, keepdims=True)) / 2
+    np.testing.assert_allclose(tempered - tempered.mean(axis=1, keepdims=True), spread, atol=1e-4)
+    assert (tempered.argmax(axis=1) == plain.argmax(axis=1)).all()
+
+
 def test_many_photos_give_what_each_gives_alone(predictor: Predictor, photos: list[Path]) -> None:
     together = predictor.probabilities(photos)
     some = [0, 31, 32, 34]

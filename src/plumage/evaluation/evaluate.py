@@ -1,6 +1,6 @@
 """A model on the test photos: what the evaluate stage writes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 from plumage.config import Evaluate
 from plumage.data.store import Dataset
 from plumage.errors import ModelError
+from plumage.evaluation.calibration import abstaining, coverage_curve, threshold_for
 from plumage.evaluation.confusion_plot import plot_confusion
-from plumage.evaluation.metrics import accuracy, class_scores, confusion_matrix, reliability, summary
+from plumage.evaluation.metrics import accuracy, class_ranges, class_scores, confusion_matrix, reliability
 from plumage.evaluation.plots import plot_history, plot_recall, plot_reliability
-from plumage.evaluation.predict import predict
+from plumage.evaluation.predict import Answers, predict
 from plumage.evaluation.report import write_report
-from plumage.evaluation.tables import write_confusion, write_per_class, write_predictions
+from plumage.evaluation.slices import find_slices, sharpness
+from plumage.evaluation.summary import calibration, summary
+from plumage.evaluation.tables import write_confusion, write_per_class, write_predictions, write_slices
 from plumage.files import write_json
 from plumage.models.bundle import Bundle, load_model
+from plumage.models.inference import probabilities
 
 
 def evaluate(
@@ -35,17 +39,33 @@ def evaluate(
     `reports` holds history.csv already; the report shows the parameters `shown`. Returns the content of metrics.json.
     ModelError when the model has other classes.
     """
-    probabilities = {part: _predict(bundle, dataset, rows[part], settings) for part in ("test", "val")}
-    labels = {part: dataset.targets()[rows[part]] for part in ("test", "val")}
-    test, truth, classes = probabilities["test"], labels["test"], dataset.classes
-    metrics = {
-        "test": summary(test, truth, ece_bins=settings.bins, resamples=settings.bootstrap, seed=settings.seed),
-        "val": {"accuracy": round(accuracy(probabilities["val"], labels["val"]), 6)},
+    sharp: list[NDArray[np.float32]] = []
+    answers = _predict(bundle, dataset, rows["test"], settings, look=lambda views: sharp.append(sharpness(views)))
+    targets, classes = dataset.targets(), dataset.classes
+    truth, val_truth = targets[rows["test"]], targets[rows["val"]]
+    test, plain = (_probabilities(answers, temperature) for temperature in (bundle.temperature, 1.0))
+    val = _probabilities(_predict(bundle, dataset, rows["val"], settings), bundle.temperature)
+    threshold = threshold_for(settings.target_accuracy, coverage_curve(val, val_truth))
+    metrics: dict[str, Any] = {
+        "test": {
+            **summary(test, truth, bins=settings.bins, resamples=settings.bootstrap, seed=settings.seed),
+            "uncalibrated": calibration(plain, truth, settings.bins),
+            "abstain": abstaining(test, truth, threshold, settings.target_accuracy),
+        },
+        "temperature": bundle.temperature,
+        "val": {"accuracy": round(accuracy(val, val_truth), 6)},
     }
+    if settings.tta:
+        mirror = _probabilities(_predict(bundle, dataset, rows["test"], settings, mirrored=True), bundle.temperature)
+        metrics["test"]["tta"] = summary(
+            (test + mirror) / 2, truth, bins=settings.bins, resamples=settings.bootstrap, seed=settings.seed
+        )
     confusion = confusion_matrix(truth, test.argmax(axis=1), len(classes))
     scores = class_scores(confusion)
     write_confusion(reports / "confusion.csv", confusion, classes)
-    write_per_class(reports / "per_class.csv", scores, classes)
+    write_per_class(reports / "per_class.csv", scores, class_ranges(confusion), classes)
+    values = _sliced_by(dataset, rows, targets) | {"sharpness": np.concatenate(sharp)}
+    write_slices(reports / "slices.csv", find_slices(values, test.argmax(axis=1) == truth))
     write_predictions(reports / "predictions.csv", [dataset.keys[row] for row in rows["test"]], truth, test, classes)
     plots = reports / "plots"
     plot_confusion(plots / "confusion.png", confusion, classes)
@@ -74,11 +94,37 @@ def evaluate(
 
 def accuracy_of(folder: Path, dataset: Dataset, rows: list[int]) -> float:
     """The accuracy on `rows` of the model saved in `folder`. ModelError when it knows other classes."""
-    return accuracy(_predict(load_model(folder), dataset, rows, Evaluate()), dataset.targets()[rows])
+    return accuracy(_predict(load_model(folder), dataset, rows, Evaluate()).logits, dataset.targets()[rows])
 
 
-def _predict(bundle: Bundle, dataset: Dataset, rows: list[int], settings: Evaluate) -> NDArray[np.float32]:
+def _predict(
+    bundle: Bundle,
+    dataset: Dataset,
+    rows: list[int],
+    settings: Evaluate,
+    mirrored: bool = False,
+    look: Callable[[torch.Tensor], None] = lambda views: None,
+) -> Answers:
     if bundle.classes != dataset.classes:
         raise ModelError("the model knows other classes than the data set has; train it on these photos")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return predict(bundle.model, dataset, rows, bundle.preprocessing, device, settings.batch_size)
+    return predict(bundle.model, dataset, rows, bundle.preprocessing, device, settings.batch_size, mirrored, look)
+
+
+def _probabilities(answers: Answers, temperature: float) -> NDArray[np.float32]:
+    of_photos: NDArray[np.float32] = probabilities(torch.from_numpy(answers.logits), temperature).numpy()
+    return of_photos
+
+
+def _sliced_by(
+    dataset: Dataset, rows: dict[str, list[int]], targets: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    """What is known of each test photo that could make it hard."""
+    test = rows["test"]
+    of_class = np.bincount(targets[rows["train"]], minlength=len(dataset.classes))
+    columns = {name: np.array(dataset.column(name), np.int64)[test] for name in ("width", "height", "brightness")}
+    return {
+        "shorter side": np.minimum(columns["width"], columns["height"]),
+        "brightness": columns["brightness"],
+        "training photos of its class": of_class[targets[test]],
+    }

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plumage.evaluation.bootstrap import bootstrap_intervals
+from plumage.evaluation.intervals import Range, f1_interval, wilson
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
@@ -27,10 +27,10 @@ def accuracy(probabilities: Floats, labels: Ints) -> float:
     return float(np.mean(probabilities.argmax(axis=1) == labels))
 
 
-def log_loss(probabilities: Floats, labels: Ints) -> float:
-    """Mean negative log-probability of the true class, in nats. A probability of 0 counts as the type's epsilon."""
+def losses(probabilities: Floats, labels: Ints) -> NDArray[np.float64]:
+    """Each photo's negative log-probability of its class, in nats. A probability of 0 counts as the type's epsilon."""
     of_label = probabilities[np.arange(len(labels)), labels]
-    return float(np.log(1 / np.maximum(of_label, np.finfo(probabilities.dtype).eps), dtype=np.float64).mean())
+    return np.log(1 / np.maximum(of_label, np.finfo(probabilities.dtype).eps), dtype=np.float64)
 
 
 def confusion_matrix(labels: Ints, predicted: Ints, num_classes: int) -> NDArray[np.int64]:
@@ -58,6 +58,16 @@ def class_scores(confusion: NDArray[np.int64]) -> ClassScores:
         f1=2 * right / np.maximum(actual + predicted, 1),
         support=actual,
     )
+
+
+def class_ranges(confusion: NDArray[np.int64]) -> dict[str, Range]:
+    """95% (low, high) of each class's precision, recall and f1 from a C x C confusion matrix; 0 to 1 where nothing tells."""
+    right, actual, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    return {
+        "precision": wilson(right, predicted),
+        "recall": wilson(right, actual),
+        "f1": f1_interval(right, actual + predicted - 2 * right),
+    }
 
 
 def confused_pairs(confusion: NDArray[np.int64], limit: int) -> list[tuple[int, int, int]]:
@@ -92,29 +102,3 @@ def reliability(probabilities: Floats, labels: Ints, bins: int = 15) -> Reliabil
     count = np.bincount(which, minlength=bins)
     mean = [np.bincount(which, weights=values, minlength=bins) / np.maximum(count, 1) for values in (confidence, right)]
     return Reliability(edges=edges, count=count, confidence=mean[0], accuracy=mean[1])
-
-
-def summary(
-    probabilities: Floats, labels: Ints, *, ece_bins: int = 15, resamples: int = 1000, seed: int = 0
-) -> dict[str, Any]:
-    """The `test` part of `reports/metrics.json`: every figure, to 6 decimals, with 95% intervals of the first three.
-
-    An interval is {"low", "high"}, not a list, since DVC leaves lists out of its metrics.
-    """
-    predicted, num_classes = probabilities.argmax(axis=1), probabilities.shape[1]
-    in_top5 = (top_k(probabilities, 5) == labels[:, None]).any(axis=1)
-    figures = {
-        "accuracy": float(np.mean(predicted == labels)),
-        "top5_accuracy": float(np.mean(in_top5)),
-        "macro_f1": float(class_scores(confusion_matrix(labels, predicted, num_classes)).f1.mean()),
-    }
-    intervals = bootstrap_intervals(labels, predicted, in_top5, num_classes, resamples=resamples, seed=seed)
-    result: dict[str, Any] = {}
-    for name, value in figures.items():
-        low, high = intervals[name]
-        result[name] = round(value, 6)
-        result[f"{name}_ci95"] = {"low": round(low, 6), "high": round(high, 6)}
-    result["loss"] = round(log_loss(probabilities, labels), 6)
-    result["ece"] = round(reliability(probabilities, labels, ece_bins).ece, 6)
-    result["n"] = len(labels)
-    return result

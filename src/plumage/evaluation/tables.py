@@ -1,13 +1,15 @@
 """The tables beside `reports/metrics.json`, as CSV: classes by name, in UTF-8, figures to 6 decimals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from plumage.evaluation.intervals import Range, wilson
 from plumage.evaluation.metrics import ClassScores, Floats, Ints, top_k
+from plumage.evaluation.slices import Slice
 from plumage.files import atomic_path
 
 
@@ -19,10 +21,32 @@ def write_confusion(path: Path, confusion: NDArray[np.int64], classes: Sequence[
     _write(path, pd.DataFrame(columns))
 
 
-def write_per_class(path: Path, scores: ClassScores, classes: Sequence[str]) -> None:
-    """label, precision, recall, f1, support: a row a class, in class order."""
+def write_per_class(path: Path, scores: ClassScores, ranges: Mapping[str, Range], classes: Sequence[str]) -> None:
+    """label, precision, recall, f1, support, then `ranges`, of each figure <name>_low and <name>_high: a row a class, in class order."""
     columns = {"precision": scores.precision, "recall": scores.recall, "f1": scores.f1, "support": scores.support}
-    _write(path, pd.DataFrame({"label": list(classes)} | columns))
+    ends = {
+        f"{name}_{end}": side for name, both in ranges.items() for end, side in zip(("low", "high"), both, strict=True)
+    }
+    _write(path, pd.DataFrame({"label": list(classes)} | columns | ends))
+
+
+def write_slices(path: Path, slices: Sequence[Slice]) -> None:
+    """slice, low, high, n, accuracy, accuracy_low, accuracy_high, rest_accuracy, p_value, worse (0 or 1): a row a slice."""
+    right, photos = (np.array([getattr(part, name) for part in slices], np.int64) for name in ("right", "photos"))
+    low, high = wilson(right, photos)
+    columns = {
+        "slice": [part.what for part in slices],
+        "low": [part.low for part in slices],
+        "high": [part.high for part in slices],
+        "n": photos,
+        "accuracy": right / np.maximum(photos, 1),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "rest_accuracy": [part.rest_right / part.rest_photos for part in slices],
+        "p_value": [part.p_value for part in slices],
+        "worse": [int(part.worse) for part in slices],
+    }
+    _write(path, pd.DataFrame(columns))
 
 
 def write_predictions(

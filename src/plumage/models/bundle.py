@@ -34,15 +34,18 @@ class Description(BaseModel):
     classes: list[str] = Field(min_length=1)
     """The name of each logit, in order."""
     preprocessing: Preprocessing
+    temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """What logits are divided by before the softmax."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model loaded from its folder, in evaluation mode on the CPU."""
+    """A model loaded from its folder, in evaluation mode on the CPU. Its probabilities are those of logits / `temperature`."""
 
     model: EfficientNet
     classes: list[str]
     preprocessing: Preprocessing
+    temperature: float
 
     @property
     def name(self) -> str:
@@ -50,7 +53,9 @@ class Bundle:
         return self.model.config.name
 
 
-def save_model(folder: Path, model: EfficientNet, classes: list[str], preprocessing: Preprocessing) -> None:
+def save_model(
+    folder: Path, model: EfficientNet, classes: list[str], preprocessing: Preprocessing, temperature: float = 1.0
+) -> None:
     """Write `model` (fp32) and its description into `folder`. ModelError when `classes` are not one a logit."""
     if len(classes) != model.classifier.out_features:
         raise ModelError(f"a model of {model.classifier.out_features} classes can't be saved with {len(classes)} names")
@@ -59,7 +64,13 @@ def save_model(folder: Path, model: EfficientNet, classes: list[str], preprocess
         for key, tensor in model.state_dict().items()
         if tensor.is_floating_point()
     }
-    description = Description(format=FORMAT, architecture=model.config, classes=classes, preprocessing=preprocessing)
+    description = Description(
+        format=FORMAT,
+        architecture=model.config,
+        classes=classes,
+        preprocessing=preprocessing,
+        temperature=temperature,
+    )
     with atomic_path(folder / WEIGHTS_FILE) as beside:
         safetensors.torch.save_file(tensors, beside)
     write_json(folder / DESCRIPTION_FILE, description.model_dump(mode="json"))
@@ -80,7 +91,7 @@ def load_model(folder: Path) -> Bundle:
             f"{path}: its classifier has other than the {len(description.classes)} classes that {DESCRIPTION_FILE} "
             "names; the two files are of different models"
         )
-    return Bundle(model.eval(), description.classes, description.preprocessing)
+    return Bundle(model.eval(), description.classes, description.preprocessing, description.temperature)
 
 
 def read_description(path: Path) -> Description:

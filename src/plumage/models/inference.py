@@ -36,6 +36,11 @@ def for_inference(network: nn.Module, precision: Precision = "fp32") -> Answers:
     return _in_parts(Folded(network, dtype) if isinstance(network, EfficientNet) else _under_autocast(network, dtype))
 
 
+def probabilities(logits: Tensor, temperature: float) -> Tensor:
+    """N x C float32 probabilities: the softmax of `logits` / `temperature` (Guo et al. 2017, arXiv 1706.04599, equation 9), in float64."""
+    return (logits.double() / temperature).softmax(dim=1).float()
+
+
 def features_for_inference(network: EfficientNet, precision: Precision = "fp32") -> Answers:
     """`for_inference` of the pooled features."""
     return _in_parts(Folded(network, _dtype(network, precision)).features)

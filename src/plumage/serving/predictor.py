@@ -13,7 +13,7 @@ from plumage.data.decode import pixels
 from plumage.data.transforms import eval_view, to_model_input
 from plumage.errors import PhotoError
 from plumage.models.bundle import Bundle, load_model
-from plumage.models.inference import for_inference
+from plumage.models.inference import for_inference, probabilities
 from plumage.project import project_root
 
 Photo = str | Path | bytes | Image.Image
@@ -26,6 +26,7 @@ class Predictor:
     def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
         self.classes = bundle.classes
         self._preprocessing = bundle.preprocessing
+        self._temperature = bundle.temperature
         self._device = torch.device(device)
         model = bundle.model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._answers = for_inference(model.eval())
@@ -50,7 +51,7 @@ class Predictor:
                 batch = enumerate(photos[start : start + BATCH_SIZE], start)
                 views = np.stack([eval_view(_open(photo, index), self._preprocessing) for index, photo in batch])
                 logits = self._answers(to_model_input(torch.from_numpy(views), self._preprocessing, self._device))
-                rows.append(logits.cpu().double().softmax(dim=1).float().numpy())
+                rows.append(probabilities(logits.cpu(), self._temperature).numpy())
         return np.concatenate(rows)
 
 

@@ -13,6 +13,7 @@ def log_evaluation(run: Run, reports: Path) -> None:
     run.log_results(flat_metrics(json.loads((reports / "metrics.json").read_text(encoding="utf-8"))))
     run.log_table(reports / "per_class.csv", "per_class")
     run.log_table(reports / "predictions.csv", "predictions")
+    run.log_table(reports / "slices.csv", "slices")
     run.log_artifact(reports / "confusion.csv")
     run.log_artifact(reports / "plots", "plots")
     run.log_artifact(reports / "report.html")

@@ -12,10 +12,16 @@ from plumage.training.loop import History, OnEpoch
 
 
 def save_results(
-    root: Path, model: EfficientNet, classes: list[str], preprocessing: Preprocessing, history: History, run_id: str
+    root: Path,
+    model: EfficientNet,
+    classes: list[str],
+    preprocessing: Preprocessing,
+    temperature: float,
+    history: History,
+    run_id: str,
 ) -> None:
     """Write `models/` and `reports/history.csv` under `root`; the latter has a row an epoch, counted from 1."""
-    save_model(root / "models", model, classes, preprocessing)
+    save_model(root / "models", model, classes, preprocessing, temperature)
     write_history(root / "reports/history.csv", history)
     write_json(root / "models/run.json", {"run_id": run_id})
 
