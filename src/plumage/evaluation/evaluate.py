@@ -39,8 +39,10 @@ def evaluate(
     `reports` holds history.csv already; the report shows the parameters `shown`. Returns the content of metrics.json.
     ModelError when the model has other classes.
     """
-    sharp: list[NDArray[np.float32]] = []
-    answers = _predict(bundle, dataset, rows["test"], settings, look=lambda views: sharp.append(sharpness(views)))
+    sharp: list[NDArray[np.float64]] = []
+    answers = _predict(
+        bundle, dataset, rows["test"], settings, look=lambda views: sharp.append(sharpness(views.numpy()))
+    )
     targets, classes = dataset.targets(), dataset.classes
     truth, val_truth = targets[rows["test"]], targets[rows["val"]]
     test, plain = (_probabilities(answers, temperature) for temperature in (bundle.temperature, 1.0))
