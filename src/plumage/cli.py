@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,12 +18,15 @@ from plumage.project import project_root
 
 if TYPE_CHECKING:
     from plumage.data.store import Dataset
+    from plumage.tracking.history import Promotion
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split(".")[0]
 )
 data = typer.Typer(no_args_is_help=True, help="Take photos out of the data set again, in their original bytes")
 app.add_typer(data, name="data")
+registry = typer.Typer(no_args_is_help=True, help="Which version of the registered model is champion, and why")
+app.add_typer(registry, name="registry")
 out = Console(highlight=False, markup=False, soft_wrap=True)
 
 
@@ -163,6 +167,66 @@ def data_export(
     out.print(f"{written:,} photos written to {folder}")
 
 
+ModelName = Annotated[str | None, typer.Option("--model", help="its name; default: register.model_name of params.yaml")]
+Reason = Annotated[str, typer.Option(help="why, for those who read the history")]
+
+
+@registry.command("history")
+def registry_history(
+    model: ModelName = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print a list of all that is known")] = False,
+) -> None:
+    """Show every promotion: from which version to which, when, by whom, why. The newest is last."""
+    from plumage.tracking.promotion import champions
+
+    name = model or _model_name()
+    found = champions(project_root(), name)
+    if as_json:
+        print(json.dumps([asdict(entry) for entry in found.history], indent=2, ensure_ascii=False))
+        return
+    if found.history:
+        table = Table("when (UTC)", "champion", "by", "who", "why", box=None, padding=(0, 2, 0, 0))
+        for entry in found.history:
+            when = entry.when[:19].replace("T", " ")
+            table.add_row(when, f"{entry.before or '–'} → {entry.to}", entry.how, entry.who, entry.why)
+        out.print(table, soft_wrap=False)
+    else:
+        out.print(f"{name}: no promotions yet")
+    last = found.history[-1].to if found.history else None
+    if found.now != last:
+        out.print(
+            f"the champion is {found.now or 'none'} now: its alias was moved, or a promotion cut off, without a word here"
+        )
+
+
+@registry.command("promote")
+def registry_promote(
+    version: Annotated[int, typer.Argument(min=1, help="the version's number")],
+    reason: Reason = "",
+    model: ModelName = None,
+) -> None:
+    """Make a version champion by hand, whatever the gate says."""
+    from plumage.tracking.promotion import promote
+
+    name = model or _model_name()
+    _say_move(name, promote(project_root(), name, version, reason))
+
+
+@registry.command("rollback")
+def registry_rollback(
+    version: Annotated[
+        int | None, typer.Argument(min=1, help="one that was champion; default: the one before this")
+    ] = None,
+    reason: Reason = "",
+    model: ModelName = None,
+) -> None:
+    """Go back to an earlier champion. The gate does not promote the version that is taken back again."""
+    from plumage.tracking.promotion import rollback
+
+    name = model or _model_name()
+    _say_move(name, rollback(project_root(), name, version, reason))
+
+
 @app.command()
 def repair() -> None:
     """Mend what a DVC that was killed may have left half-written: its own lock, and dvc.lock (from Git)."""
@@ -182,6 +246,15 @@ def params() -> None:
 
 def _time(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
+
+
+def _model_name() -> str:
+    return config.load_params(project_root() / "params.yaml").register_.model_name
+
+
+def _say_move(name: str, move: "Promotion") -> None:
+    before = f"; it was version {move.before}" if move.before else ""
+    out.print(f"{name}: version {move.to} is champion{before}")
 
 
 def _data() -> Path:

@@ -304,10 +304,35 @@ class Evaluate(Section):
 
 
 class Register(Section):
-    """Where the model goes in MLflow's registry."""
+    """Where the model goes in MLflow's registry, and what it takes to become champion there."""
 
     model_name: str = Field(
         "bird-classifier", pattern=r"^[^/:.%\"']+$", description="a name without / : . % and quotes"
+    )
+    gate: Literal["superior", "not_inferior"] = Field(
+        "superior",
+        description="superior (shown to be better than the champion) or not_inferior (shown not to be worse by `margin` or more)",
+    )
+    margin: float = Field(0.01, gt=0, le=0.5, description="over 0 to 0.5: the accuracy that may be lost (not_inferior)")
+    level: float = Field(
+        0.05, gt=0, le=0.25, description="over 0 to 0.25: how often the gate may err in favour of a challenger"
+    )
+    min_photos: int = Field(
+        50, ge=1, description="1 or more: with fewer test photos that both can be judged on, the champion stays"
+    )
+    min_accuracy: float | None = Field(None, ge=0, le=1, description="0 to 1: of the test photos; null: any")
+    min_class_recall: float | None = Field(
+        None, ge=0, le=1, description="0 to 1: the recall of the worst class with test photos; null: any"
+    )
+    max_ece: float | None = Field(None, ge=0, le=1, description="0 to 1: expected calibration error; null: any")
+    max_latency_ms: float | None = Field(
+        None,
+        gt=0,
+        description="a number over 0: milliseconds from a photo's bytes to its probabilities, one photo at a time, on the CPU of "
+        "the machine that registers (the median of 30, warmed up); null: any",
+    )
+    max_size_mb: float | None = Field(
+        None, gt=0, description="a number over 0: millions of bytes of the weights' file; null: any"
     )
 
 

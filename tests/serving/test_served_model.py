@@ -17,17 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from registering import CLASSES, add, hits, make_photos
 
-from plumage.data.transforms import Preprocessing
-from plumage.models import create_model
-from plumage.models.bundle import save_model
 from plumage.serving import load_predictor
-from plumage.tracking.registry import register
-from plumage.tracking.runs import training_run
-
-CLASSES = ["jay", "owl", "wren"]
 
 
 @pytest.fixture
@@ -36,19 +29,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
-    model = create_model("efficientnet_lite0", 3)
-    save_model(tmp_path / "models", model, CLASSES, Preprocessing(size=32, crop_fraction=1.0))
-    with training_run(tmp_path, "plumage", {}) as run:
-        register(
-            tmp_path,
-            run,
-            model_name="bird-classifier",
-            model_dir=tmp_path / "models",
-            metrics={"test": {"accuracy": 0.9}},
-            test_hash="",
-            accuracy_of=lambda folder: 0.0,
-        )
+    make_photos(tmp_path / "dataset")
+    add(tmp_path, 0, hits(60))
+    (tmp_path / "models-0").rename(tmp_path / "models")
     return tmp_path
 
 

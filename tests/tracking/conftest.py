@@ -5,6 +5,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from registering import make_photos
 
 from plumage.tracking.store import connect
 
@@ -26,3 +27,17 @@ def root(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def photos_made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos") / "dataset"
+    make_photos(folder)
+    return folder
+
+
+@pytest.fixture
+def photos(root: Path, photos_made_once: Path) -> Path:
+    """`root` with a data set in `dataset`."""
+    shutil.copytree(photos_made_once, root / "dataset")
+    return root

@@ -22,7 +22,7 @@ from plumage.evaluation.slices import find_slices, sharpness
 from plumage.evaluation.summary import calibration, summary
 from plumage.evaluation.tables import write_confusion, write_per_class, write_predictions, write_slices
 from plumage.files import write_json
-from plumage.models.bundle import Bundle, load_model
+from plumage.models.bundle import Bundle
 from plumage.models.inference import probabilities
 
 
@@ -92,11 +92,6 @@ def evaluate(
     )
     write_json(reports / "metrics.json", metrics)
     return metrics
-
-
-def accuracy_of(folder: Path, dataset: Dataset, rows: list[int]) -> float:
-    """The accuracy on `rows` of the model saved in `folder`. ModelError when it knows other classes."""
-    return accuracy(_predict(load_model(folder), dataset, rows, Evaluate()).logits, dataset.targets()[rows])
 
 
 def _predict(

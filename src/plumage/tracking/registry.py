@@ -1,15 +1,16 @@
-"""The model registry: one version a model, and the gate that names the champion.
+"""The model registry: one version a model, and the champion that the gate or a person names.
 
 A version's tags: `plumage.model_hash` (of the model's two files), `plumage.test_hash` (of the test photos it was judged
-on), its metrics by their MLflow names, its run, git commit and DVC hashes. Aliases: `challenger` is the newest version,
-`champion` the one with the highest accuracy on the test photos.
+on), `plumage.predictions_run` (the run that has its answers for them), its metrics by their MLflow names, its run, git
+commit and DVC hashes, and the gate's last decision (`plumage.gate.*`). Its run has `training_photos.parquet`. Aliases:
+`challenger` is the newest version, `champion` the one to use (gate.py, promotion.py).
 """
 
 import hashlib
 import io
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,19 @@ from mlflow.types import ColSpec, Schema
 from PIL import Image
 
 import plumage
-from plumage.errors import PlumageError, TrackingError
+from plumage.data.training_photos import TRAINING_PHOTOS_FILE
+from plumage.errors import TrackingError
 from plumage.files import sha256
 from plumage.models.bundle import DESCRIPTION_FILE, WEIGHTS_FILE, read_description
+from plumage.tracking.gate import Challenger, Champion, Gate, sentences
+from plumage.tracking.history import Promotion, author, promotions, record, withdrawal
 from plumage.tracking.reports import flat_metrics
 from plumage.tracking.runs import Run
 from plumage.tracking.store import lock, one_line_errors, use_store
 
 MODEL_HASH, TEST_HASH, RUN_ID = "plumage.model_hash", "plumage.test_hash", "plumage.run_id"
+PREDICTIONS_RUN = "plumage.predictions_run"
+PREDICTIONS_FILE = "predictions.csv"
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors", "torch", "torchvision")
 
 
@@ -43,29 +49,31 @@ def register(
     model_dir: Path,
     metrics: Mapping[str, Any],
     test_hash: str,
-    accuracy_of: Callable[[Path], float],
+    predictions: Path,
+    training_photos: Path,
+    gate: Gate,
 ) -> dict[str, Any]:
     """Register the model in `model_dir` as a version of `model_name`, and let it challenge the champion.
 
     A model that is registered already (by the hash of its files) gets no new version, from whichever run it comes; the
-    figures in its tags are brought up to date. It becomes champion when there is none, or when its test accuracy in
-    `metrics` (reports/metrics.json) is strictly higher than the champion's on the test photos of `test_hash`: from the
-    champion's tags when it was judged on the same ones, else measured by `accuracy_of(folder of the champion)`, whose
-    PlumageError (other classes, say) means that they can't be compared, and that the champion stays.
+    figures in its tags are brought up to date. `metrics` are those of reports/metrics.json, `predictions` is its
+    predictions.csv of the test photos of `test_hash`, which `run` has too, `training_photos` the file of those it was
+    trained on. The champion's answers are the logged ones when it was judged on the same test photos; else it is asked
+    anew. One that can't be (it knows other classes, say) stays.
 
     Returns:
         The content of reports/registry.json.
 
     Raises:
-        TrackingError: the registry can't be reached.
+        PlumageError: the registry can't be reached, or the model's own files can't be read.
     """
     client = MlflowClient()
     accuracy = float(metrics["test"]["accuracy"])
     with one_line_errors("MLflow's registry"), lock(root):
         model_hash = _model_hash(model_dir)
-        known = [found for found in _versions(client, model_name) if found.tags.get(MODEL_HASH) == model_hash]
+        known = [found for found in model_versions(client, model_name) if found.tags.get(MODEL_HASH) == model_hash]
         flat = {name: str(value) for name, value in flat_metrics(metrics).items() if "_ci95" not in name}
-        figures = {TEST_HASH: test_hash, **flat}
+        figures = {TEST_HASH: test_hash, PREDICTIONS_RUN: run.id, **flat}
         if known:
             version = known[-1]
             for key, value in figures.items():
@@ -76,13 +84,32 @@ def register(
                 key: value for key, value in run.lineage.items() if key.startswith(("git.", "plumage.", "dvc.data/"))
             }
             tags = {MODEL_HASH: model_hash, RUN_ID: run.id, **lineage, **figures}
+            run.log_artifact(training_photos)
             version = _create(client, model_name, model_dir, run, tags, accuracy)
         run.set_tags({"plumage.registered": f"{model_name}/{version.version}"})
-        newest = _versions(client, model_name)[-1]
+        newest = model_versions(client, model_name)[-1]
         client.set_registered_model_alias(model_name, "challenger", newest.version)
-        decision = _challenge(client, model_name, version, accuracy, test_hash, accuracy_of)
+        challenger = Challenger(
+            int(version.version), model_dir, metrics, predictions, _withdrawn(client, model_name, int(version.version))
+        )
+        champion = _champion(client, model_name)
+        with tempfile.TemporaryDirectory() as folder:
+            known_of_it = _what_it_has(champion, test_hash, folder) if champion else None
+            decision = gate.decide(challenger, known_of_it)
         if decision["promoted"]:
+            promotion = Promotion(
+                before=decision["champion_before"],
+                to=challenger.version,
+                how="gate",
+                why=decision["reason"],
+                who=author(root),
+                numbers={"rule": decision["rule"], "comparison": decision["comparison"]},
+            )
+            record(client, model_name, promotion)
             client.set_registered_model_alias(model_name, "champion", version.version)
+        if decision["champion_before"] != challenger.version:  # it keeps what made it champion
+            for key, value in _decision_tags(decision).items():
+                client.set_model_version_tag(model_name, version.version, key, value)
         aliases = client.get_model_version(model_name, version.version).aliases
     return {
         "name": model_name,
@@ -108,7 +135,7 @@ def fetch_model(uri: str, root: Path, folder: Path) -> Path:
     use_store(root)
     client = MlflowClient()
     with one_line_errors(uri):
-        versions = _versions(client, name)
+        versions = model_versions(client, name)
         if not versions:
             names = sorted(model.name for model in client.search_registered_models())
             raise TrackingError(f"{uri}: no such registered model; there are {', '.join(names) or 'none'}")
@@ -121,40 +148,48 @@ def fetch_model(uri: str, root: Path, folder: Path) -> Path:
         return _download(version, str(folder))
 
 
-def _challenge(
-    client: MlflowClient,
-    name: str,
-    version: ModelVersion,
-    accuracy: float,
-    test_hash: str,
-    accuracy_of: Callable[[Path], float],
-) -> dict[str, Any]:
-    """Whether `version` becomes champion, and why."""
-    champion = _champion(client, name)
-    outcome: dict[str, Any] = {
-        "promoted": True,
-        "reason": "",
-        "test_accuracy": accuracy,
-        "champion_before": int(champion.version) if champion else None,
-        "champion_test_accuracy": None,
+def _what_it_has(champion: ModelVersion, test_hash: str, folder: str) -> Champion:
+    """What the gate may look at of the champion; what it asks for is fetched into a folder below `folder`."""
+
+    def fetch(run_id: str | None, file: str) -> Path:
+        with one_line_errors(f"its {file} is not to be had", OSError):
+            return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=file, dst_path=folder))
+
+    def model() -> Path:
+        with one_line_errors("its files can't be fetched", OSError):
+            return _download(champion, folder)
+
+    return Champion(
+        version=int(champion.version),
+        judged_here=champion.tags.get(TEST_HASH) == test_hash,
+        predictions=lambda: fetch(champion.tags.get(PREDICTIONS_RUN, champion.run_id), PREDICTIONS_FILE),
+        training_photos=lambda: fetch(champion.run_id, TRAINING_PHOTOS_FILE),
+        model=model,
+    )
+
+
+def _withdrawn(client: MlflowClient, name: str, version: int) -> str | None:
+    """Why the gate may not promote `version`: somebody took it back."""
+    taken_back = withdrawal(promotions(client.get_registered_model(name).tags), version)
+    if taken_back is None:
+        return None
+    return (
+        f"{taken_back.who} took version {version} back on {taken_back.when[:10]} ({taken_back.why}); "
+        f"`plumage registry promote {version}` makes it champion again"
+    )
+
+
+def _decision_tags(decision: Mapping[str, Any]) -> dict[str, str]:
+    """What a version's tags say of the gate's decision: always the same keys, so that none is of an older one."""
+    rule = ", ".join(f"{key} {value}" if key != "name" else value for key, value in decision["rule"].items())
+    tags = {
+        "promoted": str(decision["promoted"]).lower(),
+        "champion_before": decision["champion_before"] or "none",
+        "rule": rule,
+        "reason": decision["reason"],
+        "figures": "; ".join(sentences(decision)) or "none",
     }
-    if champion is None:
-        return {**outcome, "reason": f"{name} had no champion"}
-    if champion.version == version.version:
-        return {**outcome, "promoted": False, "reason": f"version {version.version} is the champion already"}
-    if champion.tags.get(TEST_HASH) == test_hash:
-        theirs = float(champion.tags["test/accuracy"])
-    else:
-        try:
-            with tempfile.TemporaryDirectory() as folder, one_line_errors("its files can't be fetched", OSError):
-                theirs = round(accuracy_of(_download(champion, folder)), 6)  # as metrics.json rounds
-        except PlumageError as error:
-            reason = f"champion version {champion.version} can't be measured on these test photos: {error}"
-            return {**outcome, "promoted": False, "reason": reason}
-    better = accuracy > theirs
-    against = f"{'over' if better else 'not over'} {theirs:.4f} of champion version {champion.version}"
-    reason = f"test accuracy {accuracy:.4f} is {against}"
-    return {**outcome, "promoted": better, "reason": reason, "champion_test_accuracy": theirs}
+    return {f"plumage.gate.{key}": str(value) for key, value in tags.items()}
 
 
 def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
@@ -162,7 +197,7 @@ def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
     return client.get_model_version(name, number) if number else None
 
 
-def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+def model_versions(client: MlflowClient, name: str) -> list[ModelVersion]:
     """All versions of a registered model, oldest first; none when there is no such model."""
     found: list[ModelVersion] = []
     token: str | None = ""
