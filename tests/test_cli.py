@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -136,3 +137,60 @@ def test_data_export_writes_class_folders_and_with_parts_those_of_the_split(with
     assert (with_data / "out" / "parts" / "test" / "[red]OWL" / "1.jpg").is_file()
     full = plumage(with_data, "data", "export", "out")
     assert full.returncode == 1 and "not an empty folder" in full.stderr and len(full.stderr.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose registry has three versions of `birds`, the first of them champion by nobody's word."""
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.mktemp("registered")
+    (folder / "params.yaml").write_text("register: {model_name: birds}")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    client = MlflowClient(uri, uri)
+    client.create_registered_model("birds")
+    for _ in range(3):
+        client.create_model_version("birds", (folder / "models").as_uri())
+    client.set_registered_model_alias("birds", "champion", "1")
+    return folder
+
+
+@pytest.mark.slow
+def test_registry_promotes_rolls_back_and_shows_who_did_it_and_why(registered: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(registered, tmp_path / "copy")
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    for key, value in (("user.name", "Ada"), ("user.email", "")):
+        subprocess.run(["git", "-C", folder, "config", key, value], check=True)
+    said = plumage(folder, "registry", "history").stdout
+    assert said.startswith("birds: no promotions yet\nthe champion is version 1, which no promotion here tells of")
+    for arguments, now in (
+        (["promote", "3", "--reason", "calls [red] wrens right"], "version 3 is champion now, in place of version 1"),
+        (["rollback", "--reason", "no, it doesn't"], "version 1 is champion now, in place of version 3"),
+    ):
+        done = plumage(folder, "registry", *arguments)
+        assert (done.returncode, done.stdout) == (0, f"birds: {now}\n"), done.stderr
+    heading, *rows = (line.split() for line in plumage(folder, "registry", "history").stdout.splitlines())
+    assert heading == ["when", "(UTC)", "champion", "by", "who", "why"]
+    assert [" ".join(row[2:]) for row in rows] == [
+        "1 → 3 promote Ada calls [red] wrens right",
+        "3 → 1 rollback Ada no, it doesn't",
+    ]
+    entries = json.loads(plumage(folder, "registry", "history", "--json").stdout)
+    assert [(entry["before"], entry["to"], entry["who"]) for entry in entries] == [(1, 3, "Ada"), (3, 1, "Ada")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["promote", "9", "--reason", "why"], "birds: has no version 9; it has 1, 2, 3"),
+        (["promote", "2"], "a reason is needed"),
+        (["rollback", "--reason", "why"], "its history has no champion before version 1"),
+        (["history", "--model", "owls"], "owls: no such registered model; there are birds"),
+    ],
+)
+def test_what_the_registry_cannot_do_is_one_line(registered: Path, arguments: list[str], said: str) -> None:
+    done = plumage(registered, "registry", *arguments)
+    assert done.returncode == 1 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and said in line

@@ -185,7 +185,11 @@ def registry_history(
         print(json.dumps([asdict(entry) for entry in found.history], indent=2, ensure_ascii=False))
         return
     if found.history:
-        table = Table("when (UTC)", "champion", "by", "who", "why", box=None, padding=(0, 2, 0, 0))
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for heading in ("when (UTC)", "champion", "by"):
+            table.add_column(heading, no_wrap=True)
+        for heading in ("who", "why"):
+            table.add_column(heading, overflow="fold")
         for entry in found.history:
             when = entry.when[:19].replace("T", " ")
             table.add_row(when, f"{entry.before or '–'} → {entry.to}", entry.how, entry.who, entry.why)
@@ -194,9 +198,8 @@ def registry_history(
         out.print(f"{name}: no promotions yet")
     last = found.history[-1].to if found.history else None
     if found.now != last:
-        out.print(
-            f"the champion is {found.now or 'none'} now: its alias was moved, or a promotion cut off, without a word here"
-        )
+        now = f"version {found.now}" if found.now else "none"
+        out.print(f"the champion is {now}, which no promotion here tells of: its alias was moved by other means")
 
 
 @registry.command("promote")
@@ -253,8 +256,8 @@ def _model_name() -> str:
 
 
 def _say_move(name: str, move: "Promotion") -> None:
-    before = f"; it was version {move.before}" if move.before else ""
-    out.print(f"{name}: version {move.to} is champion{before}")
+    before = f", in place of version {move.before}" if move.before else ""
+    out.print(f"{name}: version {move.to} is champion now{before}")
 
 
 def _data() -> Path:

@@ -100,29 +100,29 @@ class Gate:
             against.append(challenger.withdrawn)
         verdict = "there was no champion"
         if champion:
-            try:
-                theirs, source = self._answers_of(champion, keys, labels)
-            except PlumageError as error:
-                against.append(f"champion version {champion.version} can't be judged on these test photos: {error}")
-            else:
-                right = theirs == truth
-                decision["champion_test_accuracy"] = round(float(right.mean()), DECIMALS)
-                decision["left_out"], keep = self._seen_by(champion)
-                left = int(keep.sum())
-                if left < self.settings.min_photos:
-                    without = (
-                        f" that champion version {champion.version} was not trained on" if left < len(keep) else ""
-                    )
-                    against.append(
-                        f"{left} test photos{without} are too few to compare on (min_photos is {self.settings.min_photos})"
-                    )
-                else:
-                    comparison = compare((answers == truth)[keep], right[keep], self.settings.level)
-                    decision["comparison"] = _shown(comparison, source)
-                    fulfilled, verdict = self._verdict(comparison, champion.version)
-                    if not fulfilled:
-                        against.append(verdict)
+            won, verdict, basis = self._challenge(champion, answers == truth, keys, labels)
+            decision |= basis
+            if not won:
+                against.append(verdict)
         return {**decision, "promoted": not against, "reason": "; ".join(against) or verdict}
+
+    def _challenge(
+        self, champion: Champion, right: NDArray[np.bool_], keys: Sequence[str], labels: Sequence[str]
+    ) -> tuple[bool, str, dict[str, Any]]:
+        """Whether the rule is fulfilled by a model with the answers `right`, why (not), and what that rests on."""
+        try:
+            answers, source = self._answers_of(champion, keys, labels)
+        except PlumageError as error:
+            return False, f"champion version {champion.version} can't be judged on these test photos: {error}", {}
+        theirs = answers == np.array(labels, dtype=object)
+        left_out, keep = self._seen_by(champion)
+        basis = {"champion_test_accuracy": round(float(theirs.mean()), DECIMALS), "left_out": left_out}
+        if (left := int(keep.sum())) < self.settings.min_photos:
+            which = "" if keep.all() else f" that champion version {champion.version} was not trained on"
+            told = f"{left:,} test photos{which} are too few to compare on (min_photos is {self.settings.min_photos:,})"
+            return False, told, basis
+        comparison = compare(right[keep], theirs[keep], self.settings.level)
+        return *self._verdict(comparison, champion.version), {**basis, "comparison": _shown(comparison, source)}
 
     def _rule(self) -> dict[str, Any]:
         settings = self.settings
