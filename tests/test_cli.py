@@ -162,7 +162,7 @@ def test_registry_promotes_rolls_back_and_shows_who_did_it_and_why(registered: P
     for key, value in (("user.name", "Ada"), ("user.email", "")):
         subprocess.run(["git", "-C", folder, "config", key, value], check=True)
     said = plumage(folder, "registry", "history").stdout
-    assert said.startswith("birds: no promotions yet\nthe champion is version 1, which no promotion here tells of")
+    assert said.startswith("birds: no promotions yet\nthe champion is version 1, which the history does not tell")
     for arguments, now in (
         (["promote", "3", "--reason", "calls [red] wrens right"], "version 3 is champion now, in place of version 1"),
         (["rollback", "--reason", "no, it doesn't"], "version 1 is champion now, in place of version 3"),

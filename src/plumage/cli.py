@@ -199,7 +199,9 @@ def registry_history(
     last = found.history[-1].to if found.history else None
     if found.now != last:
         now = f"version {found.now}" if found.now else "none"
-        out.print(f"the champion is {now}, which no promotion here tells of: its alias was moved by other means")
+        out.print(
+            f"the champion is {now}, which the history does not tell: a promotion was cut off, or the alias moved by other means"
+        )
 
 
 @registry.command("promote")

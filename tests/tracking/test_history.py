@@ -13,6 +13,7 @@ from registering import NAME, add, hits
 from plumage.errors import TrackingError
 from plumage.tracking.history import Promotion, author, champion_before, promotions, record, withdrawal
 from plumage.tracking.promotion import champions, promote, rollback
+from plumage.tracking.store import use_store
 
 
 def entries(*moves: tuple[int | None, int, str]) -> list[Promotion]:
@@ -83,8 +84,6 @@ def test_what_cannot_be_done_is_one_line_and_leaves_no_entry(three: Path) -> Non
 
 def test_many_that_write_at_once_lose_no_entry(root: Path) -> None:
     """Without the lock too: people at two machines share no lock."""
-    from plumage.tracking.store import use_store
-
     use_store(root)
     client = MlflowClient()
     client.create_registered_model(NAME)
@@ -145,3 +144,10 @@ def test_an_entry_is_plain_json_with_every_field(photos: Path) -> None:
     tags = MlflowClient().get_registered_model(NAME).tags
     (entry,) = (json.loads(value) for key, value in tags.items() if key.startswith("plumage.promotion."))
     assert set(entry) == {"before", "to", "how", "why", "who", "when", "numbers"}
+
+
+def test_a_tag_that_somebody_has_edited_is_named() -> None:
+    for broken in ("no JSON", "{}", '{"to": 1, "from": 2}', "3"):
+        with pytest.raises(TrackingError, match=r"tag plumage\.promotion\.x is no promotion") as error:
+            promotions({"plumage.promotion.x": broken})
+        assert "\n" not in str(error.value)

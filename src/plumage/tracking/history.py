@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 from mlflow import MlflowClient
 
+from plumage.errors import TrackingError
+
 PREFIX = "plumage.promotion."
 
 
@@ -43,8 +45,15 @@ def record(client: MlflowClient, name: str, promotion: Promotion) -> None:
 
 
 def promotions(tags: Mapping[str, str]) -> list[Promotion]:
-    """The promotions among the tags of a registered model, oldest first."""
-    return [Promotion(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(PREFIX)]
+    """The promotions among the tags of a registered model, oldest first. TrackingError when one was tampered with."""
+    found = []
+    for key in sorted(tags):
+        if key.startswith(PREFIX):
+            try:
+                found.append(Promotion(**json.loads(tags[key])))
+            except (ValueError, TypeError) as error:
+                raise TrackingError(f"the registered model's tag {key} is no promotion any more ({error})") from None
+    return found
 
 
 def champion_before(history: Sequence[Promotion], champion: int) -> int | None:

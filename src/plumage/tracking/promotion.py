@@ -10,8 +10,8 @@ from mlflow.exceptions import MlflowException
 
 from plumage.errors import TrackingError
 from plumage.tracking.history import Promotion, author, champion_before, promotions, record
-from plumage.tracking.registry import model_versions
 from plumage.tracking.store import lock, one_line_errors, use_store
+from plumage.tracking.versions import model_versions
 
 LONGEST_REASON = 500
 

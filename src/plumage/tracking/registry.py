@@ -34,6 +34,7 @@ from plumage.tracking.history import Promotion, author, promotions, record, with
 from plumage.tracking.reports import flat_metrics
 from plumage.tracking.runs import Run
 from plumage.tracking.store import lock, one_line_errors, use_store
+from plumage.tracking.versions import model_versions
 
 MODEL_HASH, TEST_HASH, RUN_ID = "plumage.model_hash", "plumage.test_hash", "plumage.run_id"
 PREDICTIONS_RUN = "plumage.predictions_run"
@@ -195,17 +196,6 @@ def _decision_tags(decision: Mapping[str, Any]) -> dict[str, str]:
 def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
     number = client.get_registered_model(name).aliases.get("champion")
     return client.get_model_version(name, number) if number else None
-
-
-def model_versions(client: MlflowClient, name: str) -> list[ModelVersion]:
-    """All versions of a registered model, oldest first; none when there is no such model."""
-    found: list[ModelVersion] = []
-    token: str | None = ""
-    while token is not None:
-        page = client.search_model_versions(f"name = '{name}'", page_token=token or None)
-        found += page
-        token = page.token or None
-    return sorted(found, key=lambda version: int(version.version))
 
 
 def _create(
