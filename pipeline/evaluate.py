@@ -1,6 +1,5 @@
 """Stage evaluate: the model on the test photos: figures, tables, pictures and the report; added to the MLflow run."""
 
-import json
 from pathlib import Path
 
 from _stage import run_stage
@@ -10,17 +9,15 @@ from plumage.data.store import Dataset
 from plumage.evaluation.evaluate import evaluate
 from plumage.models.bundle import load_model
 from plumage.project import project_root
+from plumage.tracking.execution import execution
 from plumage.tracking.reports import log_evaluation
-from plumage.tracking.runs import continued_run
 
 
 def main(params: Params) -> None:
     dataset = Dataset(Path("data/dataset"))
     rows = read_split(Path("data/splits.csv"), dataset)
-    run_id = json.loads(Path("models/run.json").read_text(encoding="utf-8"))["run_id"]
-    root, reports, shown = project_root(), Path("reports"), params.flat(but="register")
-    experiment, history = params.tracking.experiment, reports / "history.csv"
-    with continued_run(root, experiment, run_id, shown, "evaluate", history) as run:
+    reports, shown = Path("reports"), params.flat(but="register")
+    with execution(project_root(), params.tracking.experiment, shown, "evaluate") as run:
         metrics = evaluate(load_model(Path("models")), dataset, rows, params.evaluate, reports, shown)
         log_evaluation(run, reports)
     test, interval = metrics["test"], metrics["test"]["accuracy_ci95"]

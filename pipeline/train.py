@@ -7,8 +7,6 @@ from _stage import run_stage
 from plumage.config import Params
 from plumage.data.split import read_split
 from plumage.data.store import Dataset
-from plumage.evaluation.calibration import fit_temperature
-from plumage.evaluation.predict import predict
 from plumage.project import project_root
 from plumage.tracking.runs import training_run
 from plumage.training.checkpoints import checkpoints, training_key
@@ -16,7 +14,7 @@ from plumage.training.hardware import choices, choose_device
 from plumage.training.launch import launch, processes
 from plumage.training.loop import Diverged
 from plumage.training.recipes import new_model, train_model
-from plumage.training.results import save_results, teller
+from plumage.training.results import best_temperature, save_results, teller
 from plumage.training.team import Team, join_team
 
 SPLITS, DATA = Path("data/splits.csv"), Path("data/dataset")
@@ -44,16 +42,15 @@ def fit(params: Params, team: Team) -> None:
         training_run(root, params.tracking.experiment, params.flat(), kept.run_id) as run,
     ):
         kept.run_id = run.id
-        run.log_inputs(SPLITS, DATA, choices(train, device, team))
+        told = run.log_inputs(SPLITS, DATA, choices(train, device, team))
         tell = teller(train.all_epochs, run.log_epoch)
         try:
             history, diverged = train_model(model, dataset, rows, preprocessing, train, device, tell, kept, team), None
         except Diverged as error:
             history, diverged = error.history, error
         if history.epochs:
-            logits = predict(model, dataset, rows["val"], preprocessing, device).logits
-            temperature = fit_temperature(logits, dataset.targets()[rows["val"]])
-            save_results(Path(), model, dataset.classes, preprocessing, temperature, history, run.id)
+            temperature = best_temperature(model, dataset, rows["val"], preprocessing, device)
+            save_results(Path(), model, dataset.classes, preprocessing, temperature, history, told)
             run.log_metrics({"best_epoch": history.best_epoch})
         if diverged:
             raise diverged

@@ -19,7 +19,7 @@ from plumage.data.transforms import Preprocessing
 from plumage.models import create_model
 from plumage.models.bundle import save_model
 from plumage.tracking.gate import Gate
-from plumage.tracking.registry import register
+from plumage.tracking.registry import CARD_FILE, register
 from plumage.tracking.runs import training_run
 
 NAME = "bird-classifier"
@@ -83,6 +83,8 @@ def add(
         write_answers(predictions, dataset, test, right)
         run.log_artifact(predictions)
         write_training_photos(training_photos, dataset, train)
+        card = Path(folder, CARD_FILE)
+        card.write_text(f"# The model of seed {seed}\n")
         if not keep_photos:
             training_photos.write_text("")
         return register(
@@ -95,4 +97,6 @@ def add(
             predictions=predictions,
             training_photos=training_photos,
             gate=Gate(Register(**settings), dataset, test, similarity=0.94),
+            card=card,
+            kept=[],
         )

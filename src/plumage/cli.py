@@ -19,6 +19,7 @@ from plumage.project import project_root
 if TYPE_CHECKING:
     from plumage.data.store import Dataset
     from plumage.tracking.history import Promotion
+    from plumage.tracking.trace import Lineage
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split(".")[0]
@@ -232,6 +233,77 @@ def registry_rollback(
     _say_move(name, rollback(project_root(), name, version, reason))
 
 
+VersionName = typer.Argument(help="a version: 3, @champion, NAME@champion or models:/NAME/3", metavar="VERSION")
+
+
+@app.command()
+def register() -> None:
+    """Register the model that lies here, as the last stage does, and run no other: what MLflow lacks is brought back."""
+    from plumage.drift import check_current
+    from plumage.registration import register_outputs, verdict
+
+    root = project_root()
+    params = config.load_params(root / "params.yaml")
+    check_current(root, params.data.path, "evaluate")
+    os.chdir(root)
+    shown = params.flat(but="register")
+    outcome = register_outputs(root, params.tracking.experiment, params.register_, params.split.similarity, shown)
+    out.print(verdict(outcome))
+
+
+@app.command()
+def lineage(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="a version (3, @champion, NAME@champion, models:/NAME/3), or a model's file", metavar="VERSION|FILE"
+        ),
+    ],
+    model: ModelName = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print all that is known")] = False,
+) -> None:
+    """Say what a version was made from: code, data, parameters, packages, machine; or which version a file is of."""
+    from plumage.tracking.trace import lineage_of, version_uri, versions_of_file
+
+    root = project_root()
+    if uri := version_uri(what, model or _model_name()):
+        found = [lineage_of(uri, root)]
+    else:
+        versions = versions_of_file(Path(what), root)
+        if not versions:
+            raise PlumageError(
+                f"{what}: no registered version has this file; `plumage register` registers the model here"
+            )
+        found = [lineage_of(f"models:/{version.name}/{version.version}", root) for version in versions]
+    if as_json:
+        print(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False))
+        return
+    for one in found:
+        _print_lineage(one)
+
+
+@app.command()
+def reproduce(version: Annotated[str, VersionName], model: ModelName = None) -> None:
+    """Make a version again, from its commit, in a temporary worktree, and say whether it came out the same."""
+    from plumage.reproduce import reproduce as make_again
+    from plumage.tracking.trace import version_uri
+
+    uri = version_uri(version, model or _model_name())
+    if uri is None:
+        raise PlumageError(f"{version}: takes a version: 3, @champion, NAME@champion or models:/NAME/3")
+    result = make_again(uri, project_root())
+    out.print()
+    for thing in result.compared:
+        said = f"the same ({thing.now})" if thing.same else f"differs: was {thing.before}, now {thing.now}"
+        out.print(f"{thing.what}: {said}")
+    same = all(thing.same for thing in result.compared)
+    for line in result.unlike:
+        out.print(f"not as then: {line}")
+    out.print(f"{result.title}: {'all came out the same' if same else 'did not come out the same'}")
+    if not same:
+        raise typer.Exit(1)
+
+
 @app.command()
 def repair() -> None:
     """Mend what a DVC that was killed may have left half-written: its own lock, and dvc.lock (from Git)."""
@@ -260,6 +332,28 @@ def _model_name() -> str:
 def _say_move(name: str, move: "Promotion") -> None:
     before = f", in place of version {move.before}" if move.before else ""
     out.print(f"{name}: version {move.to} is champion now{before}")
+
+
+def _print_lineage(one: "Lineage") -> None:
+    test = one.metrics.get("test", {})
+    changes = f", with {len((one.diff or '').splitlines()):,} lines of uncommitted changes" if one.dirty else ", clean"
+    shown = ("torch", "torchvision", "numpy", "pillow", "mlflow", "dvc")
+    versions = ", ".join(f"{name} {one.packages[name]}" for name in shown if name in one.packages)
+    rows = [
+        ("registered", f"{one.registered} UTC"),
+        ("commit", f"{one.commit}{changes}" if one.commit else "not made in a Git repository"),
+        *(("DVC", f"{digest}  {path}") for path, digest in one.dvc.items()),
+        *(("SHA-256", f"{digest}  {name}") for name, digest in one.sha256.items()),
+        ("run", one.run + (f", restored from {one.restored_from}" if one.restored_from else "")),
+        *((f"test {name}", f"{test[name]:g}") for name in ("accuracy", "macro_f1", "loss", "ece", "n") if name in test),
+        *one.machine.items(),
+        ("packages", f"{versions}; {len(one.packages):,} in all (--json)"),
+        *((name, str(value)) for name, value in one.params.items() if value is not None),
+        ("null", ", ".join(name for name, value in one.params.items() if value is None)),
+    ]
+    out.print(one.title)
+    for name, value in rows:
+        out.print(f"{name:>24}  {value}")
 
 
 def _data() -> Path:

@@ -31,3 +31,7 @@ class TrainingError(PlumageError):
 
 class TrackingError(PlumageError):
     """The MLflow store or registry can't be reached, or lacks what was asked for."""
+
+
+class PipelineError(PlumageError):
+    """What the pipeline made does not fit what it is to be made from, or can't be made again."""

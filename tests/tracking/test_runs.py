@@ -35,7 +35,7 @@ def train(root: Path, history: Path, params: Mapping[str, object] = PARAMS) -> s
 def go_on(
     root: Path, run_id: str, params: Mapping[str, object], stage: Stage, history: Path, accuracy: float = 0.9
 ) -> str:
-    with continued_run(root, "plumage", run_id, params, stage, history) as run:
+    with continued_run(root, "plumage", run_id, params, stage, lambda run: run.log_history(history)) as run:
         run.log_metrics({"test/accuracy": accuracy})
     return run.id
 
@@ -116,10 +116,10 @@ def test_it_gets_a_run_of_its_own_where_the_former_is_gone_or_had_other_paramete
 
 def test_a_run_tells_which_stages_it_has(root: Path, history: Path) -> None:
     elsewhere = "0123456789abcdef0123456789abcdef"
-    with continued_run(root, "plumage", elsewhere, PARAMS, "register", history) as run:
+    with continued_run(root, "plumage", elsewhere, PARAMS, "register", lambda run: run.log_history(history)) as run:
         assert run.stages == {"train"}
     go_on(root, elsewhere, PARAMS, "evaluate", history)
-    with continued_run(root, "plumage", elsewhere, PARAMS, "register", history) as run:
+    with continued_run(root, "plumage", elsewhere, PARAMS, "register", lambda run: run.log_history(history)) as run:
         assert run.stages == {"train", "evaluate", "register"}
 
 
@@ -141,7 +141,7 @@ def test_tables_are_replaced_and_show_in_the_ui(root: Path, history: Path) -> No
     run_id = train(root, history)
     for count in (3, 2):
         pd.DataFrame({"label": ["owl", "NA", "jay"][:count], "f1": [0.5] * count}).to_csv(table, index=False)
-        with continued_run(root, "plumage", run_id, PARAMS, "evaluate", history) as run:
+        with continued_run(root, "plumage", run_id, PARAMS, "evaluate", lambda run: run.log_history(history)) as run:
             run.log_table(table, "per_class")
     client = MlflowClient()
     shown = client.load_table(client.get_run(run_id).info.experiment_id, "per_class.json", [run_id])
@@ -223,7 +223,9 @@ def children() -> list[int]:
 
 
 def test_a_final_figure_is_the_last_point_of_its_curve(root: Path, history: Path) -> None:
-    with continued_run(root, "plumage", train(root, history), PARAMS, "evaluate", history) as run:
+    with continued_run(
+        root, "plumage", train(root, history), PARAMS, "evaluate", lambda run: run.log_history(history)
+    ) as run:
         run.log_results({"val/accuracy": 0.5, "test/accuracy": 0.6})
     metrics = MlflowClient().get_run(run.id).data.metrics
     assert metrics["val/accuracy"] == 0.5 and metrics["test/accuracy"] == 0.6

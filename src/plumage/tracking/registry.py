@@ -2,7 +2,8 @@
 
 A version's tags: `plumage.model_hash` (of the model's two files), `plumage.test_hash` (of the test photos it was judged
 on), `plumage.predictions_run` (the run that has its answers for them), its metrics by their MLflow names, its run, git
-commit and DVC hashes, and the gate's last decision (`plumage.gate.*`). Its run has `training_photos.parquet`. Aliases:
+commit and DVC hashes, `sha256.<file>` of each of the model's files, and the gate's last decision (`plumage.gate.*`). Among
+the logged model's files are its card and what `plumage reproduce` takes. Its run has `training_photos.parquet`. Aliases:
 `challenger` is the newest version, `champion` the one to use (gate.py, promotion.py).
 """
 
@@ -10,7 +11,7 @@ import hashlib
 import io
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from plumage.data.training_photos import TRAINING_PHOTOS_FILE
 from plumage.errors import TrackingError
 from plumage.files import sha256
 from plumage.models.bundle import DESCRIPTION_FILE, WEIGHTS_FILE, read_description
+from plumage.tracking.card import shortened
 from plumage.tracking.gate import Challenger, Champion, Gate, sentences
 from plumage.tracking.history import Promotion, author, promotions, record, withdrawal
 from plumage.tracking.reports import flat_metrics
@@ -39,6 +41,10 @@ from plumage.tracking.versions import model_versions
 MODEL_HASH, TEST_HASH, RUN_ID = "plumage.model_hash", "plumage.test_hash", "plumage.run_id"
 PREDICTIONS_RUN = "plumage.predictions_run"
 PREDICTIONS_FILE = "predictions.csv"
+CARD_FILE = "MODEL_CARD.md"
+SHA256 = "sha256."
+LINEAGE_TAGS = ("git.", "plumage.", "dvc.data/", "dvc.models/model.")
+"""Of the run's, those that a version has too: MLflow's pages show every tag in a narrow column."""
 REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors", "torch", "torchvision")
 
 
@@ -53,13 +59,16 @@ def register(
     predictions: Path,
     training_photos: Path,
     gate: Gate,
+    card: Path,
+    kept: Sequence[Path],
 ) -> dict[str, Any]:
     """Register the model in `model_dir` as a version of `model_name`, and let it challenge the champion.
 
     A model that is registered already (by the hash of its files) gets no new version, from whichever run it comes; the
     figures in its tags are brought up to date. `metrics` are those of reports/metrics.json, `predictions` is its
     predictions.csv of the test photos of `test_hash`, which `run` has too, `training_photos` the file of those it was
-    trained on. The champion's answers are the logged ones when it was judged on the same test photos; else it is asked
+    trained on. `card` is the model card, a Markdown file: the version's description, in short; it and the files `kept` are
+    put among the logged model's. The champion's answers are the logged ones when it was judged on the same test photos; else it is asked
     anew. One that can't be (it knows other classes, say) stays.
 
     Returns:
@@ -69,24 +78,24 @@ def register(
         PlumageError: the registry can't be reached, or the model's own files can't be read.
     """
     client = MlflowClient()
-    accuracy = float(metrics["test"]["accuracy"])
+    description = shortened(card.read_text(encoding="utf-8"))
     with one_line_errors("MLflow's registry"), lock(root):
-        model_hash = _model_hash(model_dir)
+        hashes = {file: sha256(model_dir / file) for file in (WEIGHTS_FILE, DESCRIPTION_FILE)}
+        model_hash = hashlib.sha256("".join(hashes.values()).encode()).hexdigest()
         known = [found for found in model_versions(client, model_name) if found.tags.get(MODEL_HASH) == model_hash]
         flat = {name: str(value) for name, value in flat_metrics(metrics).items() if "_ci95" not in name}
         figures = {TEST_HASH: test_hash, PREDICTIONS_RUN: run.id, **flat}
+        figures |= {f"{SHA256}{file}": digest for file, digest in hashes.items()}
         if known:
             version = known[-1]
             for key, value in figures.items():
                 client.set_model_version_tag(model_name, version.version, key, value)
         else:
-            # The UI shows every tag in a narrow column: the run has the hashes of all that the pipeline made.
-            lineage = {
-                key: value for key, value in run.lineage.items() if key.startswith(("git.", "plumage.", "dvc.data/"))
-            }
+            lineage = {key: value for key, value in run.lineage.items() if key.startswith(LINEAGE_TAGS)}
             tags = {MODEL_HASH: model_hash, RUN_ID: run.id, **lineage, **figures}
             run.log_artifact(training_photos)
-            version = _create(client, model_name, model_dir, run, tags, accuracy)
+            version = _create(client, model_name, model_dir, run, tags, [card, *kept])
+        client.update_model_version(model_name, version.version, description)
         run.set_tags({"plumage.registered": f"{model_name}/{version.version}"})
         newest = model_versions(client, model_name)[-1]
         client.set_registered_model_alias(model_name, "challenger", newest.version)
@@ -129,6 +138,17 @@ def fetch_model(uri: str, root: Path, folder: Path) -> Path:
     Raises:
         TrackingError: the registry can't be reached or has no such model, alias or version.
     """
+    version = find_version(uri, root)
+    with one_line_errors(uri, OSError):
+        return _download(version, str(folder))
+
+
+def find_version(uri: str, root: Path) -> ModelVersion:
+    """The version `models:/name@alias` or `models:/name/3`.
+
+    Raises:
+        TrackingError: the registry can't be reached or has no such model, alias or version.
+    """
     match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", uri)
     if match is None:
         raise TrackingError(f"{uri}: takes models:/NAME@ALIAS or models:/NAME/VERSION, as models:/bird-classifier/3")
@@ -146,7 +166,7 @@ def fetch_model(uri: str, root: Path, folder: Path) -> Path:
         if version is None:
             here = [*(f"@{known}" for known in aliases), *(f"/{found.version}" for found in versions)]
             raise TrackingError(f"{uri}: no such version; of {name} there are {', '.join(here)}")
-        return _download(version, str(folder))
+        return version
 
 
 def _what_it_has(champion: ModelVersion, test_hash: str, folder: str) -> Champion:
@@ -199,16 +219,20 @@ def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
 
 
 def _create(
-    client: MlflowClient, name: str, model_dir: Path, run: Run, tags: Mapping[str, str], accuracy: float
+    client: MlflowClient, name: str, model_dir: Path, run: Run, tags: Mapping[str, str], beside: Sequence[Path]
 ) -> ModelVersion:
-    """Log the model in `model_dir` to `run` and make a version of it."""
+    """Log the model in `model_dir` to `run`, with the files `beside` it, and make a version of it."""
     description = read_description(model_dir / DESCRIPTION_FILE)
     photo = io.BytesIO()
     Image.new("RGB", (description.preprocessing.size,) * 2, (90, 130, 170)).save(photo, "PNG")
     logged = mlflow.pyfunc.log_model(
         name=name,
         python_model=str(Path(__file__).with_name("served_model.py")),
-        artifacts={"weights": str(model_dir / WEIGHTS_FILE), "description": str(model_dir / DESCRIPTION_FILE)},
+        artifacts={
+            "weights": str(model_dir / WEIGHTS_FILE),
+            "description": str(model_dir / DESCRIPTION_FILE),
+            **{file.name: str(file) for file in beside},
+        },
         code_paths=[str(Path(plumage.__file__).parent)],
         pip_requirements=[f"{package}=={installed_version(package).split('+')[0]}" for package in REQUIREMENTS],
         signature=ModelSignature(
@@ -222,19 +246,10 @@ def _create(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    about = f"{description.architecture.name}, {len(description.classes)} classes, test accuracy {accuracy:.4f}"
-    return client.create_model_version(
-        name, logged.model_uri, run.id, dict(tags), description=about, model_id=logged.model_id
-    )
+    return client.create_model_version(name, logged.model_uri, run.id, dict(tags), model_id=logged.model_id)
 
 
 def _download(version: ModelVersion, folder: str) -> Path:
     """The folder, below `folder`, of a version's weights and description. Its code stays where it is."""
     uri = f"models:/{version.name}/{version.version}/artifacts"
     return Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
-
-
-def _model_hash(model_dir: Path) -> str:
-    """SHA-256 over both files of a model."""
-    digests = [sha256(model_dir / file) for file in (WEIGHTS_FILE, DESCRIPTION_FILE)]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -29,7 +29,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from plumage.tracking import watchdog
-from plumage.tracking.lineage import lineage_tags
+from plumage.tracking.lineage import environment, lineage_tags, write_lineage
 from plumage.tracking.outbox import AWAY, Outbox, deliver_waiting
 from plumage.tracking.store import connect, lock, one_line_errors
 
@@ -76,10 +76,12 @@ class Run:
         self._epochs = {point.step for point in self._client.get_metric_history(self.id, EPOCHS_HAVE)}
 
     def log_results(self, metrics: Mapping[str, float]) -> None:
-        """Log final figures. One that has a curve (`val/accuracy`) becomes its last point: the run's value of it."""
+        """Log final figures, once. One that has a curve (`val/accuracy`) becomes its last point: the run's value of it."""
+        now = self._client.get_run(self.id).data.metrics
         for name, value in metrics.items():
-            curve = self._client.get_metric_history(self.id, name)
-            self.log_metrics({name: value}, max((point.step for point in curve), default=0))
+            if now.get(name) != float(value):
+                curve = self._client.get_metric_history(self.id, name)
+                self.log_metrics({name: value}, max((point.step for point in curve), default=0))
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log flat parameters (`section.key`); a value longer than 500 characters is cut."""
@@ -118,18 +120,34 @@ class Run:
             self._client.set_tag(self.id, tag, json.dumps([*tables, entry]))
 
     def log_history(self, path: Path) -> None:
-        """Log the curves of a history.csv: the column `epoch`, then a column a metric."""
+        """Log the curves of a history.csv, once: the column `epoch`, then a column a metric."""
+        self.look_up_epochs()
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 epoch = int(row.pop("epoch"))
-                self.log_metrics({name: float(value) for name, value in row.items() if value}, epoch)
+                self.log_epoch(epoch, {name: float(value) for name, value in row.items() if value})
 
-    def log_inputs(self, splits: Path, dataset: Path, choices: Mapping[str, str]) -> None:
-        """Log what a training starts from: the parameters' file, the photos, and `choices`, tags."""
+    def finish(self, stage: Stage) -> None:
+        """Say that `stage` has been added whole."""
+        self.set_tags({f"{STAGE}{stage}": "finished"})
+
+    def log_inputs(
+        self, splits: Path, dataset: Path, choices: Mapping[str, str], made_in: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Log what a training starts from: parameters, uncommitted changes, photos, `choices` (tags), its environment.
+
+        `made_in` is such an environment (`plumage.tracking.lineage.environment`); None: this process's. Returns what
+        models/run.json keeps of it, and the run's id.
+        """
+        made_in = made_in or environment()
         for file in ("params.yaml", "reports/data.json"):
             self.log_artifact(Path(file))
+        with tempfile.TemporaryDirectory() as folder:
+            for path in write_lineage(Path(folder), Path.cwd(), made_in):
+                self.log_artifact(path)
         self.log_dataset("photos", splits, str(dataset))
         self.set_tags(choices)
+        return {"run_id": self.id, "choices": dict(choices), "environment": dict(made_in)}
 
     def log_dataset(self, name: str, manifest: Path, source: str) -> None:
         """Log the data set as MLflow inputs, one a part (`<name>/train` ...), with their number of photos.
@@ -175,17 +193,22 @@ def training_run(
 
 @contextmanager
 def continued_run(
-    root: Path, experiment: str, run_id: str, params: Mapping[str, Any], stage: Stage, history: Path
+    root: Path,
+    experiment: str,
+    run_id: str,
+    params: Mapping[str, Any],
+    stage: Stage,
+    restore: Callable[[Run], None],
 ) -> Iterator[Run]:
     """Add `stage` to the run of the pipeline execution whose training was `run_id`.
 
     That is the first of these whose parameters do not contradict `params` (MLflow's parameters never change):
     1. the run `run_id` itself, when this store's experiment has it;
     2. a run restored from it (tag `plumage.restored_from`) earlier;
-    3. a new run, restored from it now: with `params`, the curves in `history` and that tag.
+    3. a new run, restored from it now: with `params`, that tag, and what `restore` logs of the training.
     So a stage that is repeated adds to the same run, what it logged before being replaced, while an execution that
-    skips training (other `evaluate.*` parameters, a fresh clone after `dvc pull`) has a run of its own. What earlier
-    stages logged beyond the curves is then missing, as `Run.stages` tells.
+    skips training (other `evaluate.*` parameters, a fresh clone after `dvc pull`) has a run of its own. One whose
+    restoring was cut off is restored again. `Run.stages` tells what it has.
 
     Raises:
         TrackingError: the store can't be reached.
@@ -195,23 +218,30 @@ def continued_run(
     deliver_waiting(root)
     with lock(root):
         found = _find(experiment_id, run_id, params)
-        if found is None:
-            with _open("train", experiment_id, {**lineage, RESTORED_FROM: run_id}, params) as run:
-                run.log_history(history)
-            found = run.id
-    with _open(stage, experiment_id, lineage, params, run_id=found) as run:
+        if found is None or _half_restored(found):
+            known = found.info.run_id if found else None
+            restored = {**lineage, RESTORED_FROM: run_id}
+            with _open("train", experiment_id, restored, params, known, measure=False) as run:
+                restore(run)
+            known = run.id
+        else:
+            known = found.info.run_id
+    with _open(stage, experiment_id, lineage, params, known, measure=stage != "register") as run:
         yield run
 
 
-def _find(experiment_id: str, run_id: str, params: Mapping[str, Any]) -> str | None:
+def _half_restored(run: MlflowRun) -> bool:
+    return RESTORED_FROM in run.data.tags and f"{STAGE}train" not in run.data.tags
+
+
+def _find(experiment_id: str, run_id: str, params: Mapping[str, Any]) -> MlflowRun | None:
     """The first run by the rules of `continued_run`, if there is one."""
     client = MlflowClient()
     with one_line_errors("the MLflow store"):
         restored = f"tags.`{RESTORED_FROM}` = '{run_id}'"
         runs = list(client.search_runs([experiment_id], restored, order_by=["start_time"]))
     original = _original(experiment_id, run_id)
-    agreeing = (run for run in [*([original] if original else []), *runs] if _agrees(run, params))
-    return next((run.info.run_id for run in agreeing), None)
+    return next((run for run in [*([original] if original else []), *runs] if _agrees(run, params)), None)
 
 
 def _original(experiment_id: str, run_id: str) -> MlflowRun | None:
@@ -243,10 +273,11 @@ def _open(
     params: Mapping[str, Any],
     run_id: str | None = None,
     root: Path | None = None,
+    measure: bool = True,
 ) -> Iterator[Run]:
     """Start an MLflow run (or go on with `run_id`) for `stage`; its status at the end is how the block ended.
 
-    With `root`, that of the repository, what the block logs goes through an outbox there.
+    With `root`, that of the repository, what the block logs goes through an outbox there. `measure` adds system metrics.
     """
     name = os.environ.get("DVC_EXP_NAME")
     tags = {**lineage, "dvc.exp": name} if name else dict(lineage)
@@ -254,7 +285,7 @@ def _open(
         tags = {key: value for key, value in lineage.items() if key.startswith("dvc.")}
         name = None
     with one_line_errors("MLflow"), _sigterm_raises():
-        active = mlflow.start_run(run_id, experiment_id, name, log_system_metrics=True)
+        active = mlflow.start_run(run_id, experiment_id, name, log_system_metrics=measure)
         guard = _watch(active.info.run_id)
         status, run = "FAILED", None
         try:
@@ -266,7 +297,7 @@ def _open(
                 run.look_up_epochs()
             with Outbox(root, run.id) if root else nullcontext() as run.outbox:
                 yield run
-                run.set_tags({f"{STAGE}{stage}": "finished"})
+                run.finish(stage)
             status = "FINISHED"
         except (KeyboardInterrupt, _Terminated):
             status = "KILLED"

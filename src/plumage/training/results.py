@@ -1,10 +1,16 @@
 """What a training leaves: the model, its curves, and the run that they belong to."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from plumage.data.store import Dataset
 from plumage.data.transforms import Preprocessing
+from plumage.evaluation.calibration import fit_temperature
+from plumage.evaluation.predict import predict
 from plumage.files import atomic_path, write_json
 from plumage.models.bundle import save_model
 from plumage.models.efficientnet import EfficientNet
@@ -18,12 +24,23 @@ def save_results(
     preprocessing: Preprocessing,
     temperature: float,
     history: History,
-    run_id: str,
+    run: Mapping[str, Any],
 ) -> None:
-    """Write `models/` and `reports/history.csv` under `root`; the latter has a row an epoch, counted from 1."""
+    """Write `models/` and `reports/history.csv` under `root`; the latter has a row an epoch, counted from 1.
+
+    `run` is the content of models/run.json: the run's id, and what it was started with.
+    """
     save_model(root / "models", model, classes, preprocessing, temperature)
     write_history(root / "reports/history.csv", history)
-    write_json(root / "models/run.json", {"run_id": run_id})
+    write_json(root / "models/run.json", run)
+
+
+def best_temperature(
+    model: EfficientNet, dataset: Dataset, val: Sequence[int], preprocessing: Preprocessing, device: torch.device
+) -> float:
+    """The temperature at which `model` says best how sure it may be on the photos `val`."""
+    logits = predict(model, dataset, val, preprocessing, device).logits
+    return fit_temperature(logits, dataset.targets()[list(val)])
 
 
 def teller(epochs: int, log: Callable[[int, dict[str, float]], None]) -> OnEpoch:

@@ -1,0 +1,54 @@
+"""Whether the files in the working tree are what dvc.lock, params.yaml and the code say they are."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from plumage.errors import PipelineError
+
+
+def check_current(root: Path, photos: str, last_stage: str) -> None:
+    """Check the outputs of `last_stage` and of those before it, without running any, as `dvc status` does.
+
+    The photos themselves (`data.path`) need not be there: a clone has the data set that was made of them.
+
+    Raises:
+        PipelineError: an output is missing or changed, or what it was made from has changed since.
+    """
+    command = [sys.executable, "-m", "dvc", "status", "--json", "--with-deps", last_stage]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        raise PipelineError(f"dvc status: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
+    missing, changed = [], []
+    for stage, entries in json.loads(done.stdout).items():
+        for entry in entries:
+            if not isinstance(entry, dict):
+                changed.append(f"{stage}: {entry}")
+                continue
+            outs = entry.get("changed outs", {})
+            missing += [path for path, state in outs.items() if state in ("deleted", "not in cache")]
+            changed += [path for path, state in outs.items() if state not in ("deleted", "not in cache")]
+            changed += [path for path in _inputs(entry.get("changed deps", {})) if path != photos]
+    if missing:
+        raise PipelineError(
+            f"{_first(missing)} not here as dvc.lock has them; `dvc checkout` or `dvc pull` brings them"
+        )
+    if changed:
+        raise PipelineError(f"{_first(changed)} changed since the model was made; `dvc repro` brings all up to date")
+
+
+def _inputs(dependencies: dict[str, Any]) -> list[str]:
+    """The paths, and of a file of parameters its keys."""
+    return [
+        name
+        for path, state in dependencies.items()
+        for name in ([f"{path}: {key}" for key in state] if isinstance(state, dict) else [path])
+    ]
+
+
+def _first(names: list[str], limit: int = 3) -> str:
+    unique = list(dict.fromkeys(names))
+    rest = f" and {len(unique) - limit} more" if len(unique) > limit else ""
+    return f"{', '.join(unique[:limit])}{rest} {'is' if len(unique) == 1 else 'are'}"
