@@ -74,7 +74,7 @@ def test_every_file_tells_the_same_story(judged: tuple[Dataset, dict[str, list[i
     answers = answers_of(folder / "models", dataset, rows["val"])
     right = np.mean([answer == dataset.labels[row] for answer, row in zip(answers, rows["val"], strict=True)])
     assert metrics["val"]["accuracy"] == pytest.approx(right)
-    for name in ("confusion", "recall", "reliability", "history"):
+    for name in ("confusion", "classes", "reliability", "coverage", "embedding", "mistakes", "unsure", "history"):
         with Image.open(folder / "plots" / f"{name}.png") as picture:
             assert min(picture.size) > 200
     assert dataset.classes[0] in (folder / "report.html").read_text(encoding="utf-8")

@@ -25,11 +25,13 @@ PANEL, PAIR, TOP = 4.2, 0.37, 0.45
 """Inches: width of the list of pairs, height of a pair, and height of the titles."""
 
 
-def plot_confusion(path: Path, confusion: NDArray[np.int64], classes: Sequence[str]) -> None:
-    """A C x C confusion matrix (row: actual class) and, beside it, its most confused pairs by name and count.
+def plot_confusion(path: Path, confusion: NDArray[np.int64], classes: Sequence[str], order: NDArray[np.int64]) -> None:
+    """A C x C confusion matrix (row: actual class) in an `order` of its classes (`confusion_order`) and, beside it, its most confused
+    pairs by name and count.
 
     A cell's colour is its share of the row: right predictions blue, errors orange, empty cells blank.
     """
+    confusion, classes = confusion[np.ix_(order, order)], [classes[number] for number in order]
     count = len(classes)
     every = 1 if count <= NAMED_CLASSES else -(-count // 40)
     side = float(np.clip(3 + 0.2 * count, 4, 12))

@@ -13,17 +13,22 @@ from plumage.config import Evaluate
 from plumage.data.store import Dataset
 from plumage.errors import ModelError
 from plumage.evaluation.calibration import abstaining, coverage_curve, threshold_for
-from plumage.evaluation.confusion_plot import plot_confusion
-from plumage.evaluation.metrics import accuracy, class_ranges, class_scores, confusion_matrix, reliability
-from plumage.evaluation.plots import plot_history, plot_recall, plot_reliability
+from plumage.evaluation.evaluated import Evaluation
+from plumage.evaluation.gallery import choose_photos
+from plumage.evaluation.metrics import Ints, accuracy, class_ranges, class_scores, confusion_matrix, reliability
+from plumage.evaluation.pictures import write_pictures
 from plumage.evaluation.predict import Answers, predict
 from plumage.evaluation.report import write_report
+from plumage.evaluation.shown_photos import ShownPhoto, show_photos
 from plumage.evaluation.slices import find_slices, sharpness
 from plumage.evaluation.summary import calibration, summary
 from plumage.evaluation.tables import write_confusion, write_per_class, write_predictions, write_slices
 from plumage.files import write_json
 from plumage.models.bundle import Bundle
 from plumage.models.inference import probabilities
+
+SHOWN_PHOTOS, SHOWN_PAIRS, SHOWN_CLASSES = 24, 20, 400
+"""In the report: mistakes and as many unsure hits, confused pairs, and classes with their best and worst photo."""
 
 
 def evaluate(
@@ -69,27 +74,32 @@ def evaluate(
     values = _sliced_by(dataset, rows, targets) | {"sharpness": np.concatenate(sharp)}
     write_slices(reports / "slices.csv", find_slices(values, test.argmax(axis=1) == truth))
     write_predictions(reports / "predictions.csv", [dataset.keys[row] for row in rows["test"]], truth, test, classes)
-    plots = reports / "plots"
-    plot_confusion(plots / "confusion.png", confusion, classes)
-    plot_reliability(plots / "reliability.png", reliability(test, truth, settings.bins))
-    plot_recall(plots / "recall.png", scores, classes)
-    plot_history(plots / "history.png", pd.read_csv(reports / "history.csv"))
-    write_report(
-        reports / "report.html",
+    gallery = choose_photos(truth, test, photos=SHOWN_PHOTOS, pairs=SHOWN_PAIRS, classes=SHOWN_CLASSES)
+    curve = coverage_curve(test, truth)
+    judged = Evaluation(
         title=f"{bundle.name} on {len(classes)} classes",
         metrics=metrics,
         parts={part: len(chosen) for part, chosen in rows.items()},
         classes=classes,
-        confusion=confusion,
-        pictures={
-            "Confusion matrix of the test photos": plots / "confusion.png",
-            "Recall by class": plots / "recall.png",
-            "Reliability: confidence against accuracy": plots / "reliability.png",
-            "Training": plots / "history.png",
+        keys=[dataset.keys[row] for row in rows["test"]],
+        labels=truth,
+        probabilities=test,
+        features=answers.features,
+        per_class=pd.read_csv(reports / "per_class.csv", dtype={"label": str}, keep_default_na=False),
+        slices=pd.read_csv(reports / "slices.csv"),
+        reliability={
+            "before calibration": reliability(plain, truth, settings.bins),
+            "after": reliability(test, truth, settings.bins),
         },
-        model=bundle.preprocessing.model_dump() | {"architecture": bundle.name},
+        coverage=(curve.coverage, curve.accuracy),
+        history=pd.read_csv(reports / "history.csv"),
+        gallery=gallery,
+        photos=_photos(bundle, dataset, rows["test"], gallery.shown(), test.argmax(axis=1), settings.batch_size),
+        model=bundle.preprocessing.model_dump() | {"architecture": bundle.name, "temperature": bundle.temperature},
         params=shown,
     )
+    write_pictures(reports, judged)
+    write_report(reports / "report.html", judged, reports / "plots" / "history.png")
     write_json(reports / "metrics.json", metrics)
     return metrics
 
@@ -104,13 +114,25 @@ def _predict(
 ) -> Answers:
     if bundle.classes != dataset.classes:
         raise ModelError("the model knows other classes than the data set has; train it on these photos")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return predict(bundle.model, dataset, rows, bundle.preprocessing, device, settings.batch_size, mirrored, look)
+    return predict(bundle.model, dataset, rows, bundle.preprocessing, _device(), settings.batch_size, mirrored, look)
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _probabilities(answers: Answers, temperature: float) -> NDArray[np.float32]:
     of_photos: NDArray[np.float32] = probabilities(torch.from_numpy(answers.logits), temperature).numpy()
     return of_photos
+
+
+def _photos(
+    bundle: Bundle, dataset: Dataset, rows: list[int], places: list[int], predicted: Ints, batch_size: int
+) -> dict[int, ShownPhoto]:
+    """The photos at `places` of `rows`, each with what speaks for its predicted class."""
+    chosen, classes = [rows[place] for place in places], predicted[places].tolist()
+    shown = show_photos(bundle.model, dataset, chosen, classes, bundle.preprocessing, _device(), batch_size)
+    return dict(zip(places, shown, strict=True))
 
 
 def _sliced_by(

@@ -1,76 +1,119 @@
 """`reports/report.html`: the evaluation on one page that needs nothing but itself."""
 
 import base64
-from collections.abc import Mapping, Sequence
+import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
-from numpy.typing import NDArray
+from markupsafe import Markup
 
-from plumage.evaluation.metrics import class_scores, confused_pairs
+from plumage.evaluation.evaluated import Evaluation
+from plumage.evaluation.metrics import Floats
 from plumage.files import atomic_path
 
-LISTED_PAIRS = 20
-"""Confused pairs in the report's table."""
+MAX_POINTS = 20_000
+"""Of the map: a fiftieth of a second to draw, and some 2 MB."""
+CURVE_POINTS = 200
+GRID = 2000
+"""Steps of a point's coordinates."""
 
 
-def write_report(
-    path: Path,
-    *,
-    title: str,
-    metrics: Mapping[str, Any],
-    parts: Mapping[str, int],
-    classes: Sequence[str],
-    confusion: NDArray[np.int64],
-    pictures: Mapping[str, Path],
-    model: Mapping[str, Any],
-    params: Mapping[str, Any],
-) -> None:
-    """Write the page: the same inputs give the same bytes.
-
-    `metrics` is what `reports/metrics.json` holds; `parts` the photos of each part of the split; `confusion` C x C
-    counts of the test photos (row: actual); `pictures` PNG files by caption; `model` and `params` names and values.
-    """
+def write_report(path: Path, judged: Evaluation, history: Path) -> None:
+    """Write the page: the same inputs give the same bytes. `history` is the picture of the training, a PNG file."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["n"] = "{:,}".format
     template = environment.from_string(files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8"))
+    wrong = int(judged.confusion.sum() - judged.confusion.trace())
     page = template.render(
-        title=title,
-        metrics=metrics,
-        parts=parts,
-        rows=_class_rows(confusion, classes),
-        pairs=[
-            (classes[actual], classes[predicted], count, confusion[actual].sum())
-            for actual, predicted, count in confused_pairs(confusion, LISTED_PAIRS)
-        ],
-        errors=confusion.sum() - confusion.trace(),
-        pictures={caption: _data_uri(picture) for caption, picture in pictures.items()},
-        model=model,
-        params=params,
+        judged=judged,
+        test=judged.metrics["test"],
+        errors=wrong,
+        classes=_class_rows(judged),
+        slices=judged.slices.to_dict("records"),
+        reliability={name: _bins(bins) for name, bins in judged.reliability.items()},
+        curve=_curve(*judged.coverage),
+        history="data:image/png;base64," + _base64(history.read_bytes()),
+        probability=lambda place, label: float(judged.probabilities[place, label]),
+        data=_data(judged),
     )
     with atomic_path(path) as beside:
         beside.write_text(page, encoding="utf-8")
 
 
-def _class_rows(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:
+def _class_rows(judged: Evaluation) -> list[dict[str, Any]]:
     """A row a class, the lowest F1 first, with the class that it is most often taken for."""
-    scores = class_scores(confusion)
-    errors = confusion - np.diag(confusion.diagonal())
+    errors = judged.confusion - np.diag(judged.confusion.diagonal())
+    rows: list[dict[str, Any]] = [
+        {
+            **{str(key): value for key, value in row.items()},
+            "number": number,
+            "taken_for": judged.classes[errors[number].argmax()] if errors[number].any() else "",
+            "times": int(errors[number].max()),
+        }
+        for number, row in enumerate(judged.per_class.to_dict("records"))
+    ]
+    return sorted(rows, key=lambda row: row["f1"])
+
+
+def _bins(bins: Any) -> list[dict[str, float]]:
+    """The bins that have photos, with the height of their bars: the share of the fullest one."""
     return [
         {
-            "label": classes[i],
-            "support": int(scores.support[i]),
-            "precision": float(scores.precision[i]),
-            "recall": float(scores.recall[i]),
-            "f1": float(scores.f1[i]),
-            "taken_for": classes[errors[i].argmax()] if errors[i].any() else "",
-            "times": int(errors[i].max()),
+            "low": float(bins.edges[i]),
+            "high": float(bins.edges[i + 1]),
+            "confidence": float(bins.confidence[i]),
+            "accuracy": float(bins.accuracy[i]),
+            "count": int(bins.count[i]),
+            "share": float(bins.count[i] / bins.count.max()),
         }
-        for i in np.argsort(scores.f1, kind="stable")
+        for i in np.flatnonzero(bins.count).tolist()
     ]
 
 
-def _data_uri(picture: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
+def _curve(coverage: Floats, accuracy: Floats) -> dict[str, Any]:
+    """At most CURVE_POINTS of the curve, and the tenth that its axis starts at."""
+    chosen = np.unique(np.linspace(0, len(coverage) - 1, CURVE_POINTS).round().astype(int))
+    low = np.floor(accuracy[chosen].min() * 10) / 10
+    return {
+        "low": min(0.9, float(low)),
+        "points": list(zip(coverage[chosen].tolist(), accuracy[chosen].tolist(), strict=True)),
+    }
+
+
+def _data(judged: Evaluation) -> Markup:
+    """What the page's script reads, as JSON that can stand in a script element: classes by number, photos by their place."""
+    actual, predicted = np.nonzero(judged.confusion)
+    count = len(judged.labels)
+    places = np.unique(np.linspace(0, count - 1, min(count, MAX_POINTS)).round().astype(int))
+    points = judged.embedding.points[places]
+    low, extent = points.min(axis=0), np.ptp(points, axis=0).max()
+    middle = (1 - np.ptp(points, axis=0) / (extent or 1)) / 2  # of the shorter axis in the square
+    grid = ((points - low) / (extent or 1) + middle) * GRID
+    data = {
+        "classes": list(judged.classes),
+        "support": judged.confusion.sum(axis=1).tolist(),
+        "order": judged.order.tolist(),
+        "cells": np.stack([actual, predicted, judged.confusion[actual, predicted]], axis=1).ravel().tolist(),
+        "points": {
+            "grid": GRID,
+            "x": grid[:, 0].round().astype(int).tolist(),
+            "y": (GRID - grid[:, 1]).round().astype(int).tolist(),
+            "label": judged.labels[places].tolist(),
+            "predicted": judged.predicted[places].tolist(),
+            "key": [judged.keys[place] for place in places.tolist()],
+        },
+        "photos": {place: _base64(photo.jpeg) for place, photo in judged.photos.items()},
+        "heat": {
+            place: [*photo.heat.shape, _base64((photo.heat * 255).round().astype(np.uint8).tobytes())]
+            for place, photo in judged.photos.items()
+        },
+    }
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

@@ -9,12 +9,12 @@ from plumage.tracking.runs import Run
 
 
 def log_evaluation(run: Run, reports: Path) -> None:
-    """Log what the evaluate stage wrote into `reports`: figures, pictures, and the per-class and prediction tables."""
+    """Log what the evaluate stage wrote into `reports`: figures, tables, pictures and the page."""
     run.log_results(flat_metrics(json.loads((reports / "metrics.json").read_text(encoding="utf-8"))))
     run.log_table(reports / "per_class.csv", "per_class")
     run.log_table(reports / "predictions.csv", "predictions")
     run.log_table(reports / "slices.csv", "slices")
-    run.log_artifact(reports / "confusion.csv")
+    run.log_table(reports / "confusion.csv", "confusion")
     run.log_artifact(reports / "plots", "plots")
     run.log_artifact(reports / "report.html")
 
