@@ -28,6 +28,7 @@ from plumage.serving.predictor import Predictor
 LISTED = 20
 TIMED_PHOTOS = 8
 DECIMALS = 6
+BY_HAND = "; `plumage registry promote` can decide by hand"
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,17 @@ class Gate:
         try:
             answers, source = self._answers_of(champion, keys, labels)
         except PlumageError as error:
-            return False, f"champion version {champion.version} can't be judged on these test photos: {error}", {}
+            return (
+                False,
+                f"champion version {champion.version} can't be judged on these test photos: {error}{BY_HAND}",
+                {},
+            )
         theirs = answers == np.array(labels, dtype=object)
         left_out, keep = self._seen_by(champion)
         basis = {"champion_test_accuracy": round(float(theirs.mean()), DECIMALS), "left_out": left_out}
         if (left := int(keep.sum())) < self.settings.min_photos:
             which = "" if keep.all() else f" that champion version {champion.version} was not trained on"
-            told = f"{left:,} test photos{which} are too few to compare on (min_photos is {self.settings.min_photos:,})"
+            told = f"{left:,} test photos{which} are too few to compare on (min_photos is {self.settings.min_photos:,}){BY_HAND}"
             return False, told, basis
         comparison = compare(right[keep], theirs[keep], self.settings.level)
         return *self._verdict(comparison, champion.version), {**basis, "comparison": _shown(comparison, source)}
@@ -137,17 +142,14 @@ class Gate:
             f"{comparison.photos:,} photos"
         )
         if self.settings.gate == "superior":
-            fulfilled = comparison.p_value <= level
-            shown = "better" if fulfilled else "not shown to be better"
-            against = "at most" if fulfilled else "over"
-            return fulfilled, f"{figures}: {shown} (McNemar p = {comparison.p_value:.2g}, {against} {level:g})"
-        fulfilled = comparison.score[0] > -margin
-        shown = "not worse" if fulfilled else "not shown not to be worse"
-        against = "above" if fulfilled else "not above"
-        return (
-            fulfilled,
-            f"{figures}: {shown} by {margin:g} (at least {comparison.score[0]:+.4f}, {against} {-margin:g})",
-        )
+            p = f"McNemar p = {comparison.p_value:.2g}"
+            if comparison.p_value <= level:
+                return True, f"{figures}: better ({p}, at most {level:g})"
+            return False, f"{figures}: not shown to be better ({p}, over {level:g})"
+        least = f"the difference is at least {comparison.score[0]:+.4f}"
+        if comparison.score[0] > -margin:
+            return True, f"{figures}: not worse by {margin:g} ({least})"
+        return False, f"{figures}: may be worse by {margin:g} ({least})"
 
     def _answers_of(
         self, champion: Champion, keys: Sequence[str], labels: Sequence[str]
