@@ -285,7 +285,7 @@ def lineage(
 @app.command()
 def reproduce(version: Annotated[str, VersionName], model: ModelName = None) -> None:
     """Make a version again, from its commit, in a temporary worktree, and say whether it came out the same."""
-    from plumage.reproduce import reproduce as make_again
+    from plumage.tracking.reproduce import reproduce as make_again
     from plumage.tracking.trace import version_uri
 
     uri = version_uri(version, model or _model_name())

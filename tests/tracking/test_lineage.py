@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from plumage.tracking.lineage import lineage_tags
+from plumage.tracking.lineage import LONGEST_DIFF, environment, lineage_tags, locked_hashes, uncommitted
 
 DVC_YAML = """
 stages:
@@ -64,3 +64,37 @@ def test_only_what_stages_before_this_one_made_is_tagged(repository: Path) -> No
 
 def test_without_git_and_dvc_there_is_only_the_version(tmp_path: Path) -> None:
     assert list(lineage_tags(tmp_path, "train")) == ["plumage.version"]
+
+
+def test_uncommitted_changes_can_be_applied_again_and_are_not_what_the_pipeline_wrote(repository: Path) -> None:
+    assert uncommitted(repository) is None
+    (repository / "params.yaml").write_bytes(b"train: {lr: 1}\r\n# \xff no UTF-8\n")
+    (repository / "dvc.lock").write_text(DVC_LOCK + "  register: {cmd: x}\n")
+    (repository / "reports/metrics.json").write_text('{"accuracy": 1}')
+    changes = uncommitted(repository)
+    assert changes is not None and b"params.yaml" in changes
+    assert b"dvc.lock" not in changes and b"metrics.json" not in changes
+    changed = (repository / "params.yaml").read_bytes()
+    (repository / "changes.diff").write_bytes(changes)
+    git(repository, "checkout", "params.yaml")
+    git(repository, "apply", "changes.diff")
+    assert (repository / "params.yaml").read_bytes() == changed
+
+
+def test_changes_too_long_to_be_code_are_not_kept(repository: Path) -> None:
+    (repository / "params.yaml").write_text("# birds\n" * (LONGEST_DIFF // 8))
+    assert uncommitted(repository) is None
+    assert lineage_tags(repository, "train")["git.dirty"] == "true"
+
+
+def test_the_environment_names_packages_and_the_machine() -> None:
+    made_in = environment()
+    assert {"torch", "mlflow", "dvc"} <= made_in["packages"].keys()
+    assert made_in["machine"].keys() == {"processor", "cores", "memory", "gpu", "system", "python", "torch"}
+    assert all(made_in["machine"].values())
+
+
+def test_the_lock_tells_the_hash_of_every_output(repository: Path) -> None:
+    hashes = locked_hashes(repository / "dvc.lock")
+    assert hashes["data/dataset"] == "aa.dir" and hashes["reports/metrics.json"] == "ee"
+    assert locked_hashes(repository / "none.lock") == {}

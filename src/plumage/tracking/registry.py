@@ -166,7 +166,7 @@ def find_version(uri: str, root: Path) -> ModelVersion:
         if version is None:
             here = [*(f"@{known}" for known in aliases), *(f"/{found.version}" for found in versions)]
             raise TrackingError(f"{uri}: no such version; of {name} there are {', '.join(here)}")
-        return version
+        return client.get_model_version(name, version.version)  # which knows its aliases
 
 
 def _what_it_has(champion: ModelVersion, test_hash: str, folder: str) -> Champion:
