@@ -1,7 +1,10 @@
 """Stage register: the model into MLflow's registry, once; champion when the gate lets it."""
 
+from pathlib import Path
+
 from _stage import run_stage
 from plumage.config import Params
+from plumage.files import write_json
 from plumage.project import project_root
 from plumage.registration import register_outputs, verdict
 
@@ -14,6 +17,7 @@ def main(params: Params) -> None:
         params.split.similarity,
         params.flat(but="register"),
     )
+    write_json(Path("reports/registry.json"), outcome)
     print(verdict(outcome))
 
 

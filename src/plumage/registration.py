@@ -12,7 +12,6 @@ from plumage.config import Register
 from plumage.data.split import read_split, rows_hash
 from plumage.data.store import Dataset
 from plumage.data.training_photos import TRAINING_PHOTOS_FILE, write_training_photos
-from plumage.files import write_json
 from plumage.models.bundle import DESCRIPTION_FILE, load_model, read_description
 from plumage.tracking.card import Facts, model_card
 from plumage.tracking.execution import execution
@@ -26,7 +25,7 @@ MODELS, REPORTS = Path("models"), Path("reports")
 def register_outputs(
     root: Path, experiment: str, settings: Register, similarity: float | None, params: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Register the model that lies in the working directory, and write reports/registry.json, whose content it returns.
+    """Register the model that lies in the working directory; return the content of reports/registry.json.
 
     `root` is the repository's, `similarity` that of near-duplicates (split.similarity), `params` what the run shows
     (flat). A run or version that the store lacks is brought back from the files that DVC tracks; one that it has is added
@@ -63,7 +62,7 @@ def register_outputs(
             machine=environment["machine"],
         )
         card.write_text(model_card(facts), encoding="utf-8")
-        outcome = register(
+        return register(
             root,
             run,
             model_name=settings.model_name,
@@ -76,8 +75,6 @@ def register_outputs(
             card=card,
             kept=kept,
         )
-    write_json(REPORTS / "registry.json", outcome)
-    return outcome
 
 
 def verdict(outcome: Mapping[str, Any]) -> str:
