@@ -6,9 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from support import make_photo
 
 from plumage.evaluation import metrics, plots
+from plumage.evaluation.calibration import coverage_curve
+from plumage.evaluation.confusion_order import confusion_order
 from plumage.evaluation.confusion_plot import plot_confusion
+from plumage.evaluation.embedding import Embedding
+from plumage.evaluation.shown_photos import ShownPhoto
 
 HISTORY = pd.DataFrame(
     {
@@ -31,17 +36,39 @@ def confusion(guesses, classes: int) -> np.ndarray:
     return metrics.confusion_matrix(labels, probabilities.argmax(axis=1), classes)
 
 
+def class_table(matrix: np.ndarray, intervals: bool = True) -> pd.DataFrame:
+    scores = metrics.class_scores(matrix)
+    table = pd.DataFrame({"label": names(len(matrix)), "f1": scores.f1, "support": scores.support})
+    return table.assign(f1_low=table["f1"] * 0.8, f1_high=table["f1"] * 0.8 + 0.2) if intervals else table
+
+
+def some_photos(count: int) -> list[tuple[ShownPhoto, str]]:
+    heat = np.linspace(0, 1, 9, dtype=np.float32).reshape(3, 3)
+    return [(ShownPhoto(make_photo((60, 90, 200), i), heat), f"WREN\ntaken for $OWL$, {i}%") for i in range(count)]
+
+
 def drawings(guesses):
     matrix = confusion(guesses, 20)
+    bins = {skill: metrics.reliability(*guesses(200, 40, skill=skill)) for skill in (1.0, 3.0)}
+    curve = coverage_curve(*guesses(200, 40))
+    cloud = Embedding(np.random.default_rng(0).normal(size=(300, 2)), np.array([0.3, 0.1]))
     return {
-        "confusion": lambda path: plot_confusion(path, matrix, names(20)),
-        "recall": lambda path: plots.plot_recall(path, metrics.class_scores(matrix), names(20)),
-        "reliability": lambda path: plots.plot_reliability(path, metrics.reliability(*guesses(200, 40))),
+        "confusion": lambda path: plot_confusion(path, matrix, names(20), confusion_order(matrix)),
+        "classes": lambda path: plots.plot_classes(path, class_table(matrix)),
+        "reliability": lambda path: plots.plot_reliability(path, {"after": bins[1.0]}),
+        "both": lambda path: plots.plot_reliability(path, {"before": bins[3.0], "after": bins[1.0]}),
+        "coverage": lambda path: plots.plot_coverage(path, curve.coverage, curve.accuracy),
+        "embedding": lambda path: plots.plot_embedding(path, cloud, np.arange(300) % 3 > 0),
+        "photos": lambda path: plots.plot_photos(path, "Mistakes", some_photos(6)),
+        "none": lambda path: plots.plot_photos(path, "Mistakes", []),
         "history": lambda path: plots.plot_history(path, HISTORY),
     }
 
 
-@pytest.mark.parametrize("name", ["confusion", "recall", "reliability", "history"])
+PICTURES = ["confusion", "classes", "reliability", "both", "coverage", "embedding", "photos", "none", "history"]
+
+
+@pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_drawn_twice_has_the_same_bytes_and_no_date_or_software(guesses, tmp_path, name):
     draw = drawings(guesses)[name]
     for folder in ("one", "two"):
@@ -54,13 +81,25 @@ def test_a_picture_drawn_twice_has_the_same_bytes_and_no_date_or_software(guesse
         assert 500 < image.width < 3200
 
 
+def test_the_heat_map_covers_its_photo_where_it_is_hot_and_only_there(tmp_path):
+    heat = np.zeros((4, 4), np.float32)
+    heat[:2, :2] = 1
+    plots.plot_photos(tmp_path / "photos.png", "Mistakes", [(ShownPhoto(make_photo((60, 90, 200), 0), heat), "one")])
+    pixels = np.asarray(Image.open(tmp_path / "photos.png").convert("RGB")).astype(int)
+    red, blue = (pixels[..., 0] - pixels[..., 2] > 60), (pixels[..., 2] - pixels[..., 0] > 60)
+    assert red.sum() > 1000
+    assert np.argwhere(red).mean(axis=0)[0] < np.argwhere(blue).mean(axis=0)[0], "above"
+    assert np.argwhere(red)[:, 1].min() > np.argwhere(blue)[:, 1].min(), "over the second of the two"
+    assert 2 < blue.sum() / red.sum() < 14, "a quarter of one of two, the rest being blue"
+
+
 @pytest.mark.parametrize(
     "classes", [2, 10, pytest.param(100, marks=pytest.mark.slow), 400, pytest.param(1000, marks=pytest.mark.slow)]
 )
 def test_a_confusion_matrix_fits_a_screen_and_shows_a_single_error_at_any_number_of_classes(tmp_path, classes):
     matrix = np.diag(np.full(classes, 9))
     matrix[0, classes // 2] = 1
-    plot_confusion(tmp_path / "confusion.png", matrix, names(classes))
+    plot_confusion(tmp_path / "confusion.png", matrix, names(classes), confusion_order(matrix))
     with Image.open(tmp_path / "confusion.png") as image:
         assert 600 < min(image.size) <= max(image.size) < 3200
         left = np.asarray(image.convert("RGB")).astype(int)[:, : round(image.width * 0.6)]
@@ -70,10 +109,23 @@ def test_a_confusion_matrix_fits_a_screen_and_shows_a_single_error_at_any_number
 
 def test_classes_without_photos_and_a_perfect_model_are_drawn(tmp_path):
     matrix = np.diag([3, 0, 5])
-    plot_confusion(tmp_path / "confusion.png", matrix, names(3))
-    plots.plot_recall(tmp_path / "recall.png", metrics.class_scores(matrix), names(3))
+    plot_confusion(tmp_path / "confusion.png", matrix, names(3), confusion_order(matrix))
+    plots.plot_classes(tmp_path / "classes.png", class_table(matrix, intervals=False))
     assert (tmp_path / "confusion.png").exists()
-    assert (tmp_path / "recall.png").exists()
+    assert (tmp_path / "classes.png").exists()
+
+
+def test_the_confusion_matrix_is_drawn_in_the_given_order(tmp_path):
+    matrix = np.diag([9, 9, 9, 9])
+    matrix[0, 3] = 9
+    for name, order in (("far", [0, 1, 2, 3]), ("near", [0, 3, 1, 2])):
+        plot_confusion(tmp_path / f"{name}.png", matrix, names(4), np.array(order))
+    places = {}
+    for name in ("far", "near"):
+        with Image.open(tmp_path / f"{name}.png") as image:
+            left = np.asarray(image.convert("RGB")).astype(int)[:, : round(image.width * 0.6)]
+        places[name] = np.nonzero(left[..., 0] - left[..., 2] > 60)[1].mean()
+    assert places["near"] < places["far"] - 50
 
 
 def test_a_history_of_one_epoch_without_accuracy_is_drawn(tmp_path):

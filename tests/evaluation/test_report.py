@@ -1,35 +1,104 @@
-"""One page that stands alone, says what the figures say, and works in a browser."""
+"""One page that stands alone, says what the figures say, shows the photos, and works in a browser."""
 
+import io
+import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
+from selenium.webdriver import ActionChains, Keys
 
 from plumage.evaluation import metrics
+from plumage.evaluation.calibration import abstaining, coverage_curve
+from plumage.evaluation.evaluated import Evaluation
+from plumage.evaluation.gallery import choose_photos
 from plumage.evaluation.report import write_report
+from plumage.evaluation.shown_photos import ShownPhoto
+from plumage.evaluation.summary import calibration, summary
 
 CLASSES = ["<script>window.hacked = 1</script>", 'Say "Tui" & <b>', "Æsop's jay", "Wren", "Owl", "Rook"]
+PHONE = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+
+
+def some_jpeg(seed: int, side: int = 112) -> bytes:
+    """A picture that takes about as many bytes as a photo of that size."""
+    rng = np.random.default_rng(seed)
+    rough = rng.integers(0, 255, (side // 5, side // 5, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(rough).resize((side, side), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=76)
+    return buffer.getvalue()
+
+
+def judged(probabilities: np.ndarray, labels: np.ndarray, classes: list[str], resamples: int = 100) -> Evaluation:
+    """An evaluation with all that it can have."""
+    predicted = probabilities.argmax(axis=1)
+    confusion = metrics.confusion_matrix(labels, predicted, len(classes))
+    scores = metrics.class_scores(confusion)
+    gallery = choose_photos(labels, probabilities, photos=24, pairs=20, classes=400)
+    heat = np.linspace(0, 1, 49, dtype=np.float32).reshape(7, 7)
+    plain = probabilities**0.6 / (probabilities**0.6).sum(axis=1, keepdims=True)
+    rows = [("brightness", 0.0, 80.0, 0.5, 0.001, 1), ("brightness", 81.0, 255.0, 0.9, 1.0, 0)]
+    curve = coverage_curve(probabilities, labels)
+    per_class = {"label": classes} | {name: getattr(scores, name) for name in ("precision", "recall", "f1", "support")}
+    for name in ("precision", "recall", "f1"):
+        per_class |= {f"{name}_low": per_class[name] * 0.7, f"{name}_high": per_class[name] * 0.7 + 0.3}
+    return Evaluation(
+        title="birds & <i>more</i>",
+        metrics={
+            "test": {
+                **summary(probabilities, labels, bins=15, resamples=resamples, seed=0),
+                "uncalibrated": calibration(plain, labels, 15),
+                "abstain": abstaining(probabilities, labels, 0.5, 0.95),
+            },
+            "temperature": 1.25,
+            "val": {"accuracy": 0.4321},
+        },
+        parts={"train": 1234, "val": 65, "test": len(labels)},
+        classes=classes,
+        keys=[f"folder/{i:05d} <u>.jpg" for i in range(len(labels))],
+        labels=labels,
+        probabilities=probabilities,
+        features=np.random.default_rng(1).normal(size=(len(labels), 16)) + labels[:, None] % 7,
+        per_class=pd.DataFrame(per_class),
+        slices=pd.DataFrame(
+            [
+                {"slice": name, "low": low, "high": high, "n": 40, "accuracy": accuracy, "accuracy_low": accuracy - 0.1,
+                 "accuracy_high": accuracy + 0.1, "rest_accuracy": 0.8, "p_value": p, "worse": worse}
+                for name, low, high, accuracy, p, worse in rows
+            ]
+        ),
+        reliability={
+            "before calibration": metrics.reliability(plain, labels), "after": metrics.reliability(probabilities, labels),
+        },
+        coverage=(curve.coverage, curve.accuracy),
+        history=pd.DataFrame({"epoch": [1], "train/loss": [1.0]}),
+        gallery=gallery,
+        photos={place: ShownPhoto(some_jpeg(place), heat) for place in gallery.shown()},
+        model={"architecture": "efficientnet_b0"},
+        params={"train.lr": 0.002, "model.weights": None, "train.flip": True},
+    )  # fmt: skip
+
+
+def written(evaluation: Evaluation, folder: Path) -> Path:
+    Image.new("RGB", (40, 30), "red").save(folder / "history.png")
+    write_report(folder / "report.html", evaluation, folder / "history.png")
+    return folder / "report.html"
 
 
 @pytest.fixture
-def page(guesses, tmp_path):
-    """The path of a report on 90 photos of six classes."""
-    probabilities, labels = guesses(90, 6, skill=1.5)
-    Image.new("RGB", (40, 30), "red").save(tmp_path / "picture.png")
-    write_report(
-        tmp_path / "report.html",
-        title="birds & <i>more</i>",
-        metrics={"test": metrics.summary(probabilities, labels), "val": {"accuracy": 0.4321}},
-        parts={"train": 1234, "val": 65, "test": 90},
-        classes=CLASSES,
-        confusion=metrics.confusion_matrix(labels, probabilities.argmax(axis=1), 6),
-        pictures={"Confusion matrix": tmp_path / "picture.png"},
-        model={"architecture": "efficientnet_b0"},
-        params={"train.lr": 0.002, "model.weights": None, "train.flip": True},
-    )
-    return tmp_path / "report.html"
+def evaluation(guesses) -> Evaluation:
+    """90 photos of six classes."""
+    return judged(*guesses(90, 6, skill=1.5), CLASSES)
+
+
+@pytest.fixture
+def page(evaluation: Evaluation, tmp_path: Path) -> Path:
+    return written(evaluation, tmp_path)
 
 
 class Elements(HTMLParser):
@@ -46,71 +115,254 @@ class Elements(HTMLParser):
         self.targets += [value for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
 
 
-def test_the_page_needs_nothing_but_itself(page):
+def test_the_page_needs_nothing_but_itself_and_is_the_same_bytes_again(evaluation, page, tmp_path):
     html = page.read_text(encoding="utf-8")
     targets = Elements(html).targets
     assert targets
-    assert all(target.startswith("data:") for target in targets)
+    assert all(target.startswith(("data:", "#")) for target in targets)
     assert not re.search(r"https?://|@import|url\(", html)
+    before = page.read_bytes()
+    assert written(evaluation, tmp_path).read_bytes() == before
 
 
-def test_class_names_and_title_are_text_and_never_markup(page):
+def test_class_names_keys_and_title_are_text_and_never_markup(page):
     tags = Elements(page.read_text(encoding="utf-8")).tags
-    assert tags.count("script") == 1, "the page's own"
-    assert "i" not in tags
-    assert tags.count("b") == 6, "the six headline figures"
+    assert tags.count("script") == 2, "the page's own and its data"
+    assert "u" not in tags
+    assert tags.count("b") == 7, "the headline figures"
+    assert tags.count("i") == 6, "the intervals' bars of six classes"
 
 
 def test_the_page_says_the_figures_the_photos_the_model_and_the_parameters(page):
     text = page.read_text(encoding="utf-8")
-    for expected in ("43.2%", "1,234", "null", "0.002", "true", "efficientnet_b0", "90 test photos of 6 classes"):
+    for expected in (
+        "43.2%", "1234", "null", "0.002", "true", "efficientnet_b0", "90 test photos of 6 classes", "temperature of 1.25",
+        "at a confidence of 0.500 or more it is right on", "<strong>worse</strong>",
+    ):  # fmt: skip
         assert expected in text
 
 
-def test_a_model_without_errors_has_a_page(tmp_path):
-    write_report(
-        tmp_path / "report.html",
-        title="perfect",
-        metrics={"test": metrics.summary(np.eye(2), np.array([0, 1])), "val": {"accuracy": 1.0}},
-        parts={"test": 2},
-        classes=["a", "b"],
-        confusion=np.eye(2, dtype=np.int64),
-        pictures={},
-        model={},
-        params={},
-    )
-    assert "No test photo was taken for another class" in (tmp_path / "report.html").read_text(encoding="utf-8")
+def test_a_perfect_model_of_two_photos_has_a_page(tmp_path):
+    page = written(judged(np.eye(2), np.array([0, 1]), ["a", "b"]), tmp_path)
+    assert "No test photo was taken for another class" in page.read_text(encoding="utf-8")
 
 
-def column(browser, number: int) -> list[str]:
+def test_a_model_that_is_never_right_and_classes_without_photos_have_a_page(tmp_path):
+    probabilities = np.array([[0.1, 0.6, 0.3], [0.7, 0.2, 0.1]])
+    page = written(judged(probabilities, np.array([0, 1]), ["a", "b", "c"]), tmp_path)
+    text = page.read_text(encoding="utf-8")
+    assert "No test photo was right" in text and "none of its photos was right" in text
+
+
+def column(browser: Any, number: int) -> list[str]:
     cells = browser.find_elements("css selector", f"#classes tbody tr > :nth-child({number})")
-    return [cell.text for cell in cells]
+    return [cell.text.split("\n")[0] for cell in cells if cell.is_displayed()]
 
 
-def test_in_a_browser_the_class_table_sorts_the_picture_grows_and_nothing_complains(page, browser):
-    browser.get(page.as_uri())
-    f1 = [float(value) for value in column(browser, 5)]
-    assert f1 == sorted(f1), "worst class first"
-    photos = browser.find_elements("css selector", "#classes thead button")[1]
-    photos.click()
-    counts = [int(value) for value in column(browser, 2)]
-    assert counts == sorted(counts)
-    photos.click()
-    assert [int(value) for value in column(browser, 2)] == sorted(counts, reverse=True)
-    assert [head.text for head in browser.find_elements("css selector", "th[aria-sort]")] == [photos.text]
-    browser.find_element("css selector", "#classes thead button").click()
-    assert set(column(browser, 1)) == set(CLASSES)
-
-    picture = browser.find_element("css selector", ".zoom")
-    picture.click()
-    assert picture.get_attribute("aria-pressed") == "true"
-    assert browser.execute_script("return document.querySelector('.zoom img').naturalWidth") == 40
+def hush(browser: Any) -> None:
+    """Nothing complained, and no name became code."""
     assert browser.execute_script("return window.hacked") is None
     assert browser.get_log("browser") == []
 
 
-def test_on_a_narrow_screen_the_page_does_not_scroll_sideways(page, browser):
-    metrics_of_a_phone = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics_of_a_phone)
+def says(browser: Any, canvas: str) -> str:
+    return browser.find_element("css selector", f"#{canvas}-says").text
+
+
+def scale(browser: Any, canvas: str) -> float:
+    return float(browser.find_element("css selector", f"#{canvas}").get_attribute("data-scale"))
+
+
+def wheel(browser: Any, canvas: str, delta: int) -> None:
+    """A turn of the wheel over the middle of the canvas."""
+    browser.execute_script(
+        "const box = document.getElementById(arguments[0]).getBoundingClientRect();"
+        "document.getElementById(arguments[0]).dispatchEvent(new WheelEvent('wheel', {deltaY: arguments[1], bubbles: true,"
+        "cancelable: true, clientX: box.left + box.width / 2, clientY: box.top + box.height / 2}));",
+        canvas, delta,
+    )  # fmt: skip
+
+
+def hover(browser: Any, canvas: str, x: float, y: float) -> None:
+    """Move the pointer to (x, y) of the canvas, 0 to 1."""
+    element = browser.find_element("css selector", f"#{canvas}")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    size = element.size
+    move = ActionChains(browser).move_to_element_with_offset(
+        element, round((x - 0.5) * size["width"]), round((y - 0.5) * size["height"])
+    )
+    move.perform()
+
+
+def test_in_a_browser_the_class_table_sorts_and_nothing_complains(page, browser):
+    browser.get(page.as_uri())
+    f1 = [float(value) for value in column(browser, 5)]
+    assert f1 == sorted(f1), "worst class first"
+    photos = browser.find_elements("css selector", "#classes thead button")[1]
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", photos)
+    photos.click()
+    counts = [int(value) for value in column(browser, 2)]
+    assert counts == sorted(counts)
+    photos.send_keys(Keys.ENTER)
+    assert [int(value) for value in column(browser, 2)] == sorted(counts, reverse=True)
+    assert [head.text for head in browser.find_elements("css selector", "th[aria-sort]")] == [photos.text]
+    browser.find_element("css selector", "#classes thead button").send_keys(Keys.SPACE)
+    assert set(column(browser, 1)) == set(CLASSES)
+    hush(browser)
+
+
+def test_the_confusion_matrix_zooms_and_says_each_cell_by_mouse_and_by_keyboard(page, evaluation, browser):
+    browser.get(page.as_uri())
+    hover(browser, "confusion", 1.5 / 6, 0.5 / 6)
+    actual, predicted = evaluation.order[0], evaluation.order[1]
+    count, of = evaluation.confusion[actual, predicted], evaluation.confusion[actual].sum()
+    assert (
+        says(browser, "confusion")
+        == f"Actual {CLASSES[actual]}, predicted {CLASSES[predicted]}: {count} of {of} photos"
+    )
+    wheel(browser, "confusion", -500)
+    assert scale(browser, "confusion") == 4
+    wheel(browser, "confusion", 250)
+    assert scale(browser, "confusion") == 2
+    buttons = (
+        browser.find_elements("css selector", "#confusion")[0]
+        .find_element("xpath", "..")
+        .find_elements("css selector", "button")
+    )
+    for button, expected in zip(buttons, (4, 2, 1), strict=True):
+        button.click()
+        assert scale(browser, "confusion") == expected
+    buttons[-1].send_keys(Keys.TAB)
+    canvas = browser.switch_to.active_element
+    assert canvas.get_attribute("id") == "confusion"
+    canvas.send_keys(Keys.ARROW_DOWN)
+    row = evaluation.order[1]
+    assert says(browser, "confusion").startswith(f"Actual {CLASSES[row]}, predicted {CLASSES[predicted]}: ")
+    canvas.send_keys("+")
+    assert scale(browser, "confusion") == 2
+    canvas.send_keys(Keys.ENTER)
+    pair = evaluation.gallery.pairs[0]
+    assert says(browser, "confusion").startswith(
+        f"Actual {CLASSES[pair.actual]}, predicted {CLASSES[pair.predicted]}: {pair.times} of"
+    )
+    canvas.send_keys("0")
+    assert scale(browser, "confusion") == 1
+    hush(browser)
+
+
+def test_the_map_says_the_photo_under_the_pointer_and_the_keyboard_walks_through_them(page, evaluation, browser):
+    browser.get(page.as_uri())
+    points = json.loads(browser.execute_script("return document.getElementById('data').textContent"))["points"]
+    for photo in (3, 41):
+        x, y = (0.02 + 0.96 * points[axis][photo] / points["grid"] for axis in ("x", "y"))
+        hover(browser, "points", x, y)
+        near = says(browser, "points")
+        assert re.match(r"folder/\d{5} <u>\.jpg: .+, predicted .+", near)
+        shown = int(near[7:12])
+        assert np.hypot(*(points[axis][shown] - points[axis][photo] for axis in ("x", "y"))) < 40
+        assert near.split(": ", 1)[1].startswith(CLASSES[evaluation.labels[shown]] + ", predicted")
+    canvas = browser.find_element("css selector", "#points")
+    canvas.send_keys(Keys.ENTER)
+    wrong = int(says(browser, "points")[7:12])
+    assert evaluation.labels[wrong] != evaluation.predicted[wrong]
+    canvas.send_keys(Keys.ARROW_RIGHT)
+    assert says(browser, "points")[7:12] != f"{wrong:05d}"
+    hush(browser)
+
+
+def test_filtering_by_class_filters_tables_photos_and_points(page, evaluation, browser):
+    browser.get(page.as_uri())
+    box = browser.find_element("css selector", "#filter")
+    box.send_keys("oWl")
+    assert column(browser, 1) == ["Owl"]
+    assert browser.find_element("css selector", "#filtered").text == "1 of 6 classes"
+    owl = CLASSES.index("Owl")
+    for photo in browser.find_elements("css selector", ".photos .photo"):
+        of = [int(number) for number in photo.get_attribute("data-of").split(",")]
+        assert photo.is_displayed() == (owl in of)
+    assert [title.text for title in browser.find_elements("css selector", ".class h3") if title.text] == ["Owl"]
+    canvas = browser.find_element("css selector", "#points")
+    browser.execute_script("arguments[0].focus()", canvas)
+    for _ in range(5):
+        canvas.send_keys(Keys.ARROW_RIGHT)
+        photo = int(says(browser, "points")[7:12])
+        assert owl in (evaluation.labels[photo], evaluation.predicted[photo])
+    box.clear()
+    box.send_keys("<script>")
+    assert column(browser, 1) == [CLASSES[0]]
+    box.send_keys(Keys.CONTROL, "a", Keys.BACKSPACE)
+    assert len(column(browser, 1)) == 6
+    hush(browser)
+
+
+def test_photos_come_when_they_are_near_and_the_heat_maps_can_be_laid_over_them(page, evaluation, browser):
+    browser.set_window_size(900, 500)
+    browser.get(page.as_uri())
+    photos = browser.find_elements("css selector", ".photo")
+    places = {int(photo.get_attribute("data-photo")) for photo in photos}
+    assert places == set(evaluation.photos)
+    assert len(browser.find_elements("css selector", ".photo img")) < len(photos), "the lower ones are not decoded yet"
+    for photo in photos:
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", photo)
+        browser.execute_async_script(
+            "const [photo, done] = arguments; const wait = () => photo.querySelector('canvas') ?"
+            "photo.querySelector('img').decode().then(() => done()) : requestAnimationFrame(wait); wait();",
+            photo,
+        )
+    seen = "return getComputedStyle(arguments[0].querySelector('canvas')).opacity"
+    button = browser.find_element("css selector", "#heat")
+    assert browser.execute_script(seen, photos[0]) == "0"
+    button.send_keys(Keys.ENTER)
+    assert button.get_attribute("aria-pressed") == "true"
+    assert browser.execute_script(seen, photos[0]) == "1"
+    pixels = "return [...arguments[0].querySelector('canvas').getContext('2d').getImageData(0, 0, 7, 7).data]"
+    drawn = np.reshape(browser.execute_script(pixels, photos[0]), (7, 7, 4))
+    assert drawn[0, 0, 3] == 0 and drawn[6, 6].tolist() == [255, 0, 0, 191]
+    assert (np.diff(drawn[..., 3].ravel()) > 0).all(), "the hotter, the less transparent"
+    hush(browser)
+
+
+def test_on_a_narrow_screen_the_page_does_not_scroll_sideways_and_a_tap_says_a_cell(page, evaluation, browser):
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     browser.get(page.as_uri())
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+    browser.find_element("css selector", "#heat").click()
+    canvas = browser.find_element("css selector", "#confusion")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    middle = browser.execute_script(
+        "const box = arguments[0].getBoundingClientRect(); return [box.left + box.width / 2, box.top + box.height / 2]",
+        canvas,
+    )
+    place = {"x": middle[0] + 2, "y": middle[1] + 2}
+    browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [place]})
+    browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    tapped = CLASSES[evaluation.order[3]]
+    assert says(browser, "confusion").startswith(f"Actual {tapped}, predicted {tapped}: ")
+    hush(browser)
+
+
+@pytest.mark.slow
+def test_with_400_classes_and_5840_photos_the_page_is_under_15_mb_and_works(guesses, tmp_path, browser, capsys):
+    probabilities, labels = guesses(5840, 400, skill=6.5)
+    names = [f"BLACK-THROATED GREEN WARBLER {number}" for number in range(400)]
+    evaluation = judged(probabilities, labels, names)
+    page = written(evaluation, tmp_path)
+    megabytes = page.stat().st_size / 1e6
+    assert len(evaluation.gallery.extremes) > 380 and len(evaluation.photos) > 700
+    assert megabytes < 15
+    browser.get(page.as_uri())
+    loaded = browser.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd / 1000")
+    with capsys.disabled():
+        print(f"\nreport of 400 classes, 5,840 photos: {megabytes:.1f} MB, loaded after {loaded:.2f} s")
+    assert len(browser.find_elements("css selector", "#classes tbody tr")) == 400
+    canvas = browser.find_element("css selector", "#confusion")
+    canvas.send_keys(Keys.ENTER)
+    pair = evaluation.gallery.pairs[0]
+    assert says(browser, "confusion").startswith(f"Actual {names[pair.actual]}, predicted {names[pair.predicted]}:")
+    canvas.send_keys("+++++")
+    assert scale(browser, "confusion") == 32
+    browser.find_element("css selector", "#filter").send_keys("warbler 39")
+    assert browser.find_element("css selector", "#filtered").text == "11 of 400 classes"
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+    hush(browser)

@@ -108,6 +108,28 @@ def test_a_changed_parameter_reruns_what_depends_on_it(clone: Clone, change: dic
 
 
 @pytest.mark.slow
+def test_dvc_shows_the_plots_and_what_changed_since_the_commit(clone: Clone) -> None:
+    shown = json.loads(clone.run("dvc", "plots", "show", "--json"))["data"]
+    pictures = {path.name for path in (clone.folder / "reports" / "plots").iterdir()}
+    assert {f"reports/plots/{name}" for name in pictures} <= set(shown) and "mistakes.png" in pictures
+    confusion = shown[next(name for name in shown if name.startswith("Confusion"))][0]["content"]
+    photos = [(row["actual"], row["predicted"]) for row in confusion["data"]["values"]]
+    with (clone.folder / "reports" / "predictions.csv").open(newline="") as file:
+        assert sorted(photos) == sorted((row["label"], row["pred_1"]) for row in csv.DictReader(file))
+    assert confusion["spec"]["encoding"]["x"]["field"] == "actual"
+    assert {"Loss", "Accuracy", "Reliability"} <= set(shown)
+
+    changed = json.loads(clone.run("dvc", "plots", "diff", "--json"))["data"]
+    for name in ("Accuracy", "Reliability", *(name for name in shown if name.startswith("Confusion"))):
+        assert {row["rev"] for row in changed[name][0]["content"]["data"]["values"]} == {"HEAD", "workspace"}
+    assert len(changed["reports/plots/confusion.png"]) == 2
+
+    metrics = json.loads(clone.run("dvc", "metrics", "diff", "--json"))["reports/metrics.json"]
+    assert metrics["test.loss"]["new"] == clone.report("metrics.json")["test"]["loss"] != metrics["test.loss"]["old"]
+    assert {"test.loss_ci95.low", "test.uncalibrated.ece", "temperature"} <= set(metrics)
+
+
+@pytest.mark.slow
 def test_a_training_that_was_killed_goes_on_in_the_same_run(clone: Clone) -> None:
     known = {run.info.run_id for run in clone.runs()}
     clone.set(train={"epochs": 3, "seed": 3})

@@ -7,37 +7,30 @@ import numpy as np
 import pandas as pd
 
 from plumage.evaluation.metrics import Ints, Reliability, confused_pairs, confusion_matrix
-from plumage.evaluation.plots import WORST_CLASSES
 from plumage.files import atomic_path
 
 CONFUSION_CLASSES = 30
 """DVC's template writes a number into each cell, which is readable up to as many classes."""
 
 
-def write_plot_data(
-    folder: Path, labels: Ints, predicted: Ints, classes: Sequence[str], bins: Reliability, per_class: pd.DataFrame
-) -> None:
-    """Write confusion.csv (actual, predicted: a row a photo; of more than CONFUSION_CLASSES classes only those of the most confused pairs),
-    reliability.csv (confidence, accuracy, photos: a row a bin that has photos), and worst_classes.csv (class, f1: the worst
-    WORST_CLASSES of `per_class`, reports/per_class.csv). `labels` and `predicted` are N each.
+def write_plot_data(folder: Path, labels: Ints, predicted: Ints, classes: Sequence[str], bins: Reliability) -> None:
+    """Write confusion.csv (actual, predicted: a row a photo; of more than CONFUSION_CLASSES classes only those of the most confused
+    pairs) and reliability.csv (confidence, accuracy, photos: a row a bin that has photos). `labels` and `predicted` are N each.
     """
     chosen = _confused_classes(labels, predicted, len(classes))
     kept = np.isin(labels, chosen) & np.isin(predicted, chosen)
-    names = np.array(classes, dtype=object)
-    some = bins.count > 0
-    worst = per_class[per_class["support"] > 0].sort_values("f1", kind="stable").head(WORST_CLASSES)
+    names, some = np.array(classes, dtype=object), bins.count > 0
     tables = {
-        "confusion": pd.DataFrame({"actual": names[labels[kept]], "predicted": names[predicted[kept]]}),
-        "reliability": pd.DataFrame(
-            {"confidence": bins.confidence[some], "accuracy": bins.accuracy[some], "photos": bins.count[some]}
-        ),
-        "worst_classes": pd.DataFrame({"class": worst["label"], "f1": worst["f1"]}),
-    }
+        "confusion": {"actual": names[labels[kept]], "predicted": names[predicted[kept]]},
+        "reliability": {
+            "confidence": bins.confidence[some], "accuracy": bins.accuracy[some], "photos": bins.count[some],
+        },
+    }  # fmt: skip
     with atomic_path(folder) as beside:
         beside.mkdir()
-        for name, table in tables.items():
+        for name, columns in tables.items():
             file = beside / f"{name}.csv"
-            table.to_csv(file, index=False, float_format="%.6f", lineterminator="\n", encoding="utf-8")
+            pd.DataFrame(columns).to_csv(file, index=False, float_format="%.6f", lineterminator="\n", encoding="utf-8")
 
 
 def _confused_classes(labels: Ints, predicted: Ints, count: int) -> list[int]:

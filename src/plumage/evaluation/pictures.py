@@ -27,7 +27,7 @@ def write_pictures(reports: Path, judged: Evaluation) -> None:
         shown = [(judged.photos[place], _caption(judged, place)) for place in places[:SHOWN]]
         plots.plot_photos(folder / f"{name}.png", title, shown)
     after = list(judged.reliability.values())[-1]
-    write_plot_data(reports / "plot_data", judged.labels, judged.predicted, classes, after, judged.per_class)
+    write_plot_data(reports / "plot_data", judged.labels, judged.predicted, classes, after)
 
 
 def _caption(judged: Evaluation, place: int) -> str:

@@ -119,7 +119,7 @@ def plot_embedding(path: Path, embedding: Embedding, right: NDArray[np.bool_]) -
     """N photos as points, the `right` ones blue, the others orange above them."""
     with picture(path, 6.5, 6.5) as figure:
         axes = figure.add_subplot()
-        size = float(np.clip(4000 / max(1, len(right)), 4, 20))
+        size = float(np.clip(12_000 / max(1, len(right)), 5, 24))
         for chosen, colour, name in ((right, BLUE, "right"), (~right, ORANGE, "wrong")):
             points = embedding.points[chosen]
             axes.scatter(
@@ -137,7 +137,7 @@ def plot_embedding(path: Path, embedding: Embedding, right: NDArray[np.bool_]) -
             xlabel=f"first component, {first:.0%} of the variance",
             ylabel=f"second component, {second:.0%} of the variance",
         )
-        axes.legend()
+        axes.legend(markerscale=2)
 
 
 def plot_photos(path: Path, title: str, photos: Sequence[tuple[ShownPhoto, str]]) -> None:
