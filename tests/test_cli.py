@@ -75,6 +75,12 @@ def test_predict_goes_on_after_a_file_that_is_no_photo_and_exits_1(folder: Path)
         (["summary"], "run `dvc repro`"),
         (["data", "show", "1.jpg"], "run `dvc repro download`"),
         (["data", "export", "out"], "run `dvc repro download`"),
+        (["lineage", "nowhere", "--model", "birds"], "no such file; takes a version (3, NAME@champion"),
+        (["lineage", "note.jpg", "--model", "birds"], "no registered version has this file"),
+        (["lineage", "3", "--model", "birds"], "no such registered model"),
+        (["reproduce", "3", "--model", "birds"], "no such registered model"),
+        (["reproduce", "models/model.json", "--model", "birds"], "takes a version: 3, @champion"),
+        (["register"], "params.yaml"),
     ],
 )
 def test_what_is_not_there_is_one_line(folder: Path, arguments: list[str], said: str) -> None:

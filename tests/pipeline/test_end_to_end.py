@@ -92,6 +92,80 @@ def test_the_model_is_registered_once_and_can_be_used(clone: Clone, monkeypatch:
 
 
 @pytest.mark.slow
+def test_a_version_says_what_it_was_made_from_and_a_file_whose_it_is(clone: Clone) -> None:
+    said = clone.run("plumage", "lineage", "1")
+    commit = clone.run("git", "rev-parse", "HEAD~").strip()
+    assert said.startswith("bird-classifier version 1 @challenger @champion\n") and f"{commit}, clean" in said
+    assert "data.images_per_species  12" in said and "torch " in said
+    assert said == clone.run("plumage", "lineage", "models/model.safetensors")
+    assert said == clone.run("plumage", "lineage", "bird-classifier@champion")
+    (found,) = json.loads(clone.run("plumage", "lineage", "models/model.json", "--json"))
+    assert found["metrics"] == clone.report("metrics.json") and len(found["packages"]) > 50
+    assert "no registered version has this file" in clone.run("plumage", "lineage", "README.md", code=1)
+
+
+@pytest.mark.slow
+def test_a_version_has_its_card_as_description_and_among_its_files(clone: Clone) -> None:
+    version = clone.mlflow.get_model_version("bird-classifier", "1")
+    (card,) = (clone.folder / "mlartifacts").rglob("MODEL_CARD.md")
+    text = card.read_text()
+    assert text.startswith("# bird-classifier") and "32 train, 8 val, 8 test" in text
+    assert version.description.startswith("Gate: ")
+    assert text.split("## Data")[0] in version.description and len(version.description) <= 5000
+
+
+@pytest.mark.slow
+def test_a_version_comes_out_the_same_again_and_other_code_is_told_from_it(clone: Clone) -> None:
+    runs, status = clone.runs(), clone.run("git", "status", "--short")
+    assert "bird-classifier version 1: all came out the same" in clone.run("plumage", "reproduce", "1")
+    config = clone.folder / "src" / "plumage" / "config.py"
+    config.write_text(config.read_text().replace("label_smoothing=0.1", "label_smoothing=0.3", 1))
+    clone.run("git", "commit", "-qm", "other smoothing", str(config))
+    commit = clone.mlflow.get_model_version("bird-classifier", "1").tags["git.commit"]
+    clone.mlflow.set_model_version_tag(
+        "bird-classifier", "1", "git.commit", clone.run("git", "rev-parse", "HEAD").strip()
+    )
+    said = clone.run("plumage", "reproduce", "1", code=1)
+    assert "data data/dataset: the same" in said and "splits data/splits.csv: the same" in said
+    assert "weights models/model.safetensors: differs: was" in said and "did not come out the same" in said
+    clone.mlflow.set_model_version_tag("bird-classifier", "1", "git.commit", commit)
+    clone.run("git", "reset", "-q", "--soft", "HEAD~")
+    clone.run("git", "checkout", "-q", "HEAD", "--", str(config))
+    assert len(clone.runs()) == len(runs) and clone.run("git", "worktree", "list").count("\n") == 1
+    assert clone.run("git", "status", "--short") == status
+
+
+@pytest.mark.slow
+def test_a_clone_with_an_empty_store_brings_run_and_version_back_once(clone: Clone) -> None:
+    clone.commit()
+    remote, fresh = clone.folder.parent / "remote", Clone(clone.folder.parent / "fresh")
+    clone.run("dvc", "remote", "add", "--local", "-d", "store", str(remote))
+    clone.run("dvc", "push")
+    clone.run("git", "clone", "-q", str(clone.folder), str(fresh.folder))
+    assert "`dvc pull` brings them" in fresh.run("plumage", "register", code=1)
+    fresh.run("dvc", "remote", "add", "--local", "-d", "store", str(remote))
+    fresh.run("dvc", "pull")
+    seen = []
+    for _ in range(2):
+        assert "bird-classifier version 1 (@challenger, @champion)" in fresh.run("plumage", "register")
+        (run,) = fresh.runs()
+        (version,) = fresh.mlflow.search_model_versions("name='bird-classifier'")
+        points = {name: len(fresh.mlflow.get_metric_history(run.info.run_id, name)) for name in run.data.metrics}
+        seen.append((run.info.run_id, points, version.creation_timestamp))
+    assert seen[0] == seen[1]
+    trained = json.loads((fresh.folder / "models" / "run.json").read_text())["run_id"]
+    original = clone.mlflow.get_run(trained)
+    assert run.data.tags["plumage.restored_from"] == trained and run.data.params == original.data.params
+    of_the_machine = ("system/", "train/images_per_second")
+    kept = {name: value for name, value in original.data.metrics.items() if not name.startswith(of_the_machine)}
+    assert run.data.metrics == kept
+    files = {file.path for file in clone.mlflow.list_artifacts(trained)}
+    assert {file.path for file in fresh.mlflow.list_artifacts(run.info.run_id)} == files
+    assert fresh.run("git", "status", "--short") == "" == fresh.run("dvc", "status", "--quiet")
+    assert "bird-classifier version 1" in fresh.run("plumage", "lineage", "models/model.safetensors")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "stages"),
     [

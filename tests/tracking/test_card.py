@@ -98,9 +98,9 @@ def test_only_slices_that_are_worse_are_named() -> None:
 
 def test_what_is_too_long_for_mlflow_ends_at_a_section_and_says_where_the_rest_is() -> None:
     whole = model_card(FACTS)
-    assert shortened(whole) == whole
+    assert shortened(whole, LONGEST_DESCRIPTION) == whole
     long = model_card(replace(FACTS, per_class=[row(f"{'A' * 400} {number}", 0.5, 40) for number in range(10)]))
-    short = shortened(long)
+    short = shortened(long, LONGEST_DESCRIPTION)
     assert len(short) <= LONGEST_DESCRIPTION < len(long)
     assert "## Calibration" not in short and "## Data" in short and "Worst classes" not in short
     assert short.endswith("The rest is in MODEL_CARD.md, among the model's files.\n")

@@ -29,6 +29,7 @@ def repository(tmp_path: Path) -> Path:
     (tmp_path / "dvc.yaml").write_text(DVC_YAML)
     (tmp_path / "dvc.lock").write_text(DVC_LOCK)
     (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/.gitignore").touch()
     for name in ("params.yaml", "reports/metrics.json"):
         (tmp_path / name).write_text("{}")
     git(tmp_path, "init", "-q")
@@ -44,6 +45,7 @@ def git(folder: Path, *arguments: str) -> str:
 def test_commit_and_clean_tree_though_the_pipeline_writes_its_outputs(repository: Path) -> None:
     (repository / "dvc.lock").write_text(DVC_LOCK + "  register: {cmd: x}\n")
     (repository / "reports/metrics.json").unlink()
+    (repository / "reports/.gitignore").write_text("/data.json\n/metrics.json\n")
     (repository / "untracked.txt").touch()
     tags = lineage_tags(repository, "train")
     assert tags["git.commit"] == git(repository, "rev-parse", "HEAD")

@@ -18,6 +18,7 @@ FILES = {
     "reports/history.csv": "epoch,train/loss,val/accuracy\n1,2.0,0.5\n2,1.0,0.75\n",
     "reports/metrics.json": '{"test": {"accuracy": 0.9, "accuracy_ci95": {"low": 0.8, "high": 1.0}}, "val": {"accuracy": 0.75}}',
     "reports/per_class.csv": "label,f1\nowl,0.9\njay,0.9\n",
+    "reports/slices.csv": "slice,group\n",
     "reports/predictions.csv": "key,label,prob_label\nb.jpg,jay,0.9\n",
     "reports/confusion.csv": "actual,predicted,count\njay,jay,1\n",
     "reports/report.html": "<p>birds</p>",
@@ -31,6 +32,7 @@ def outputs(root: Path) -> Path:
     trained = {
         "run_id": TRAINED,
         "choices": {"plumage.device": "a GPU elsewhere"},
+        "best_epoch": 2,
         "environment": {"packages": {"torch": "2.9.0"}, "machine": {"processor": "another"}},
     }
     for name, content in {**FILES, "models/run.json": json.dumps(trained)}.items():

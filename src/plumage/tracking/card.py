@@ -78,7 +78,7 @@ def model_card(facts: Facts) -> str:
     return f"# {facts.name}\n\n" + "\n\n".join(written) + "\n"
 
 
-def shortened(card: str, limit: int = LONGEST_DESCRIPTION) -> str:
+def shortened(card: str, limit: int) -> str:
     """The card in at most `limit` characters: whole sections from the top, and where the rest is."""
     if len(card) <= limit:
         return card

@@ -24,6 +24,7 @@ def execution(root: Path, experiment: str, params: Mapping[str, Any], stage: Sta
 
     def restore(run: Run) -> None:
         run.log_history(Path("reports/history.csv"))
+        run.log_results({"best_epoch": trained["best_epoch"]})
         run.log_inputs(Path("data/splits.csv"), Path("data/dataset"), trained["choices"], trained["environment"])
 
     with continued_run(root, experiment, trained["run_id"], params, stage, restore) as run:

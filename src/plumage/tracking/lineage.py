@@ -99,9 +99,10 @@ def _git(folder: Path) -> dict[str, str]:
 
 
 def _written_by_hand(folder: Path) -> list[str]:
-    """Git's pathspec of all but what the pipeline writes."""
+    """Git's pathspec of all but what the pipeline writes, and the .gitignore beside it, to which DVC adds lines."""
     written = [path for spec in _stages(folder / "dvc.yaml").values() for path in _outputs(spec)]
-    return [".", *(f":(exclude,literal){path}" for path in ["dvc.lock", *written])]
+    ignoring = {str(PurePosixPath(path).parent / ".gitignore") for path in written}
+    return [".", *(f":(exclude,literal){path}" for path in ["dvc.lock", *written, *sorted(ignoring)])]
 
 
 def _dvc(folder: Path, stage: str) -> dict[str, str]:

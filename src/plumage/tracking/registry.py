@@ -30,7 +30,7 @@ from plumage.data.training_photos import TRAINING_PHOTOS_FILE
 from plumage.errors import TrackingError
 from plumage.files import sha256
 from plumage.models.bundle import DESCRIPTION_FILE, WEIGHTS_FILE, read_description
-from plumage.tracking.card import shortened
+from plumage.tracking.card import LONGEST_DESCRIPTION, shortened
 from plumage.tracking.gate import Challenger, Champion, Gate, sentences
 from plumage.tracking.history import Promotion, author, promotions, record, withdrawal
 from plumage.tracking.reports import flat_metrics
@@ -67,9 +67,9 @@ def register(
     A model that is registered already (by the hash of its files) gets no new version, from whichever run it comes; the
     figures in its tags are brought up to date. `metrics` are those of reports/metrics.json, `predictions` is its
     predictions.csv of the test photos of `test_hash`, which `run` has too, `training_photos` the file of those it was
-    trained on. `card` is the model card, a Markdown file: the version's description, in short; it and the files `kept` are
-    put among the logged model's. The champion's answers are the logged ones when it was judged on the same test photos; else it is asked
-    anew. One that can't be (it knows other classes, say) stays.
+    trained on. `card` is the model card, a Markdown file: with the decision, the version's description; it and the files
+    `kept` are put among the logged model's. The champion's answers are the logged ones when it was judged on the same
+    test photos; else it is asked anew. One that can't be (it knows other classes, say) stays.
 
     Returns:
         The content of reports/registry.json.
@@ -78,7 +78,6 @@ def register(
         PlumageError: the registry can't be reached, or the model's own files can't be read.
     """
     client = MlflowClient()
-    description = shortened(card.read_text(encoding="utf-8"))
     with one_line_errors("MLflow's registry"), lock(root):
         hashes = {file: sha256(model_dir / file) for file in (WEIGHTS_FILE, DESCRIPTION_FILE)}
         model_hash = hashlib.sha256("".join(hashes.values()).encode()).hexdigest()
@@ -95,7 +94,6 @@ def register(
             tags = {MODEL_HASH: model_hash, RUN_ID: run.id, **lineage, **figures}
             run.log_artifact(training_photos)
             version = _create(client, model_name, model_dir, run, tags, [card, *kept])
-        client.update_model_version(model_name, version.version, description)
         run.set_tags({"plumage.registered": f"{model_name}/{version.version}"})
         newest = model_versions(client, model_name)[-1]
         client.set_registered_model_alias(model_name, "challenger", newest.version)
@@ -120,11 +118,14 @@ def register(
         if decision["champion_before"] != challenger.version:  # it keeps what made it champion
             for key, value in _decision_tags(decision).items():
                 client.set_model_version_tag(model_name, version.version, key, value)
-        aliases = client.get_model_version(model_name, version.version).aliases
+        now = client.get_model_version(model_name, version.version)
+        described = _describe(now.tags.get("plumage.gate.reason", ""), card.read_text(encoding="utf-8"))
+        if described != now.description:
+            client.update_model_version(model_name, version.version, described)
     return {
         "name": model_name,
         "version": int(version.version),
-        "aliases": sorted(aliases),
+        "aliases": sorted(now.aliases),
         "created": not known,
         "run_id": version.tags.get(RUN_ID),
         "model_hash": model_hash,
@@ -211,6 +212,12 @@ def _decision_tags(decision: Mapping[str, Any]) -> dict[str, str]:
         "figures": "; ".join(sentences(decision)) or "none",
     }
     return {f"plumage.gate.{key}": str(value) for key, value in tags.items()}
+
+
+def _describe(reason: str, card: str) -> str:
+    """A version's description: why it is champion or not, and its card."""
+    gate = f"Gate: {reason}\n\n"
+    return gate + shortened(card, LONGEST_DESCRIPTION - len(gate))
 
 
 def _champion(client: MlflowClient, name: str) -> ModelVersion | None:

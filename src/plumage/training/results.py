@@ -28,11 +28,11 @@ def save_results(
 ) -> None:
     """Write `models/` and `reports/history.csv` under `root`; the latter has a row an epoch, counted from 1.
 
-    `run` is the content of models/run.json: the run's id, and what it was started with.
+    `run` is what models/run.json holds of the run besides the best epoch: its id, and what it was started with.
     """
     save_model(root / "models", model, classes, preprocessing, temperature)
     write_history(root / "reports/history.csv", history)
-    write_json(root / "models/run.json", run)
+    write_json(root / "models/run.json", {**run, "best_epoch": history.best_epoch})
 
 
 def best_temperature(
