@@ -166,7 +166,7 @@ def test_parquet_files_give_labels_and_parts_are_fetched_once_and_a_commit_needs
 ) -> None:
     classes = ["BLUE JAY", "ORIOLE"]
     hub.commits[NEW] = {
-        "README.md": b"# Birds",
+        "README.md": b"---\nlicense: cc0-1.0\ntags: [birds]\n---\n# Birds",
         "data/train-00000-of-00002.parquet": packed_table([JPEG, PNG], [1, 0], classes),
         "data/train-00001-of-00002.parquet": packed_table([PNG], [1], classes),
         "data/validation-00000-of-00001.parquet": packed_table([JPEG], [0], classes),
@@ -179,10 +179,12 @@ def test_parquet_files_give_labels_and_parts_are_fetched_once_and_a_commit_needs
         ["val/BLUE JAY/000000.jpg", "BLUE JAY", "val", digest(JPEG)],
     ]
     assert result["length"] == 4
-    assert result["about"] == {"passed_over": {}, "merged_classes": {}, "dataset": "me/birds", "revision": NEW}
-    assert len(hub.fetched()) == 3
+    assert result["about"] == {
+        "passed_over": {}, "merged_classes": {}, "dataset": "me/birds", "revision": NEW, "licence": "cc0-1.0",
+    }  # fmt: skip
+    assert len(hub.fetched()) == 4
     assert fetch() == result
-    assert len(hub.fetched()) == 3
+    assert len(hub.fetched()) == 4
     fetch.url = f"http://127.0.0.1:{closed_port()}"
     assert fetch(revision=NEW) == result
     assert fetch(revision=NEW, HF_HUB_OFFLINE="1") == result

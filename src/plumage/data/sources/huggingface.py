@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+import yaml
+
 from plumage.data.photo import Source
 from plumage.data.sources.archive import ArchiveSource
 from plumage.data.sources.folder import FolderSource
@@ -37,6 +39,8 @@ def huggingface_source(dataset: str, revision: str | None, scratch: Path) -> Sou
     hub = _Dataset(dataset, revision)
     source = _source(hub, scratch)
     source.about |= {"dataset": dataset, "revision": hub.commit}
+    if licence := hub.licence():
+        source.about["licence"] = licence
     return source
 
 
@@ -101,6 +105,18 @@ class _Dataset:
             self.files = sorted(
                 self._ask(lambda: HfApi().list_repo_files(name, repo_type="dataset", revision=self.commit))
             )
+
+    def licence(self) -> str | None:
+        """What the head of its README.md gives as licence, if it does: its owner's word, and nobody else's."""
+        if "README.md" not in self.files:
+            return None
+        head = re.match(r"---\s*\n(.*?)\n---", self.fetch_file("README.md").read_text("utf-8", "replace"), re.DOTALL)
+        try:
+            given = yaml.safe_load(head[1]) if head else None
+        except yaml.YAMLError:
+            return None
+        named = given.get("license") if isinstance(given, dict) else None
+        return ", ".join(map(str, named)) if isinstance(named, list) else str(named) if named else None
 
     def fetch_file(self, file: str) -> Path:
         """The path of a file that is here now."""
