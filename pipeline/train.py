@@ -42,8 +42,7 @@ def fit(params: Params, team: Team) -> None:
         training_run(root, params.tracking.experiment, params.flat(), kept.run_id) as run,
     ):
         kept.run_id = run.id
-        told = run.log_inputs(SPLITS, DATA, choices(train, device, team))
-        tell = teller(train.all_epochs, run.log_epoch)
+        told, tell = run.log_inputs(SPLITS, DATA, choices(train, device, team)), teller(train.all_epochs, run.log_epoch)
         try:
             history, diverged = train_model(model, dataset, rows, preprocessing, train, device, tell, kept, team), None
         except Diverged as error:

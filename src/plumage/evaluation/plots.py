@@ -54,7 +54,7 @@ def shorten(name: str, length: int = 40) -> str:
 
 def plot_reliability(path: Path, bins: Mapping[str, Reliability]) -> None:
     """Accuracy against confidence by bin, of one or two states of a model (before and after its calibration), and how many photos are
-    in each bin. The last state is drawn as bars, one before it as a line.
+    in each bin. The last state is drawn as bars, one before it as points, larger for more photos.
     """
     *before, (name, after) = bins.items()
     with picture(path, 6.5, 6.5) as figure:
@@ -68,7 +68,9 @@ def plot_reliability(path: Path, bins: Mapping[str, Reliability]) -> None:
         )
         for earlier, other in before:
             kept = other.count > 0
-            upper.plot(other.confidence[kept], other.accuracy[kept], ".-", color=INK, label=f"accuracy, {earlier}")
+            area = 10 + 90 * other.count[kept] / other.count.max()
+            label = f"accuracy, {earlier}"
+            upper.scatter(other.confidence[kept], other.accuracy[kept], area, color=INK, label=label, zorder=3)
         upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
         errors = ", ".join(f"ECE {state.ece:.3f}{f' {said}' if before else ''}" for said, state in bins.items())
         upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=f"Reliability, {errors}")

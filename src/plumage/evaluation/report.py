@@ -37,6 +37,7 @@ def write_report(path: Path, judged: Evaluation, history: Path) -> None:
         curve=_curve(*judged.coverage),
         history="data:image/png;base64," + _base64(history.read_bytes()),
         probability=lambda place, label: float(judged.probabilities[place, label]),
+        points=MAX_POINTS,
         data=_data(judged),
     )
     with atomic_path(path) as beside:
