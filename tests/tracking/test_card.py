@@ -52,7 +52,7 @@ def test_it_says_what_the_model_is_and_where_its_data_are_from() -> None:
     assert card.startswith("# birds\n")
     assert "efficientnet_lite0 (3,400,000 parameters), a linear classifier on a frozen network from `imagenet`" in card
     assert "96 x 96 pixels" in card and "3 classes" in card
-    assert "Source: kaggle (dataset owner/birds)." in card and "900 train, 50 val, 120 test" in card
+    assert "Source: kaggle (dataset owner/birds)." in card and "900 train, 50 val, 120 test (stratified split" in card
     assert "as its source gives it: none given; ask the source" in card
     licensed = replace(FACTS, data={**FACTS.data, "licence": "cc0-1.0"})
     assert "as its source gives it: cc0-1.0" in model_card(licensed)
@@ -81,7 +81,7 @@ def test_the_worst_classes_come_first_and_those_with_few_photos_are_counted() ->
     lines = card.split("## Worst classes")[1].splitlines()
     named = [line.split(" | ")[0] for line in lines if line.startswith("| ") and not line.startswith("| class")]
     assert named == ["| BLUE JAY", "| BLACK \\| WHITE\\_OWL", "| WREN"]
-    assert "1 of 3 classes have under 10 test photos" in card
+    assert "1 of 3 classes has under 10 test photos" in card
     with_interval = {**row("BLUE JAY", 0.4, 4), "recall_low": "0.12", "recall_high": "0.9"}
     assert "| BLUE JAY | 0.60 | 0.12 to 0.90 |" in model_card(replace(FACTS, per_class=[with_interval]))
 

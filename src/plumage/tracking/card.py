@@ -165,7 +165,8 @@ def _limits(facts: Facts) -> list[str]:
     few = [row for row in facts.per_class if int(row["support"]) < FEW_PHOTOS]
     if few:
         lines.append(
-            f"- {len(few):,} of {classes:,} classes have under {FEW_PHOTOS} test photos: their own figures say little."
+            f"- {len(few):,} of {classes:,} classes {'has' if len(few) == 1 else 'have'} under {FEW_PHOTOS} test photos: their own "
+            "figures say little."
         )
     return lines
 
@@ -184,14 +185,13 @@ def _data(facts: Facts) -> list[str]:
         lines.append(
             f"- Licence, as its source gives it: {_text(data.get('licence') or 'none given; ask the source')}."
         )
-    lines.append(
-        f"- Photos: {counts}, drawn {facts.params.get('split.strategy', '')}; near-duplicates are in one part."
-    )
+    strategy = facts.params.get("split.strategy", "")
+    lines.append(f"- Photos: {counts} ({strategy} split; near-duplicates are in one part).")
     per_class = list((data.get("photos_per_class") or {}).values())
     if per_class:
-        lines.append(
-            f"- {min(per_class):,} to {max(per_class):,} photos a class; {len(data.get('refused', [])):,} refused."
-        )
+        fewest, most = min(per_class), max(per_class)
+        each = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+        lines.append(f"- {each} photos a class; {len(data.get('refused', [])):,} refused.")
     return lines
 
 
