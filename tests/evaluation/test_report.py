@@ -184,13 +184,12 @@ def wheel(browser: Any, canvas: str, delta: int) -> None:
 
 
 def hover(browser: Any, canvas: str, x: float, y: float) -> None:
-    """Move the pointer to (x, y) of the canvas, 0 to 1."""
+    """Move the pointer to (x, y), 0 to 1, of what the canvas shows beside and above its names."""
     element = browser.find_element("css selector", f"#{canvas}")
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-    size = element.size
-    move = ActionChains(browser).move_to_element_with_offset(
-        element, round((x - 0.5) * size["width"]), round((y - 0.5) * size["height"])
-    )
+    size, inset = element.size["width"], float(element.get_attribute("data-inset"))
+    across, down = inset + x * (size - inset), y * (size - inset)
+    move = ActionChains(browser).move_to_element_with_offset(element, round(across - size / 2), round(down - size / 2))
     move.perform()
 
 
@@ -330,7 +329,8 @@ def test_on_a_narrow_screen_the_page_does_not_scroll_sideways_and_a_tap_says_a_c
     canvas = browser.find_element("css selector", "#confusion")
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
     middle = browser.execute_script(
-        "const box = arguments[0].getBoundingClientRect(); return [box.left + box.width / 2, box.top + box.height / 2]",
+        "const box = arguments[0].getBoundingClientRect(), inset = Number(arguments[0].dataset.inset);"
+        "const half = (box.width - inset) / 2; return [box.left + inset + half, box.top + half]",
         canvas,
     )
     place = {"x": middle[0] + 2, "y": middle[1] + 2}
