@@ -12,6 +12,8 @@ def test_the_slice_that_is_worse_is_named_and_no_other():
     right = rng.random(800) < np.where(brightness < 64, 0.6, 0.95)
     slices = find_slices({"brightness": brightness, "size": size}, right)
     assert [(part.what, part.low < 64) for part in slices if part.worse] == [("brightness", True)]
+    (worse,) = (str(part) for part in slices if part.worse)
+    assert worse.startswith("brightness 0 to 6") and "of the others (p = " in worse
     assert len(slices) == 8
     for part in slices:
         inside = ({"brightness": brightness, "size": size}[part.what] >= part.low) & (

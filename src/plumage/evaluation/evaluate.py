@@ -72,7 +72,10 @@ def evaluate(
     write_confusion(reports / "confusion.csv", confusion, classes)
     write_per_class(reports / "per_class.csv", scores, class_ranges(confusion), classes)
     values = _sliced_by(dataset, rows, targets) | {"sharpness": np.concatenate(sharp)}
-    write_slices(reports / "slices.csv", find_slices(values, test.argmax(axis=1) == truth))
+    slices = find_slices(values, test.argmax(axis=1) == truth)
+    write_slices(reports / "slices.csv", slices)
+    for worse in (part for part in slices if part.worse):
+        print(f"worse: {worse}")
     write_predictions(reports / "predictions.csv", [dataset.keys[row] for row in rows["test"]], truth, test, classes)
     gallery = choose_photos(truth, test, photos=SHOWN_PHOTOS, pairs=SHOWN_PAIRS, classes=SHOWN_CLASSES)
     curve = coverage_curve(test, truth)

@@ -30,6 +30,13 @@ class Slice(NamedTuple):
         """Whether it is significantly worse than the rest."""
         return self.p_value < LEVEL
 
+    def __str__(self) -> str:
+        mine, others = self.right / self.photos, self.rest_right / self.rest_photos
+        return (
+            f"{self.what} {self.low:.4g} to {self.high:.4g}: accuracy {mine:.3f} of {self.photos:,} photos, {others:.3f} of the others "
+            f"(p = {self.p_value:.2g})"
+        )
+
 
 def find_slices(values: Mapping[str, NDArray[Any]], right: NDArray[np.bool_]) -> list[Slice]:
     """The slices by each of `values`, N numbers, of N photos of which `right` were: in order of `values`, then of size."""
