@@ -53,6 +53,11 @@ def test_bins_of_equally_many_photos_are_scikit_learns(guesses):
     assert adaptive_ece(probabilities, labels, 10) == pytest.approx(np.abs(accuracy - confidence).mean(), abs=2e-3)
 
 
+def test_photos_that_are_equally_sure_are_judged_together_whatever_their_order():
+    probabilities, labels = np.full((40, 4), 0.25), np.repeat(np.arange(4), 10)
+    assert adaptive_ece(probabilities, labels) == 0, "a quarter of them is right"
+
+
 def test_the_brier_score_of_a_coin_and_of_a_certainty():
     assert brier_score(np.array([[0.5, 0.5]]), np.array([0])) == 0.5
     assert brier_score(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([0, 1])) == 1.0

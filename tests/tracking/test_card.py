@@ -1,9 +1,13 @@
 """The model card says what is known and nothing else, and fits where MLflow shows it."""
 
+import csv
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from plumage.data.transforms import Preprocessing
+from plumage.evaluation.slices import Slice
+from plumage.evaluation.tables import write_slices
 from plumage.models.bundle import FORMAT, Description
 from plumage.models.efficientnet import configure
 from plumage.tracking.card import LONGEST_DESCRIPTION, Facts, model_card, shortened
@@ -86,14 +90,13 @@ def test_the_worst_classes_come_first_and_those_with_few_photos_are_counted() ->
     assert "| BLUE JAY | 0.60 | 0.12 to 0.90 |" in model_card(replace(FACTS, per_class=[with_interval]))
 
 
-def test_only_slices_that_are_worse_are_named() -> None:
-    one = {
-        "slice": "brightness", "group": "dark", "n": "20", "accuracy": "0.6", "accuracy_low": "0.4",
-        "accuracy_high": "0.8", "rest_accuracy": "0.95", "worse": "1",
-    }  # fmt: skip
-    card = model_card(replace(FACTS, slices=[one, {**one, "group": "bright", "worse": "0"}]))
-    assert "brightness, dark: accuracy 0.600 (0.400 to 0.800, 20 photos) against 0.950 of the rest" in card
-    assert "bright:" not in card
+def test_only_slices_that_are_worse_are_named(tmp_path: Path) -> None:
+    worse, same = Slice("brightness", 3, 80, 12, 20, 95, 100, 0.01), Slice("sharpness", 5, 9, 95, 100, 12, 20, 1.0)
+    write_slices(tmp_path / "slices.csv", [worse, same])
+    with (tmp_path / "slices.csv").open(encoding="utf-8", newline="") as file:
+        card = model_card(replace(FACTS, slices=list(csv.DictReader(file))))
+    assert "brightness 3 to 80: accuracy 0.600 (0.387 to 0.781, 20 photos) against 0.950 of the rest" in card
+    assert "sharpness" not in card
 
 
 def test_what_is_too_long_for_mlflow_ends_at_a_section_and_says_where_the_rest_is() -> None:

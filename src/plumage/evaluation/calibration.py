@@ -43,13 +43,13 @@ def brier_score(probabilities: Floats, labels: Ints) -> float:
 
 def adaptive_ece(probabilities: Floats, labels: Ints, bins: int = 15) -> float:
     """Expected calibration error over bins of equally many photos, by confidence (Nguyen & O'Connor 2015, arXiv 1508.05154): where most
-    photos are sure, bins of equal width (`metrics.reliability`) leave them all in one.
+    photos are sure, bins of equal width (`metrics.reliability`) leave them all in one. Photos of equal confidence share a bin.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == labels
-    order = np.argsort(confidence, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
-    return float(sum(abs(right[part].mean() - confidence[part].mean()) * len(part) for part in parts) / len(labels))
+    which = np.searchsorted(np.sort(confidence), confidence) * bins // len(labels)
+    gap = np.bincount(which, weights=right) - np.bincount(which, weights=confidence)
+    return float(np.abs(gap).sum() / len(labels))
 
 
 class Coverage(NamedTuple):

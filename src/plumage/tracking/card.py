@@ -212,11 +212,11 @@ def _worst_classes(per_class: Sequence[Mapping[str, str]]) -> list[str]:
 
 def _slices(slices: Sequence[Mapping[str, str]]) -> list[str]:
     return [
-        f"- {_text(row['slice'])}, {_text(row['group'])}: accuracy {float(row['accuracy']):.3f} "
+        f"- {_text(row['slice'])} {float(row['low']):.4g} to {float(row['high']):.4g}: accuracy {float(row['accuracy']):.3f} "
         f"({float(row['accuracy_low']):.3f} to {float(row['accuracy_high']):.3f}, {int(row['n']):,} photos) against "
         f"{float(row['rest_accuracy']):.3f} of the rest."
         for row in slices
-        if row["worse"].lower() in ("1", "true")
+        if row["worse"] == "1"
     ]
 
 
