@@ -70,7 +70,9 @@ def plot_reliability(path: Path, bins: Mapping[str, Reliability]) -> None:
             kept = other.count > 0
             area = 10 + 90 * other.count[kept] / other.count.max()
             label = f"accuracy, {earlier}"
-            upper.scatter(other.confidence[kept], other.accuracy[kept], area, color=INK, label=label, zorder=3)
+            upper.scatter(
+                other.confidence[kept], other.accuracy[kept], area, color=INK, label=label, zorder=3, clip_on=False
+            )
         upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
         errors = ", ".join(f"ECE {state.ece:.3f}{f' {said}' if before else ''}" for said, state in bins.items())
         upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=f"Reliability, {errors}")
