@@ -341,6 +341,23 @@ def test_on_a_narrow_screen_the_page_does_not_scroll_sideways_and_a_tap_says_a_c
     hush(browser)
 
 
+@pytest.mark.parametrize(
+    ("threshold", "target", "told"),
+    [
+        (0.5, 0.1, "Answering only at a confidence of 0.500"),
+        (0.5, 1.0, "is not reached"),
+        (None, 0.9, "At no threshold"),
+    ],
+)
+def test_the_page_says_whether_abstaining_gives_the_wanted_accuracy(guesses, tmp_path, threshold, target, told):
+    probabilities, labels = guesses(90, 6, skill=1.5)
+    evaluation = judged(probabilities, labels, CLASSES)
+    evaluation.metrics["test"]["abstain"] = abstaining(probabilities, labels, threshold, target)
+    text = written(evaluation, tmp_path).read_text(encoding="utf-8")
+    assert [what in text for what in ("Answering only at", "is not reached", "At no threshold")].count(True) == 1
+    assert told in text
+
+
 @pytest.mark.slow
 def test_with_400_classes_and_5840_photos_the_page_is_under_15_mb_and_works(guesses, tmp_path, browser, capsys):
     probabilities, labels = guesses(5840, 400, skill=6.5)

@@ -90,6 +90,22 @@ def test_the_worst_classes_come_first_and_those_with_few_photos_are_counted() ->
     assert "| BLUE JAY | 0.60 | 0.12 to 0.90 |" in model_card(replace(FACTS, per_class=[with_interval]))
 
 
+def test_abstaining_is_told_as_it_came_out() -> None:
+    def told(**abstain: float) -> str:
+        test = CALIBRATED | {"abstain": CALIBRATED["abstain"] | abstain}
+        return next(
+            line for line in model_card(replace(FACTS, metrics={"test": test})).splitlines() if "wanted" in line
+        )
+
+    reached = "below a probability of 0.700, it answers 80.0% of the photos, 96.0% of them rightly (wanted: 95.0%)."
+    assert told().endswith(reached)
+    missed = told(accuracy=0.94, reached=0)
+    assert missed.endswith("94.0% of them rightly (wanted: 95.0%, which the val photos had promised).")
+    assert told(threshold=1.0, coverage=0.0, accuracy=0.0, reached=0) == (
+        "At no threshold it answers with the wanted accuracy of 95.0%."
+    )
+
+
 def test_only_slices_that_are_worse_are_named(tmp_path: Path) -> None:
     worse, same = Slice("brightness", 3, 80, 12, 20, 95, 100, 0.01), Slice("sharpness", 5, 9, 95, 100, 12, 20, 1.0)
     write_slices(tmp_path / "slices.csv", [worse, same])

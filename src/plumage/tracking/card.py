@@ -120,16 +120,17 @@ def _figures(metrics: Mapping[str, Any]) -> list[str]:
             span = f"{interval['low']:.3f} to {interval['high']:.3f}" if interval else ""
             lines.append(f"| {name} | {test[key]:.3f} | {span} |")
     if "tta" in test:
-        lines += ["", f"Averaged over changed copies of each photo: accuracy {test['tta']['accuracy']:.3f}."]
+        lines += ["", f"Averaged over each photo and its mirror image: accuracy {test['tta']['accuracy']:.3f}."]
     abstain = test.get("abstain")
-    if abstain and abstain["reached"]:
+    if abstain and abstain["coverage"]:
+        but = "" if abstain["reached"] else ", which the val photos had promised"
         lines += [
             "",
             f"Where it may abstain below a probability of {abstain['threshold']:.3f}, it answers {abstain['coverage']:.1%} of "
-            f"the photos, {abstain['accuracy']:.1%} of them rightly (wanted: {abstain['target_accuracy']:.1%}).",
+            f"the photos, {abstain['accuracy']:.1%} of them rightly (wanted: {abstain['target_accuracy']:.1%}{but}).",
         ]
     elif abstain:
-        lines += ["", f"No threshold reaches the wanted accuracy of {abstain['target_accuracy']:.1%} by abstaining."]
+        lines += ["", f"At no threshold it answers with the wanted accuracy of {abstain['target_accuracy']:.1%}."]
     return lines
 
 
