@@ -18,8 +18,9 @@ try:
     import psutil
     from filelock import FileLock, Timeout
 
-    from plumage.config import Params, load_params
+    from plumage.config import Params
     from plumage.errors import PlumageError
+    from plumage.params import load_params
 except ModuleNotFoundError as error:
     sys.exit(
         f"error: {error.name} is not installed for {sys.executable}; run `make repro`, or first `. .venv/bin/activate`"

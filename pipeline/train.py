@@ -42,14 +42,17 @@ def fit(params: Params, team: Team) -> None:
         training_run(root, params.tracking.experiment, params.flat(), kept.run_id) as run,
     ):
         kept.run_id = run.id
-        told, tell = run.log_inputs(SPLITS, DATA, choices(train, device, team)), teller(train.all_epochs, run.log_epoch)
+        about, tell = (
+            run.log_inputs(SPLITS, DATA, choices(train, device, team)),
+            teller(train.all_epochs, run.log_epoch),
+        )
         try:
             history, diverged = train_model(model, dataset, rows, preprocessing, train, device, tell, kept, team), None
         except Diverged as error:
             history, diverged = error.history, error
         if history.epochs:
             temperature = best_temperature(model, dataset, rows["val"], preprocessing, device)
-            save_results(Path(), model, dataset.classes, preprocessing, temperature, history, told)
+            save_results(Path(), model, dataset.classes, preprocessing, temperature, history, about)
             run.log_metrics({"best_epoch": history.best_epoch})
         if diverged:
             raise diverged

@@ -1,80 +1,6 @@
-"""params.yaml is checked whole: a mistake is one line that names the key, what it got and what it takes."""
+"""A parameter that is left out takes its default, a recipe's where there is one."""
 
-from pathlib import Path
-from typing import Any
-
-import pytest
-
-from plumage.config import RECIPES, Params, ResolvedTrain, Train, check_params, load_params
-from plumage.errors import ConfigError
-
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.mark.parametrize(
-    ("tree", "parts"),
-    [
-        ({"train": {"epochs": 0}}, ["train.epochs", "got 0", "takes a whole number, 1 or more"]),
-        ({"train": {"epochs": True}}, ["train.epochs", "got True"]),
-        ({"train": {"epochs": "ten"}}, ["train.epochs", "got 'ten'"]),
-        ({"train": {"lr": float("nan")}}, ["train.lr", "got nan"]),
-        ({"train": {"lrr": 1}}, ["train.lrr", "unknown key", "did you mean train.lr?"]),
-        ({"trian": {}}, ["trian", "unknown key", "did you mean train?"]),
-        ({"split": {"val": 1.2}}, ["split.val", "got 1.2", "0 to 0.5"]),
-        ({"model": {"name": "resnet50"}}, ["model.name", "got 'resnet50'", "efficientnet_b0"]),
-        ({"data": {"source": "ftp"}}, ["data.source", "got 'ftp'", "sample", "folder", "archive"]),
-        ({"data": {"source": "url"}}, ["data.url", "got null", "http(s)://"]),
-        ({"data": {"url": "ftp://a/b.zip"}}, ["data.url", "got 'ftp://a/b.zip'", "http(s)://"]),
-        ({"data": {"sha256": "12"}}, ["data.sha256", "got '12'", "64 hexadecimal digits"]),
-        ({"data": {"dataset": "birds"}}, ["data.dataset", "got 'birds'", "owner/name"]),
-        ({"data": {"max_refused": 5}}, ["data.max_refused", "got 5", "0 to 1"]),
-        ({"split": {"on_leak": "ignore"}}, ["split.on_leak", "got 'ignore'", "mend", "refuse"]),
-        ({"register": {"model_name": "a/b"}}, ["register.model_name", "got 'a/b'"]),
-        ({"train": {"recipe": "probe"}}, ["model.weights", "got null", "imagenet"]),
-        (
-            {"model": {"weights": "imagenet"}, "train": {"recipe": "probe", "lr": 0.1}},
-            ["train.lr: got 0.1 with train.recipe probe", "takes null"],
-        ),
-        ({"train": {"penalty": 0.1}}, ["train.penalty", "recipe scratch"]),
-        ({"train": {"batch_size": "big"}}, ["train.batch_size", "got 'big'", "auto"]),
-        ({"train": {"batch_size": 0}}, ["train.batch_size", "got 0", "1 to 65536"]),
-        ({"model": {"name": "efficientnet_lite4", "weights": "imagenet"}}, ["model.weights", "efficientnet_lite4"]),
-        ({"train": 5}, ["train: got 5", "epochs"]),
-        ([1], ["got [1]", "sections"]),
-    ],
-)
-def test_a_mistake_is_one_line_with_the_key_and_what_it_takes(tree: Any, parts: list[str]) -> None:
-    with pytest.raises(ConfigError) as caught:
-        check_params(tree)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert all(part in message for part in parts), message
-
-
-@pytest.mark.parametrize(
-    ("text", "part"),
-    [
-        ("data: [", "no valid YAML"),
-        ("data:\n\tseed: 1", "no valid YAML"),
-        ("split:\n  seed: 1\n  seed: 2", "given twice"),
-    ],
-)
-def test_text_that_is_no_yaml_is_one_line(tmp_path: Path, text: str, part: str) -> None:
-    (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=part) as caught:
-        load_params(tmp_path / "params.yaml")
-    assert "\n" not in str(caught.value)
-
-
-def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="can't be read"):
-        load_params(tmp_path / "params.yaml")
-
-
-def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text("train: {lr: 1e-3, weight_decay: 5}\n")
-    train = load_params(tmp_path / "params.yaml").train
-    assert (train.lr, train.weight_decay) == (1e-3, 5.0)
+from plumage.config import RECIPES, Params, ResolvedTrain, Train
 
 
 def test_a_key_left_out_takes_the_recipes_default_and_a_given_one_wins() -> None:
@@ -96,7 +22,3 @@ def test_flat_names_every_parameter_and_shows_the_recipes_defaults() -> None:
     assert flat["train.epochs"] == RECIPES["scratch"]["epochs"]
     assert flat["register.model_name"] == "bird-classifier"
     assert not any(key.startswith("register.") for key in Params().flat(but="register"))
-
-
-def test_the_repositorys_params_are_valid() -> None:
-    assert load_params(ROOT / "params.yaml").data.source == "sample"

@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from plumage import config
 from plumage.errors import PlumageError
+from plumage.params import load_params
 from plumage.project import project_root
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def train(
     from plumage.plan import make_plan, picture
 
     root = project_root()
-    params = config.load_params(root / "params.yaml")
+    params = load_params(root / "params.yaml")
     dataset = _dataset()
     rows = read_split(_data() / "splits.csv", dataset)
     plan = make_plan(params.model, params.train.resolved(), dataset, rows, root)
@@ -233,9 +233,6 @@ def registry_rollback(
     _say_move(name, rollback(project_root(), name, version, reason))
 
 
-VersionName = typer.Argument(help="a version: 3, @champion, NAME@champion or models:/NAME/3", metavar="VERSION")
-
-
 @app.command()
 def register() -> None:
     """Register the model that lies here, as the last stage does, and run no other: what MLflow lacks is brought back."""
@@ -243,7 +240,7 @@ def register() -> None:
     from plumage.registration import register_outputs, verdict
 
     root = project_root()
-    params = config.load_params(root / "params.yaml")
+    params = load_params(root / "params.yaml")
     check_current(root, params.data.path, "evaluate")
     os.chdir(root)
     shown = params.flat(but="register")
@@ -283,7 +280,10 @@ def lineage(
 
 
 @app.command()
-def reproduce(version: Annotated[str, VersionName], model: ModelName = None) -> None:
+def reproduce(
+    version: Annotated[str, typer.Argument(help="3, @champion, NAME@champion or models:/NAME/3", metavar="VERSION")],
+    model: ModelName = None,
+) -> None:
     """Make a version again, from its commit, in a temporary worktree, and say whether it came out the same."""
     from plumage.tracking.reproduce import reproduce as make_again
     from plumage.tracking.trace import version_uri
@@ -326,7 +326,7 @@ def _time(seconds: float) -> str:
 
 
 def _model_name() -> str:
-    return config.load_params(project_root() / "params.yaml").register_.model_name
+    return load_params(project_root() / "params.yaml").register_.model_name
 
 
 def _say_move(name: str, move: "Promotion") -> None:

@@ -18,6 +18,7 @@ from plumage.tracking.execution import execution
 from plumage.tracking.gate import Gate, sentences
 from plumage.tracking.lineage import write_lineage
 from plumage.tracking.registry import CARD_FILE, register
+from plumage.tracking.trace import LOCK_FILE, METRICS_FILE, PARAMS_FILE
 
 MODELS, REPORTS = Path("models"), Path("reports")
 
@@ -43,7 +44,7 @@ def register_outputs(
     ):
         environment = _json(MODELS / "run.json")["environment"]
         kept = write_lineage(Path(folder), Path.cwd(), environment)
-        for path in (Path("params.yaml"), Path("dvc.lock"), REPORTS / "metrics.json"):
+        for path in (Path(PARAMS_FILE), Path(LOCK_FILE), REPORTS / METRICS_FILE):
             if path.is_file():
                 kept.append(Path(shutil.copy(path, folder)))
         training_photos, card = Path(folder, TRAINING_PHOTOS_FILE), Path(folder, CARD_FILE)

@@ -36,10 +36,10 @@ def confusion(guesses, classes: int) -> np.ndarray:
     return metrics.confusion_matrix(labels, probabilities.argmax(axis=1), classes)
 
 
-def class_table(matrix: np.ndarray, intervals: bool = True) -> pd.DataFrame:
+def class_table(matrix: np.ndarray) -> pd.DataFrame:
     scores = metrics.class_scores(matrix)
     table = pd.DataFrame({"label": names(len(matrix)), "f1": scores.f1, "support": scores.support})
-    return table.assign(f1_low=table["f1"] * 0.8, f1_high=table["f1"] * 0.8 + 0.2) if intervals else table
+    return table.assign(f1_low=table["f1"] * 0.8, f1_high=table["f1"] * 0.8 + 0.2)
 
 
 def some_photos(count: int) -> list[tuple[ShownPhoto, str]]:
@@ -110,7 +110,7 @@ def test_a_confusion_matrix_fits_a_screen_and_shows_a_single_error_at_any_number
 def test_classes_without_photos_and_a_perfect_model_are_drawn(tmp_path):
     matrix = np.diag([3, 0, 5])
     plot_confusion(tmp_path / "confusion.png", matrix, names(3), confusion_order(matrix))
-    plots.plot_classes(tmp_path / "classes.png", class_table(matrix, intervals=False))
+    plots.plot_classes(tmp_path / "classes.png", class_table(matrix))
     assert (tmp_path / "confusion.png").exists()
     assert (tmp_path / "classes.png").exists()
 

@@ -19,8 +19,9 @@ from torch import nn
 from plumage.config import ResolvedTrain, Train
 from plumage.data.store import Dataset
 from plumage.errors import TrainingError
+from plumage.training.batches import Batch, Batches
 from plumage.training.checkpoints import KEPT, Checkpoints, checkpoints, training_key
-from plumage.training.loop import Batch, Batches, Fit, History
+from plumage.training.loop import Fit, History
 
 CPU = torch.device("cpu")
 EPOCHS, STEPS = 3, 4

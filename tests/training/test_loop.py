@@ -10,7 +10,9 @@ from torch import nn
 
 from plumage.config import ResolvedTrain, Train
 from plumage.training import hardware, loop
-from plumage.training.loop import Batch, Batches, Fit, validate
+from plumage.training.batches import Batch, Batches
+from plumage.training.loop import Fit
+from plumage.training.validation import validate
 
 CPU = torch.device("cpu")
 

@@ -84,7 +84,8 @@ from torch import nn
 from plumage.config import Train
 from plumage.errors import TrainingError
 from plumage.models import create_model
-from plumage.training.loop import Batches, Fit
+from plumage.training.batches import Batches
+from plumage.training.loop import Fit
 torch.set_num_threads(1)
 model = create_model("efficientnet_b0", 4)
 batch = torch.zeros(256, 3, 96, 96), torch.arange(256) % 4

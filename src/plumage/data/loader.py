@@ -9,6 +9,7 @@ import torch
 
 from plumage.data.decode import pixels
 from plumage.data.store import Dataset
+from plumage.data.transforms import Preprocessing, eval_view
 from plumage.data.workers import cores
 
 BATCHES_AHEAD = 4
@@ -16,6 +17,15 @@ BUFFER = 1 << 21
 """Bytes of a decoded photo that are worth keeping a place for."""
 View = Callable[[np.ndarray, int, np.ndarray], object]
 """Cuts a decoded photo, uint8 H x W x 3, given its row, to what it writes into the last, size x size x 3."""
+
+
+def central_view(preprocessing: Preprocessing, mirrored: bool = False) -> View:
+    """What a photo is judged by, or its mirror image."""
+
+    def view(photo: np.ndarray, row: int, out: np.ndarray) -> None:
+        eval_view(photo, preprocessing, mirrored, out)
+
+    return view
 
 
 def typical_side(dataset: Dataset) -> int:

@@ -36,8 +36,8 @@ def answers_of(folder: Path, dataset: Dataset, rows: Sequence[int]) -> list[str]
         told = [f"{what} {_some(names)}" for what, names in (("does not know", lacking), ("also knows", more)) if names]
         raise ModelError(f"it knows other classes than the test photos have: it {' and '.join(told)}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    answers = predict(bundle.model, dataset, rows, bundle.preprocessing, device, Evaluate().batch_size)
-    return [bundle.classes[number] for number in answers.logits.argmax(axis=1)]
+    outputs = predict(bundle.model, dataset, rows, bundle.preprocessing, device, Evaluate().batch_size)
+    return [bundle.classes[number] for number in outputs.logits.argmax(axis=1)]
 
 
 def _some(names: set[str]) -> str:

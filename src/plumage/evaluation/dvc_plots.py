@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from plumage.evaluation.metrics import Ints, Reliability, confused_pairs, confusion_matrix
+from plumage.evaluation.tables import write_table
 from plumage.files import atomic_path
 
 CONFUSION_CLASSES = 30
@@ -29,8 +30,7 @@ def write_plot_data(folder: Path, labels: Ints, predicted: Ints, classes: Sequen
     with atomic_path(folder) as beside:
         beside.mkdir()
         for name, columns in tables.items():
-            file = beside / f"{name}.csv"
-            pd.DataFrame(columns).to_csv(file, index=False, float_format="%.6f", lineterminator="\n", encoding="utf-8")
+            write_table(beside / f"{name}.csv", pd.DataFrame(columns))
 
 
 def _confused_classes(labels: Ints, predicted: Ints, count: int) -> list[int]:

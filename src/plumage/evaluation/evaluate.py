@@ -17,7 +17,7 @@ from plumage.evaluation.evaluated import Evaluation
 from plumage.evaluation.gallery import choose_photos
 from plumage.evaluation.metrics import Ints, accuracy, class_ranges, class_scores, confusion_matrix, reliability
 from plumage.evaluation.pictures import write_pictures
-from plumage.evaluation.predict import Answers, predict
+from plumage.evaluation.predict import Outputs, predict
 from plumage.evaluation.report import write_report
 from plumage.evaluation.shown_photos import ShownPhoto, show_photos
 from plumage.evaluation.slices import find_slices, sharpness
@@ -45,12 +45,12 @@ def evaluate(
     ModelError when the model has other classes.
     """
     sharp: list[NDArray[np.float64]] = []
-    answers = _predict(
+    outputs = _predict(
         bundle, dataset, rows["test"], settings, look=lambda views: sharp.append(sharpness(views.numpy()))
     )
     targets, classes = dataset.targets(), dataset.classes
     truth, val_truth = targets[rows["test"]], targets[rows["val"]]
-    test, plain = (_probabilities(answers, temperature) for temperature in (bundle.temperature, 1.0))
+    test, plain = (_probabilities(outputs, temperature) for temperature in (bundle.temperature, 1.0))
     val = _probabilities(_predict(bundle, dataset, rows["val"], settings), bundle.temperature)
     threshold = threshold_for(settings.target_accuracy, coverage_curve(val, val_truth))
     metrics: dict[str, Any] = {
@@ -67,13 +67,13 @@ def evaluate(
         metrics["test"]["tta"] = summary(
             (test + mirror) / 2, truth, bins=settings.bins, resamples=settings.bootstrap, seed=settings.seed
         )
-    confusion = confusion_matrix(truth, test.argmax(axis=1), len(classes))
-    scores = class_scores(confusion)
+    predicted = test.argmax(axis=1)
+    confusion = confusion_matrix(truth, predicted, len(classes))
     write_confusion(reports / "confusion.csv", confusion, classes)
-    write_per_class(reports / "per_class.csv", scores, class_ranges(confusion), classes)
+    per_class = write_per_class(reports / "per_class.csv", class_scores(confusion), class_ranges(confusion), classes)
     values = _sliced_by(dataset, rows, targets) | {"sharpness": np.concatenate(sharp)}
-    slices = find_slices(values, test.argmax(axis=1) == truth)
-    write_slices(reports / "slices.csv", slices)
+    slices = find_slices(values, predicted == truth)
+    slice_table = write_slices(reports / "slices.csv", slices)
     for worse in (part for part in slices if part.worse):
         print(f"worse: {worse}")
     write_predictions(reports / "predictions.csv", [dataset.keys[row] for row in rows["test"]], truth, test, classes)
@@ -87,9 +87,9 @@ def evaluate(
         keys=[dataset.keys[row] for row in rows["test"]],
         labels=truth,
         probabilities=test,
-        features=answers.features,
-        per_class=pd.read_csv(reports / "per_class.csv", dtype={"label": str}, keep_default_na=False),
-        slices=pd.read_csv(reports / "slices.csv"),
+        features=outputs.features,
+        per_class=per_class,
+        slices=slice_table,
         reliability={
             "before calibration": reliability(plain, truth, settings.bins),
             "after": reliability(test, truth, settings.bins),
@@ -97,7 +97,7 @@ def evaluate(
         coverage=(curve.coverage, curve.accuracy),
         history=pd.read_csv(reports / "history.csv"),
         gallery=gallery,
-        photos=_photos(bundle, dataset, rows["test"], gallery.shown(), test.argmax(axis=1), settings.batch_size),
+        photos=_photos(bundle, dataset, rows["test"], gallery.shown(), predicted, settings.batch_size),
         model=bundle.preprocessing.model_dump() | {"architecture": bundle.name, "temperature": bundle.temperature},
         params=shown,
     )
@@ -114,7 +114,7 @@ def _predict(
     settings: Evaluate,
     mirrored: bool = False,
     look: Callable[[torch.Tensor], None] = lambda views: None,
-) -> Answers:
+) -> Outputs:
     if bundle.classes != dataset.classes:
         raise ModelError("the model knows other classes than the data set has; train it on these photos")
     return predict(bundle.model, dataset, rows, bundle.preprocessing, _device(), settings.batch_size, mirrored, look)
@@ -124,8 +124,8 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _probabilities(answers: Answers, temperature: float) -> NDArray[np.float32]:
-    of_photos: NDArray[np.float32] = probabilities(torch.from_numpy(answers.logits), temperature).numpy()
+def _probabilities(outputs: Outputs, temperature: float) -> NDArray[np.float32]:
+    of_photos: NDArray[np.float32] = probabilities(torch.from_numpy(outputs.logits), temperature).numpy()
     return of_photos
 
 

@@ -35,7 +35,7 @@ class Evaluation:
     features: Floats
     """N x F, pooled."""
     per_class: pd.DataFrame
-    """reports/per_class.csv: a row a class, in class order; its intervals are shown where it has them."""
+    """reports/per_class.csv: a row a class, in class order."""
     slices: pd.DataFrame
     """reports/slices.csv: a row a slice."""
     reliability: Mapping[str, Reliability]

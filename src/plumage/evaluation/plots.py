@@ -105,8 +105,7 @@ def plot_classes(path: Path, table: pd.DataFrame) -> None:
         axes = figure.add_subplot()
         rows = np.arange(len(worst))
         axes.barh(rows, worst["f1"], height=0.72, color=BLUE)
-        if "f1_low" in worst:
-            axes.hlines(rows, worst["f1_low"], worst["f1_high"], color=INK, linewidth=1.2)
+        axes.hlines(rows, worst["f1_low"], worst["f1_high"], color=INK, linewidth=1.2)
         axes.axvline(mean := float(tested["f1"].mean()), color=ORANGE, linewidth=1.5)
         for row, support in zip(rows, worst["support"], strict=True):
             axes.annotate(f"{support:,}", (1.01, row), va="center", fontsize=8, annotation_clip=False)

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from plumage.data.loader import in_batches, load_batches
+from plumage.data.loader import central_view, in_batches, load_batches
 from plumage.data.store import Dataset
-from plumage.data.transforms import Preprocessing, eval_view, to_model_input
+from plumage.data.transforms import Preprocessing, to_model_input
 from plumage.evaluation.explain import grad_cam
 from plumage.models.efficientnet import EfficientNet
 from plumage.progress import track
@@ -47,12 +47,8 @@ def show_photos(
     evaluation. PhotoError for a photo that can't be decoded.
     """
     model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
-
-    def view(photo: NDArray[np.uint8], row: int, out: NDArray[np.uint8]) -> None:
-        eval_view(photo, preprocessing, out=out)
-
     wanted = in_batches(classes, batch_size)
-    views = load_batches(dataset, in_batches(rows, batch_size), view, preprocessing.size)
+    views = load_batches(dataset, in_batches(rows, batch_size), central_view(preprocessing), preprocessing.size)
     shown: list[ShownPhoto] = []
     for batch, of in zip(track(views, "Explaining, batches", total=len(wanted)), wanted, strict=True):
         heat = grad_cam(model, to_model_input(batch, preprocessing, device), torch.tensor(of, device=device))

@@ -18,19 +18,21 @@ def write_confusion(path: Path, confusion: NDArray[np.int64], classes: Sequence[
     actual, predicted = np.nonzero(confusion)
     names = np.array(classes, dtype=object)
     columns = {"actual": names[actual], "predicted": names[predicted], "count": confusion[actual, predicted]}
-    _write(path, pd.DataFrame(columns))
+    write_table(path, pd.DataFrame(columns))
 
 
-def write_per_class(path: Path, scores: ClassScores, ranges: Mapping[str, Range], classes: Sequence[str]) -> None:
+def write_per_class(
+    path: Path, scores: ClassScores, ranges: Mapping[str, Range], classes: Sequence[str]
+) -> pd.DataFrame:
     """label, precision, recall, f1, support, then `ranges`, of each figure <name>_low and <name>_high: a row a class, in class order."""
     columns = {"precision": scores.precision, "recall": scores.recall, "f1": scores.f1, "support": scores.support}
     ends = {
         f"{name}_{end}": side for name, both in ranges.items() for end, side in zip(("low", "high"), both, strict=True)
     }
-    _write(path, pd.DataFrame({"label": list(classes)} | columns | ends))
+    return write_table(path, pd.DataFrame({"label": list(classes)} | columns | ends))
 
 
-def write_slices(path: Path, slices: Sequence[Slice]) -> None:
+def write_slices(path: Path, slices: Sequence[Slice]) -> pd.DataFrame:
     """slice, low, high, n, accuracy, accuracy_low, accuracy_high, rest_accuracy, p_value, worse (0 or 1): a row a slice."""
     right, photos = (np.array([getattr(part, name) for part in slices], np.int64) for name in ("right", "photos"))
     low, high = wilson(right, photos)
@@ -39,14 +41,14 @@ def write_slices(path: Path, slices: Sequence[Slice]) -> None:
         "low": [part.low for part in slices],
         "high": [part.high for part in slices],
         "n": photos,
-        "accuracy": right / np.maximum(photos, 1),
+        "accuracy": right / photos,
         "accuracy_low": low,
         "accuracy_high": high,
         "rest_accuracy": [part.rest_right / part.rest_photos for part in slices],
         "p_value": [part.p_value for part in slices],
         "worse": [int(part.worse) for part in slices],
     }
-    _write(path, pd.DataFrame(columns))
+    return write_table(path, pd.DataFrame(columns))
 
 
 def write_predictions(
@@ -58,9 +60,11 @@ def write_predictions(
     columns = {"key": list(keys), "label": names[labels], "prob_label": probabilities[rows, labels]}
     for rank, predicted in enumerate(top_k(probabilities, 5).T, start=1):
         columns |= {f"pred_{rank}": names[predicted], f"prob_{rank}": probabilities[rows, predicted]}
-    _write(path, pd.DataFrame(columns).sort_values("key"))
+    write_table(path, pd.DataFrame(columns).sort_values("key"))
 
 
-def _write(path: Path, table: pd.DataFrame) -> None:
+def write_table(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Write `table` in the way of this file, and return it."""
     with atomic_path(path) as beside:
         table.to_csv(beside, index=False, float_format="%.6f", lineterminator="\n", encoding="utf-8")
+    return table

@@ -1,9 +1,8 @@
 """What a run was made from: the commit of the code and what differs from it, DVC's hashes, the packages, the machine."""
 
-import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import distributions
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 import yaml
 
 import plumage
+from plumage.data.workers import cores
 from plumage.files import write_json
 
 PACKAGES_FILE, MACHINE_FILE, DIFF_FILE = "packages.txt", "machine.json", "uncommitted.diff"
@@ -68,7 +68,7 @@ def _machine() -> dict[str, str]:
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "processor": _processor(),
-        "cores": str(psutil.cpu_count(logical=True) or os.cpu_count()),
+        "cores": str(cores()),
         "memory": f"{psutil.virtual_memory().total / 1024**3:.1f} GB",
         "gpu": ", ".join(gpus) or "none",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -118,13 +118,17 @@ def _dvc(folder: Path, stage: str) -> dict[str, str]:
             if name is not None and name not in before:
                 before.append(name)
                 waiting.append(name)
-    outputs = [output for name in before for output in locked.get(name, {}).get("outs", [])]
-    return {f"dvc.{output['path']}": output["md5"] for output in outputs if "md5" in output}
+    return {f"dvc.{path}": digest for path, digest in _hashes([locked.get(name, {}) for name in before]).items()}
 
 
 def locked_hashes(lock: Path) -> dict[str, str]:
     """DVC's hash of each output that a dvc.lock names, by its path."""
-    outputs = [output for spec in _stages(lock).values() for output in spec.get("outs", [])]
+    return _hashes(_stages(lock).values())
+
+
+def _hashes(stages: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """The hash of each output of stages of a dvc.lock."""
+    outputs = [output for spec in stages for output in spec.get("outs", [])]
     return {output["path"]: output["md5"] for output in outputs if "md5" in output}
 
 

@@ -7,7 +7,7 @@ Interrupted anywhere, it goes on from its last checkpoint, and ends with the wei
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,37 +20,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from plumage.config import ResolvedTrain
 from plumage.errors import TrainingError
-from plumage.models.inference import for_inference
 from plumage.progress import Progress
+from plumage.training.batches import Batch, Batches
 from plumage.training.checkpoints import Checkpoints, State
 from plumage.training.hardware import autocast, compiles, photos_at_once
 from plumage.training.interrupts import Interrupts
 from plumage.training.memory import advice_on_memory, is_out_of_memory
 from plumage.training.optim import MovingAverage, build_optimizer, warmup_cosine
 from plumage.training.team import ALONE, Team, sync_norms
+from plumage.training.validation import validate
 
-Batch = tuple[torch.Tensor, torch.Tensor]
-"""The network's input, N x ..., and the labels, int64 N, both on the device."""
 OnEpoch = Callable[[int, dict[str, float], dict[str, float]], None]
 """Called after each epoch, counted from 1, with its metrics by their MLflow names, and those that no two runs share: times."""
-
-
-@dataclass
-class Batches:
-    """Where an epoch's batches come from.
-
-    `of(epoch, first)` gives this process's part of each from number `first`, counted from 0. `photos` are an epoch's on all
-    processes, `size` those of a full batch.
-    """
-
-    of: Callable[[int, int], Iterable[Batch]]
-    per_epoch: int
-    photos: int
-    size: int
-
-    def photos_of(self, batch: int) -> int:
-        """The photos of batch number `batch` on all processes."""
-        return min(self.size, self.photos - batch * self.size)
 
 
 @dataclass
@@ -395,27 +376,3 @@ def set_training(network: nn.Module, freeze_norm: bool) -> None:
 def _seed(*parts: int) -> int:
     """One seed of many numbers: what a step draws (dropout, stochastic depth) depends on nothing before it."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
-
-
-@torch.inference_mode()
-def validate(
-    network: nn.Module,
-    batches: Batches,
-    train: ResolvedTrain,
-    device: torch.device,
-    team: Team = ALONE,
-    stop: Callable[[], bool] = lambda: False,
-) -> tuple[float, float] | None:
-    """Mean cross-entropy and accuracy of `network`, in eval mode, over `batches` of all processes; None if `stop` says so."""
-    network.eval()
-    loss = torch.zeros((), device=device)
-    right = torch.zeros((), device=device, dtype=torch.int64)
-    answers = for_inference(network, train.precision)
-    for inputs, labels in batches.of(0, 0):
-        if stop():
-            return None
-        logits = answers(inputs)
-        loss += F.cross_entropy(logits, labels, reduction="sum")
-        right += (logits.argmax(1) == labels).sum()
-    loss_sum, right_sum = team.total(float(loss), float(right))
-    return loss_sum / batches.photos, right_sum / batches.photos

@@ -16,15 +16,16 @@ import torch
 
 from plumage import kernels
 from plumage.config import RECIPES, Model, ResolvedTrain
-from plumage.data.loader import View, in_batches, load_batches, typical_side
+from plumage.data.loader import View, central_view, in_batches, load_batches, typical_side
 from plumage.data.store import Dataset
-from plumage.data.transforms import Preprocessing, eval_view, to_model_input, train_view
+from plumage.data.transforms import Preprocessing, to_model_input, train_view
 from plumage.models.efficientnet import EfficientNet, absorb_norms, scaled_stages
 from plumage.models.inference import features_for_inference
 from plumage.models.weights import create_model
 from plumage.progress import track
+from plumage.training.batches import Batch, Batches
 from plumage.training.checkpoints import Checkpoints
-from plumage.training.loop import Batch, Batches, Fit, History, OnEpoch, quality
+from plumage.training.loop import Fit, History, OnEpoch, quality
 from plumage.training.memory import fit_batch
 from plumage.training.probe import SHRINKAGE, fit_classifier
 from plumage.training.team import ALONE, Team
@@ -209,10 +210,7 @@ class _Photos:
 
     def central_views(self, part: str, mirrored: bool = False) -> Batches:
         """The photos of `part` in order, as evaluation sees them, or their mirror images."""
-
-        def view(photo: np.ndarray, row: int, out: np.ndarray) -> None:
-            eval_view(photo, self.preprocessing, mirrored, out)
-
+        view = central_view(self.preprocessing, mirrored)
         size = EVAL_BATCH * self.team.size
         batches = in_batches(self.rows[part], size)
         return Batches(

@@ -1,0 +1,80 @@
+"""params.yaml, read and checked.
+
+An unknown key, a wrong type or an impossible value anywhere is a ConfigError: the key's full name, what it got, what it takes.
+"""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from plumage.config import Params, Section, sections
+from plumage.errors import ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as DVC reads it (1.2): `1e-3` is a number, and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+
+
+def load_params(path: Path) -> Params:
+    """Read and check the whole of params.yaml. ConfigError in one line for anything wrong in it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = yaml.load(text, _Loader) or {}
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read ({error.strerror}); takes a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is no valid YAML ({' '.join(str(error).split())})") from None
+    return check_params(tree, str(path))
+
+
+def check_params(tree: Any, where: str = "params.yaml") -> Params:
+    """Check a tree of sections. ConfigError names the first wrong key, what it got and what it takes."""
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{where}: got {tree!r}; takes sections: {', '.join(_keys(Params))}")
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        errors = error.errors()
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise ConfigError(f"{where}: {_line(errors[0])}{more}") from None
+
+
+def _line(error: Any) -> str:
+    """One of pydantic's errors as `section.key: got ...; takes ...`."""
+    location = [str(part) for part in error["loc"]][:2]
+    if not location:
+        return str(error["ctx"]["error"])
+    key = ".".join(location)
+    section = sections().get(location[0])
+    if error["type"] == "extra_forbidden":
+        known = _keys(section) if section and len(location) > 1 else _keys(Params)
+        near = difflib.get_close_matches(location[-1], known, n=1)
+        guess = f"; did you mean {'.'.join([*location[:-1], near[0]])}?" if near else ""
+        return f"{key}: unknown key{guess or '; known are ' + ', '.join(known)}"
+    if section is None or len(location) == 1:
+        takes = f"keys of its own: {', '.join(_keys(section))}" if section else error["msg"]
+    else:
+        takes = section.model_fields[location[1]].description or error["msg"]
+    return f"{key}: got {error['input']!r}; takes {takes}"
+
+
+def _keys(section: type[Section]) -> list[str]:
+    return [field.alias or name for name, field in section.model_fields.items()]
