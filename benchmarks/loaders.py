@@ -12,7 +12,7 @@ from torchvision.datasets import ImageFolder
 
 from plumage import kernels
 from plumage.data.loader import in_batches, load_batches
-from plumage.data.transforms import Preprocessing, to_model_input, train_view
+from plumage.data.transforms import Preprocessing, chances, to_model_input, train_view
 
 NOTE = (
     "1,000 drawn photos of 224 pixels to batches of 32 random crops (half of the area or more, mirrored or not), normalised, all on "
@@ -43,7 +43,7 @@ def measure(folder: Path, photos: Path | None) -> Rows:
             order = in_batches(np.random.default_rng(0).permutation(count).tolist(), BATCH)
 
             def view(photo: np.ndarray, row: int, out: np.ndarray) -> None:
-                train_view(photo, preprocessing, np.random.default_rng((0, 1, row)), 0.5, True, out)
+                train_view(photo, preprocessing, chances(0, 1, row), 0.5, True, out)
 
             for batch in load_batches(dataset, order, view, preprocessing.size, threads=1):
                 to_model_input(batch, preprocessing, "cpu")

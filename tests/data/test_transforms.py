@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import kstest
 from support import make_photo
 from torchvision.transforms import v2
 
 from plumage import kernels
 from plumage.data.decode import decode
-from plumage.data.transforms import Preprocessing, eval_view, to_model_input, train_view
+from plumage.data.transforms import Preprocessing, chances, eval_view, to_model_input, train_view
 from plumage.errors import PhotoError
 
 
@@ -51,13 +52,24 @@ def test_what_is_no_whole_photo_is_one_line_the_same_each_time(data: bytes) -> N
     assert " at 0x" not in str(caught.value), "an object's address differs from run to run"
 
 
-def test_a_random_view_depends_on_its_generator_alone_and_covers_the_asked_area() -> None:
+def test_chances_are_a_keys_own_and_even() -> None:
+    drawn = np.array([chances(0, epoch, row) for epoch in range(10) for row in range(1_000)])
+    assert chances(0, 9, 999) == tuple(drawn[-1])
+    assert len(np.unique(drawn)) == drawn.size, "no epoch, photo or place has another's"
+    assert drawn.min() >= 0 and drawn.max() < 1
+    for place in drawn.T:
+        assert kstest(place, "uniform").pvalue > 1e-3
+    between = np.corrcoef(drawn.T) - np.eye(5)
+    assert np.abs(between).max() < 0.04, "four standard errors"
+
+
+def test_a_random_view_depends_on_its_chances_alone_and_covers_the_asked_area() -> None:
     photo, pre = np.array(gradient(64, 64)), Preprocessing(size=32, crop_fraction=1.0)
-    views = [train_view(photo, pre, np.random.default_rng(seed), 0.5, flip=False) for seed in (1, 1, 2)]
+    views = [train_view(photo, pre, chances(seed), 0.5, flip=False) for seed in (1, 1, 2)]
     assert np.array_equal(views[0], views[1])
     assert not np.array_equal(views[0], views[2])
     for seed in range(50):
-        red = train_view(photo, pre, np.random.default_rng(seed), 0.5, flip=False)[:, :, 0].astype(int)
+        red = train_view(photo, pre, chances(seed), 0.5, flip=False)[:, :, 0].astype(int)
         assert (red.max() - red.min()) / 255 > 0.55  # a side of sqrt(0.5 * 3/4) or more, in a gradient from 0 to 255
 
 
@@ -90,21 +102,21 @@ def test_views_are_resampled_as_pillow_does_to_the_byte(
         square, whole = photo[:shorter, :shorter], pre.model_copy(update={"crop_fraction": 1.0})
         at_once = Image.fromarray(square).resize((size, size), Image.Resampling[interpolation.upper()])
         assert np.array_equal(eval_view(square, whole), np.asarray(at_once)), "no way first in a square"
-        view = train_view(photo, pre, np.random.default_rng(seed), 0.5, flip=False)
-        draw = np.random.default_rng(seed)
-        area, ratio = height * width * draw.uniform(0.5, 1), np.exp(draw.uniform(np.log(3 / 4), np.log(4 / 3)))
+        view = train_view(photo, pre, chances(seed), 0.5, flip=False)
+        draw = chances(seed)
+        area, ratio = height * width * (0.5 + draw[0] / 2), np.exp(np.log(3 / 4) + draw[1] * np.log(16 / 9))
         across, down = (
             max(1, min(width, round(np.sqrt(area * ratio)))),
             max(1, min(height, round(np.sqrt(area / ratio)))),
         )
-        left, top = draw.integers(width - across + 1), draw.integers(height - down + 1)
+        left, top = int(draw[2] * (width - across + 1)), int(draw[3] * (height - down + 1))
         cut = photo[top : top + down, left : left + across]
         assert np.array_equal(view, pillows(cut, (0, 0, across, down), size, interpolation))
 
 
 def test_flip_mirrors_half_of_the_views() -> None:
     photo, pre = np.array(gradient(64, 64)), Preprocessing(size=32, crop_fraction=1.0)
-    views = [train_view(photo, pre, np.random.default_rng(seed), 1.0, flip=True).astype(int) for seed in range(200)]
+    views = [train_view(photo, pre, chances(seed), 1.0, flip=True).astype(int) for seed in range(200)]
     mirrored = sum(view[0, 0, 0] > view[0, -1, 0] for view in views)
     assert 70 < mirrored < 130
 

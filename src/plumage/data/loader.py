@@ -42,7 +42,8 @@ def load_batches(
     """
 
     def load(rows: Sequence[int]) -> torch.Tensor:
-        buffer = np.empty(BUFFER, np.uint8)  # of each photo in turn: it stays in the cache
+        # Of each photo in turn, to stay in the cache: from an odd address on, as libjpeg-turbo writes past it to an aligned one.
+        buffer = np.empty(BUFFER + 1, np.uint8)[1:]
         batch = np.empty((len(rows), size, size, 3), np.uint8)
         for row, out in zip(rows, batch, strict=True):
             view(pixels(dataset.photo(row), buffer), row, out)

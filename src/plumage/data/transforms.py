@@ -4,7 +4,10 @@
 interpolation costs up to 10 points of accuracy.
 """
 
+import hashlib
 import math
+import struct
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -45,26 +48,32 @@ def eval_view(
     return _resized(photo, (left, top, left + side, top + side), preprocessing, mirrored, out)
 
 
+def chances(*key: int) -> tuple[float, ...]:
+    """Five numbers, even over [0, 1), always the same of a key: by BLAKE2b, in an eighth of the time of a generator of NumPy's."""
+    digest = hashlib.blake2b(struct.pack(f"<{len(key)}q", *key), digest_size=40).digest()
+    return tuple((value >> 11) * 2.0**-53 for value in struct.unpack("<5Q", digest))
+
+
 def train_view(
     photo: np.ndarray,
     preprocessing: Preprocessing,
-    rng: np.random.Generator,
+    chance: Sequence[float],
     min_scale: float,
     flip: bool,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A random view of a photo, uint8 H x W x 3, as size x size x 3: a crop of `min_scale`..1 of the area at an aspect ratio of 3/4..4/3
-    (Szegedy et al. 2015, as torchvision's RandomResizedCrop), mirrored half of the time when `flip`; in `out` where that is given.
+    """A random view of a photo, uint8 H x W x 3, as size x size x 3, by five numbers of [0, 1): a crop of `min_scale`..1 of the area at an
+    aspect ratio of 3/4..4/3 (Szegedy et al. 2015, as torchvision's RandomResizedCrop), mirrored half of the time when `flip`; in `out`
+    where that is given.
     """
     height, width, _ = photo.shape
-    area = width * height * rng.uniform(min_scale, 1.0)
-    ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+    area = width * height * (min_scale + (1 - min_scale) * chance[0])
+    ratio = 3 / 4 * (16 / 9) ** chance[1]  # even in its logarithm
     across = max(1, min(round(math.sqrt(area * ratio)), width))
     down = max(1, min(round(math.sqrt(area / ratio)), height))
-    left, top = int(rng.integers(width - across + 1)), int(rng.integers(height - down + 1))
-    mirrored = bool(rng.random() < 0.5 and flip)
+    left, top = int((width - across + 1) * chance[2]), int((height - down + 1) * chance[3])
     cut = photo[top : top + down, left : left + across]
-    return _resized(cut, (0, 0, across, down), preprocessing, mirrored, out)
+    return _resized(cut, (0, 0, across, down), preprocessing, flip and chance[4] < 0.5, out)
 
 
 def _resized(

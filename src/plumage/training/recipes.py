@@ -18,7 +18,7 @@ from plumage import kernels
 from plumage.config import RECIPES, Model, ResolvedTrain
 from plumage.data.loader import View, central_view, in_batches, load_batches, typical_side
 from plumage.data.store import Dataset
-from plumage.data.transforms import Preprocessing, to_model_input, train_view
+from plumage.data.transforms import Preprocessing, chances, to_model_input, train_view
 from plumage.models.efficientnet import EfficientNet, absorb_norms, scaled_stages
 from plumage.models.inference import features_for_inference
 from plumage.models.weights import create_model
@@ -255,7 +255,8 @@ def _probe(
         return made["features"], made["labels"]
 
     views = [features_of("train", mirrored) for mirrored in ([False, True] if photos.train.flip else [False])]
-    val, history = features_of("val"), History()
+    val = features_of("val")
+    history = History(val_features=val[0])
 
     def on_iteration(iteration: int, metrics: dict[str, float]) -> None:
         history.epochs.append(metrics)
