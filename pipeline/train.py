@@ -51,7 +51,7 @@ def fit(params: Params, team: Team) -> None:
         except Diverged as error:
             history, diverged = error.history, error
         if history.epochs:
-            temperature = best_temperature(model, dataset, rows["val"], preprocessing, device)
+            temperature = best_temperature(model, history, dataset, rows["val"], preprocessing, device)
             save_results(Path(), model, dataset.classes, preprocessing, temperature, history, about)
             run.log_metrics({"best_epoch": history.best_epoch})
         if diverged:

@@ -20,20 +20,23 @@ from plumage.training import recipes
 from plumage.training.loop import History
 from plumage.training.probe import fit_classifier
 from plumage.training.recipes import be_deterministic, input_for, mix_weights, new_model, train_model
-from plumage.training.results import write_history
+from plumage.training.results import best_temperature, write_history
 
 PRE = Preprocessing(size=32, crop_fraction=1.0)
 MakeDataset = Callable[[int], Dataset]
 
 
-def train(dataset: Dataset, weights: str | None = None, **settings: Any) -> tuple[Any, History]:
+def rows_of(dataset: Dataset) -> dict[str, list[int]]:
     ids = [row.tobytes() for row in dataset.bytes_column("sha256")]
     parts = stratified_split(Photos(dataset.keys, dataset.labels, ids, []), 0.2, 0.2, 0)
-    rows = {part: [row for row, name in enumerate(parts) if name == part] for part in ("train", "val", "test")}
+    return {part: [row for row, name in enumerate(parts) if name == part] for part in ("train", "val", "test")}
+
+
+def train(dataset: Dataset, weights: str | None = None, **settings: Any) -> tuple[Any, History]:
     resolved = Train(device="cpu", **settings).resolved()
     be_deterministic(resolved.seed)
     model = create_model("efficientnet_lite0", len(dataset.classes), weights)
-    history = train_model(model, dataset, rows, PRE, resolved, torch.device("cpu"), lambda *_: None)
+    history = train_model(model, dataset, rows_of(dataset), PRE, resolved, torch.device("cpu"), lambda *_: None)
     return model, history
 
 
@@ -73,10 +76,16 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(color_datase
 @pytest.mark.slow
 def test_probe_trains_the_classifier_alone(color_dataset: MakeDataset) -> None:
     before = create_model("efficientnet_lite0", 4, "imagenet").state_dict()
-    model, history = train(color_dataset(10), "imagenet", recipe="probe", epochs=40)
+    dataset = color_dataset(10)
+    model, history = train(dataset, "imagenet", recipe="probe", epochs=40)
     changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
     assert changed == {"classifier.weight", "classifier.bias"}
     assert history.epochs[history.best_epoch - 1]["val/accuracy"] == 1.0
+    val = rows_of(dataset)["val"]
+    seen, anew = (
+        best_temperature(model, made, dataset, val, PRE, torch.device("cpu")) for made in (history, History())
+    )
+    assert seen == pytest.approx(anew, rel=1e-3), "from the features that it has, as from the photos"
 
 
 @pytest.mark.slow
@@ -118,6 +127,7 @@ def test_finetune_ends_with_the_classifier_solved_again_if_that_is_better(
     assert len(calls) == 2
     assert [epoch["train/lr"] > 0 for epoch in history.epochs] == [True, False]
     assert history.best_epoch == (2 if good else 1)
+    assert (history.val_features is not None) == good, "the best epoch's weights make others"
     assert bool((model.classifier.weight == 7).all()) == good
     untouched = create_model("efficientnet_lite0", 4, "imagenet")
     absorb_norms(untouched)

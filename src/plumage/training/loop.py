@@ -40,6 +40,8 @@ class History:
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
+    val_features: torch.Tensor | None = None
+    """What the network that was kept makes of the val photos, float32 N x F, where a classifier was solved for on it."""
 
 
 def quality(metrics: dict[str, float]) -> tuple[float, float]:

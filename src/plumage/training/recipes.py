@@ -106,11 +106,12 @@ def _solve_again(
         print("finetune: solves for the classifier again, on the features as they are now", flush=True)
     timings: list[dict[str, float]] = []
     told: OnEpoch = lambda epoch, metrics, timing: timings.append(timing)  # noqa: E731
-    solved = _probe(model, work, CLASSIFIER_ITERATIONS, told, checkpoints, "tuned features", TUNED_SHRINKAGE).epochs[-1]
+    again = _probe(model, work, CLASSIFIER_ITERATIONS, told, checkpoints, "tuned features", TUNED_SHRINKAGE)
+    solved = again.epochs[-1]
     history.epochs.append({name: solved.get(name, 0.0) for name in history.epochs[0]})  # the learning rate is 0
     best = quality(solved) > quality(history.epochs[history.best_epoch - 1])
     if best:
-        history.best_epoch = len(history.epochs)
+        history.best_epoch, history.val_features = len(history.epochs), again.val_features
     on_epoch(len(history.epochs), history.epochs[-1], timings[-1])
     return best
 
@@ -200,8 +201,7 @@ class _Photos:
 
         def of(epoch: int, first: int) -> Iterator[Batch]:
             def view(photo: np.ndarray, row: int, out: np.ndarray) -> None:
-                rng = np.random.default_rng((train.seed, epoch, row))
-                train_view(photo, seen, rng, train.min_crop, train.flip, out)
+                train_view(photo, seen, chances(train.seed, epoch, row), train.min_crop, train.flip, out)
 
             order = rows[np.random.default_rng((train.seed, epoch)).permutation(len(rows))][:count]
             return self._batches(in_batches(order.tolist(), size)[first:], view, seen.size)

@@ -35,11 +35,20 @@ def save_results(
     write_json(root / "models/run.json", {**run, "best_epoch": history.best_epoch})
 
 
+@torch.inference_mode()
 def best_temperature(
-    model: EfficientNet, dataset: Dataset, val: Sequence[int], preprocessing: Preprocessing, device: torch.device
+    model: EfficientNet,
+    history: History,
+    dataset: Dataset,
+    val: Sequence[int],
+    preprocessing: Preprocessing,
+    device: torch.device,
 ) -> float:
-    """The temperature at which `model` says best how sure it may be on the photos `val`."""
-    logits = predict(model, dataset, val, preprocessing, device).logits
+    """The temperature at which `model`, as `history` left it, says best how sure it may be on the photos `val`."""
+    if history.val_features is None:
+        logits = predict(model, dataset, val, preprocessing, device).logits
+    else:
+        logits = model.classifier(history.val_features).float().cpu().numpy()
     return fit_temperature(logits, dataset.targets()[list(val)])
 
 
