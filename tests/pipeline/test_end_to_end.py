@@ -23,6 +23,9 @@ TINY = {
 }
 
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("one clone, one after the other")]
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone in which the pipeline has run once."""
@@ -35,7 +38,6 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     return clone
 
 
-@pytest.mark.slow
 def test_every_output_is_there_and_a_second_run_does_nothing(clone: Clone) -> None:
     spec = yaml.safe_load((clone.folder / "dvc.yaml").read_text())["stages"]
     outputs = [path for stage in spec.values() for path in [*stage.get("outs", []), *stage.get("metrics", [])]]
@@ -45,7 +47,6 @@ def test_every_output_is_there_and_a_second_run_does_nothing(clone: Clone) -> No
         assert len(list(csv.DictReader(file))) == clone.report("metrics.json")["test"]["n"] == 8
 
 
-@pytest.mark.slow
 def test_the_plan_is_printed_and_nothing_is_trained(clone: Clone) -> None:
     said = clone.run("plumage", "train", "--dry-run")
     assert "train.epochs" in said and "learning rate, to 0.002, over" in said and "an epoch" in said
@@ -53,7 +54,6 @@ def test_the_plan_is_printed_and_nothing_is_trained(clone: Clone) -> None:
     assert clone.stages_run() == [] and len(clone.runs()) == 1
 
 
-@pytest.mark.slow
 def test_one_run_carries_the_whole_execution(clone: Clone) -> None:
     (run,) = clone.runs()
     assert run.info.status == "FINISHED"
@@ -71,7 +71,6 @@ def test_one_run_carries_the_whole_execution(clone: Clone) -> None:
     assert {data.dataset.name for data in run.inputs.dataset_inputs} == {"photos/train", "photos/val", "photos/test"}
 
 
-@pytest.mark.slow
 def test_the_model_is_registered_once_and_can_be_used(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     registered = clone.report("registry.json")
     assert (registered["name"], registered["version"]) == ("bird-classifier", 1)
@@ -91,7 +90,6 @@ def test_the_model_is_registered_once_and_can_be_used(clone: Clone, monkeypatch:
     assert "no photo.jpg" in said and "Traceback" not in said
 
 
-@pytest.mark.slow
 def test_a_version_says_what_it_was_made_from_and_a_file_whose_it_is(clone: Clone) -> None:
     said = clone.run("plumage", "lineage", "1")
     commit = clone.run("git", "rev-parse", "HEAD~").strip()
@@ -104,7 +102,6 @@ def test_a_version_says_what_it_was_made_from_and_a_file_whose_it_is(clone: Clon
     assert "no registered version has this file" in clone.run("plumage", "lineage", "README.md", code=1)
 
 
-@pytest.mark.slow
 def test_a_version_has_its_card_as_description_and_among_its_files(clone: Clone) -> None:
     version = clone.mlflow.get_model_version("bird-classifier", "1")
     (card,) = (clone.folder / "mlartifacts").rglob("MODEL_CARD.md")
@@ -114,7 +111,6 @@ def test_a_version_has_its_card_as_description_and_among_its_files(clone: Clone)
     assert text.split("## Data")[0] in version.description and len(version.description) <= 5000
 
 
-@pytest.mark.slow
 def test_a_version_comes_out_the_same_again_and_other_code_is_told_from_it(clone: Clone) -> None:
     runs, status = clone.runs(), clone.run("git", "status", "--short")
     assert "bird-classifier version 1: all came out the same" in clone.run("plumage", "reproduce", "1")
@@ -135,7 +131,6 @@ def test_a_version_comes_out_the_same_again_and_other_code_is_told_from_it(clone
     assert clone.run("git", "status", "--short") == status
 
 
-@pytest.mark.slow
 def test_a_clone_with_an_empty_store_brings_run_and_version_back_once(clone: Clone) -> None:
     clone.commit()
     remote, fresh = clone.folder.parent / "remote", Clone(clone.folder.parent / "fresh")
@@ -169,7 +164,6 @@ def test_a_clone_with_an_empty_store_brings_run_and_version_back_once(clone: Clo
     assert "bird-classifier version 1" in fresh.run("plumage", "lineage", "models/model.safetensors")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "stages"),
     [
@@ -185,7 +179,6 @@ def test_a_changed_parameter_reruns_what_depends_on_it(clone: Clone, change: dic
     assert clone.stages_run() == []
 
 
-@pytest.mark.slow
 def test_dvc_shows_the_plots_and_what_changed_since_the_commit(clone: Clone) -> None:
     shown = json.loads(clone.run("dvc", "plots", "show", "--json"))["data"]
     pictures = {path.name for path in (clone.folder / "reports" / "plots").iterdir()}
@@ -207,7 +200,6 @@ def test_dvc_shows_the_plots_and_what_changed_since_the_commit(clone: Clone) -> 
     assert {"test.loss_ci95.low", "test.uncalibrated.ece", "temperature"} <= set(metrics)
 
 
-@pytest.mark.slow
 def test_a_training_that_was_killed_goes_on_in_the_same_run(clone: Clone) -> None:
     known = {run.info.run_id for run in clone.runs()}
     clone.set(train={"epochs": 3, "seed": 3})
@@ -227,7 +219,6 @@ def test_a_training_that_was_killed_goes_on_in_the_same_run(clone: Clone) -> Non
     assert (clone.folder / "models" / "model.safetensors").read_bytes() == weights
 
 
-@pytest.mark.slow
 def test_a_wrong_parameter_anywhere_stops_the_first_stage_in_one_line(clone: Clone) -> None:
     clone.set(data={"seed": 1}, evaluate={"bins": 0})
     said = clone.run("dvc", "repro", code=255)
@@ -236,7 +227,6 @@ def test_a_wrong_parameter_anywhere_stops_the_first_stage_in_one_line(clone: Clo
     clone.set(data={"seed": 0}, evaluate={"bins": 15})
 
 
-@pytest.mark.slow
 def test_experiments_in_copies_use_ones_own_photos_and_land_in_the_same_store(clone: Clone) -> None:
     for number in range(6):
         for name, color in {"JAY": (60, 90, 200), "OWL": (120, 90, 60), "RED": (200, 40, 50)}.items():
