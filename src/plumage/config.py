@@ -265,7 +265,7 @@ class ResolvedTrain(Section):
 
 RECIPES: dict[Recipe, dict[str, Scalar]] = {
     "scratch": dict(
-        epochs=8, batch_size=16, grad_accumulation=1, optimizer="adamw", lr=2e-3, head_lr=2e-3, weight_decay=0.02,
+        epochs=12, batch_size=16, grad_accumulation=1, optimizer="adamw", lr=2e-3, head_lr=2e-3, weight_decay=0.02,
         warmup_epochs=0.5, label_smoothing=0.1, ema=0.98, min_crop=0.75, flip=True, clip_norm=5.0, patience=20,
         freeze_norm=False, frozen_stages=0, size_ratio=1.0,
     ),
