@@ -19,7 +19,7 @@ test: $(VENV)/installed-dev
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
-	@$(RUN) python -m pytest --numprocesses auto --dist loadgroup
+	@$(RUN) python -m pytest --numprocesses auto --dist loadfile
 
 ui: $(VENV)/installed
 	@$(RUN) plumage ui

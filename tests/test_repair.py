@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from dvc.lock import Lock
 
 from plumage.repair import repair
 
@@ -48,4 +49,19 @@ def test_whole_files_and_missing_ones_are_left_alone(root: Path) -> None:
     assert (root / "dvc.lock").read_text() == changed
     (root / "dvc.lock").unlink()
     (root / ".dvc" / "tmp" / "rwlock").unlink()
+    assert repair(root) == []
+
+
+def test_copies_that_dvc_did_not_finish_are_removed_when_no_dvc_is_at_work(root: Path) -> None:
+    names = [f"{folder}/.JZx9BOC07vLRGkoYkiE-_A.tmp" for folder in ("data", "reports", "reports/plots")]
+    others = ["reports/.hidden", "reports/JZx9BOC07vLRGkoYkiEJYA.tmp", "models/.short.tmp"]
+    for name in names + others:
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).touch()
+    lock = Lock(str(root / ".dvc" / "tmp" / "lock"))
+    with lock:
+        assert repair(root) == [], "a DVC is at work, and it may be its copies"
+    assert len(repair(root)) == 3
+    assert not any((root / name).exists() for name in names)
+    assert all((root / name).exists() for name in others)
     assert repair(root) == []

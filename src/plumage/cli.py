@@ -306,7 +306,7 @@ def reproduce(
 
 @app.command()
 def repair() -> None:
-    """Mend what a DVC that was killed may have left half-written: its own lock, and dvc.lock (from Git)."""
+    """Mend what a DVC that was killed may have left: its own lock and dvc.lock half-written, copies unfinished."""
     from plumage.repair import repair as repair_files
 
     for line in repair_files(project_root()):

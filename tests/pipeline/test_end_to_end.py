@@ -23,7 +23,7 @@ TINY = {
 }
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("one clone, one after the other")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
