@@ -195,7 +195,7 @@ def test_dvc_shows_the_plots_and_what_changed_since_the_commit(clone: Clone) -> 
         assert {row["rev"] for row in changed[name][0]["content"]["data"]["values"]} == {"HEAD", "workspace"}
     assert len(changed["reports/plots/confusion.png"]) == 2
 
-    metrics = json.loads(clone.run("dvc", "metrics", "diff", "--json"))["reports/metrics.json"]
+    metrics = json.loads(clone.run("dvc", "metrics", "diff", "--all", "--json"))["reports/metrics.json"]
     assert metrics["test.loss"]["new"] == clone.report("metrics.json")["test"]["loss"] != metrics["test.loss"]["old"]
     assert {"test.loss_ci95.low", "test.uncalibrated.ece", "temperature"} <= set(metrics)
 
