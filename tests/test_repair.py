@@ -20,8 +20,9 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_half_written_dvc_lock_is_as_git_has_it(root: Path) -> None:
-    (root / "dvc.lock").write_text(WHOLE + "    deps:\n    - path: data\n      size")
+@pytest.mark.parametrize("end", ["    deps:\n    - path: data\n      size", "    deps:\n    - pa", "    deps:\n    -"])
+def test_a_half_written_dvc_lock_is_as_git_has_it(root: Path, end: str) -> None:
+    (root / "dvc.lock").write_text(WHOLE + end)
     (line,) = repair(root)
     assert "dvc.lock: was half-written" in line
     assert (root / "dvc.lock").read_text() == WHOLE

@@ -30,13 +30,7 @@ def repair(root: Path) -> list[str]:
     except ValueError:
         remove(rwlock)
         said.append(f"{rwlock}: was half-written, and is removed")
-    try:
-        whole = isinstance(yaml.load(lock.read_text(encoding="utf-8"), yaml.CSafeLoader), dict)
-    except FileNotFoundError:
-        whole = True
-    except (ValueError, yaml.YAMLError):
-        whole = False
-    if not whole:
+    if lock.exists() and not _is_whole(lock):
         remove(lock)
         subprocess.run(["git", "restore", "dvc.lock"], cwd=root, capture_output=True)  # none there is right too
         said.append(f"{lock}: was half-written, and is as Git has it")
@@ -47,6 +41,18 @@ def repair(root: Path) -> list[str]:
             remove(path)
         said += [f"{path}: a copy that DVC did not finish, is removed" for path in unfinished]
     return said
+
+
+def _is_whole(lock: Path) -> bool:
+    """Whether DVC would read this dvc.lock: a part of one may still be YAML."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        COMPILED_LOCKFILE_SCHEMA(yaml.load(lock.read_text(encoding="utf-8"), yaml.CSafeLoader))
+    except (ValueError, yaml.YAMLError, Invalid):
+        return False
+    return True
 
 
 def _at_work(root: Path) -> bool:
