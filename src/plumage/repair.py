@@ -5,8 +5,6 @@ import re
 import subprocess
 from pathlib import Path
 
-import yaml
-
 from plumage.files import remove
 
 OUTPUTS = ("data", "models", "reports")
@@ -44,13 +42,14 @@ def repair(root: Path) -> list[str]:
 
 
 def _is_whole(lock: Path) -> bool:
-    """Whether DVC would read this dvc.lock: a part of one may still be YAML."""
+    """Whether DVC reads this dvc.lock: a part of one may be YAML still."""
+    from dvc.exceptions import DvcException
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-    from voluptuous import Invalid
+    from dvc.utils.strictyaml import load
 
     try:
-        COMPILED_LOCKFILE_SCHEMA(yaml.load(lock.read_text(encoding="utf-8"), yaml.CSafeLoader))
-    except (ValueError, yaml.YAMLError, Invalid):
+        load(str(lock), COMPILED_LOCKFILE_SCHEMA)
+    except DvcException:
         return False
     return True
 

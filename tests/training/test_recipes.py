@@ -13,6 +13,7 @@ from plumage.config import Model, Train
 from plumage.data.split import Photos, stratified_split
 from plumage.data.store import Dataset
 from plumage.data.transforms import Preprocessing
+from plumage.evaluation.predict import predict
 from plumage.models import create_model
 from plumage.models.bundle import save_model
 from plumage.models.efficientnet import absorb_norms
@@ -94,7 +95,8 @@ def test_finetune_starts_from_a_probe_and_moves_the_network_but_no_statistics(co
     absorb_norms(reference)
     before = reference.state_dict()
     steps = {"lr": 2e-5, "head_lr": 1e-4, "epochs": 1, "batch_size": 8}
-    model, history = train(color_dataset(10), "imagenet", recipe="finetune", **steps)
+    dataset = color_dataset(10)
+    model, history = train(dataset, "imagenet", recipe="finetune", **steps)
     # From a fresh classifier these few steps end above 1.0; from a probe's, well below.
     assert history.epochs[0]["val/loss"] < 0.8
     after = model.state_dict()
@@ -103,6 +105,9 @@ def test_finetune_starts_from_a_probe_and_moves_the_network_but_no_statistics(co
     }
     assert moved == {"conv", *(str(block) for block in range(5, 16))}  # the head's, and of the blocks after stage 3
     assert all(torch.equal(after[key], before[key]) for key in before if "running_" in key)
+    assert history.best_epoch == 3 and history.val_features is not None, "the classifier that was solved for again"
+    seen = predict(model, dataset, rows_of(dataset)["val"], PRE, "cpu").features
+    torch.testing.assert_close(history.val_features, torch.from_numpy(seen), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ def eval_view(
 
 
 def chances(*key: int) -> tuple[float, ...]:
-    """Five numbers, even over [0, 1), always the same of a key: by BLAKE2b, in an eighth of the time of a generator of NumPy's."""
+    """Five numbers, even over [0, 1), always the same of a key: by BLAKE2b, as making a NumPy generator a photo is dear."""
     digest = hashlib.blake2b(struct.pack(f"<{len(key)}q", *key), digest_size=40).digest()
     return tuple((value >> 11) * 2.0**-53 for value in struct.unpack("<5Q", digest))
 
