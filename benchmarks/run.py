@@ -1,4 +1,4 @@
-"""What Plumage costs, in half an hour: `python benchmarks/run.py` writes docs/benchmarks/data.md and training.md, with .json.
+"""What Plumage costs, in half an hour: `python benchmarks/run.py` writes docs/benchmarks.md and docs/benchmarks.json.
 
 Ours and the peer run alternately in one process, ROUNDS times; figures are medians. Photos are drawn once, into a folder
 that is kept (--folder). When --photos names an archive of real photos, near-duplicates and accuracy are measured on them, too.
@@ -8,7 +8,6 @@ import importlib
 import json
 import os
 import platform
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,16 +19,12 @@ from common import ROOT, ROUNDS, Rows
 
 from plumage import kernels
 
-PAGES = {
-    "data": ("The data stages", ("scale", "formats", "near_duplicates", "dvc_costs", "million")),
-    "training": (
-        "Training and evaluation",
-        ("inference", "steps", "loaders", "epochs", "probe_cost", "accuracy", "memory"),
-    ),
-}
-"""Each a title and modules beside this one, with a function `measure` and a NOTE about its table; inference comes before what
-leaves the process with memory that its peer would gain by."""
-MEASURED = [name for _, names in PAGES.values() for name in names]
+MEASURED = (
+    "scale", "formats", "near_duplicates", "dvc_costs", "million",
+    "inference", "steps", "loaders", "epochs", "probe_cost", "accuracy", "memory",
+)  # fmt: skip
+"""Modules beside this one, with a function `measure` and a NOTE about its table: the data stages, then training and evaluation,
+of which inference comes before what leaves the process with memory that its peer would gain by."""
 
 
 def main(
@@ -43,24 +38,21 @@ def main(
 ) -> None:
     """Measure, and write the pages."""
     folder.mkdir(parents=True, exist_ok=True)
-    out = ROOT / "docs" / "benchmarks"
-    out.mkdir(exist_ok=True)
-    for page, (title, names) in PAGES.items():
-        figures = out / f"{page}.json"
-        results: dict[str, Any] = json.loads(figures.read_text()) if figures.exists() else {}
-        for name in names:
-            if name in (only or MEASURED):
-                results.setdefault("machines", {})[name] = machine()
-                results[name] = importlib.import_module(name).measure(folder.resolve(), photos)
-                figures.write_text(json.dumps(results, indent=2) + "\n")
-                (out / f"{page}.md").write_text(markdown(title, names, results))
+    figures = ROOT / "docs" / "benchmarks.json"
+    results: dict[str, Any] = json.loads(figures.read_text()) if figures.exists() else {}
+    for name in MEASURED:
+        if name in (only or MEASURED):
+            results.setdefault("machines", {})[name] = machine()
+            results[name] = importlib.import_module(name).measure(folder.resolve(), photos)
+            figures.write_text(json.dumps(results, indent=2) + "\n")
+            figures.with_suffix(".md").write_text(markdown(results))
 
 
-def markdown(title: str, names: Sequence[str], results: dict[str, Any]) -> str:
+def markdown(results: dict[str, Any]) -> str:
     """The figures as a page."""
-    text = [f"# {title}, measured", "", f"By `python benchmarks/run.py` (`make bench`); medians of {ROUNDS} rounds, ours and the peer in",
+    text = ["# Benchmarks", "", f"By `python benchmarks/run.py` (`make bench`); medians of {ROUNDS} rounds, ours and the peer in",
             "turn. Memory is what all processes hold (RSS), mapped files included."]  # fmt: skip
-    for name in names:
+    for name in MEASURED:
         if name in results:
             note, where = importlib.import_module(name).NOTE, f"On {results['machines'][name]}."
             text += ["", f"## {name.replace('_', ' ').capitalize()}", "", note, "", where, "", table(results[name])]
