@@ -8,7 +8,6 @@ import importlib
 import json
 import os
 import platform
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +17,7 @@ import typer
 from common import ROOT, ROUNDS, Rows
 
 from plumage import kernels
+from plumage.tracking.lineage import processor
 
 MEASURED = (
     "scale", "formats", "near_duplicates", "dvc_costs", "million",
@@ -73,17 +73,8 @@ def table(rows: Rows) -> str:
 def machine() -> str:
     memory = psutil.virtual_memory().total / 2**30
     able = "with" if kernels.computes_bf16() else "without"
-    cores = f"{os.cpu_count()} cores ({cpu_name()}, {able} instructions for bf16)"
+    cores = f"{os.cpu_count()} cores ({processor()}, {able} instructions for bf16)"
     return f"{cores}, {memory:.0f} GiB, Python {platform.python_version()}, torch {torch.__version__}"
-
-
-def cpu_name() -> str:
-    """As the system calls it."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

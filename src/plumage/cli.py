@@ -88,7 +88,7 @@ def train(
         out.print(f"\nlearning rate, to {max(plan.learning_rates):g}, over {len(plan.learning_rates):,} steps")
         for line in picture(plan.learning_rates):
             out.print(f"  {line}")
-    gigabytes = 1024**3
+    gigabytes = 1e9
     epochs = "" if not plan.seconds_an_epoch else f", {_time(plan.seconds_an_epoch)} an epoch"
     for what, said in {
         "photos": f"{plan.photos['train']:,} train, {plan.photos['val']:,} val, {plan.classes:,} classes, {plan.size} pixels a side",

@@ -67,9 +67,9 @@ def _machine() -> dict[str, str]:
     """Processor, cores, memory, GPU, operating system, Python and torch."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": str(cores()),
-        "memory": f"{psutil.virtual_memory().total / 1024**3:.1f} GB",
+        "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
         "gpu": ", ".join(gpus) or "none",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
@@ -77,7 +77,7 @@ def _machine() -> dict[str, str]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name, which Linux tells elsewhere than Python's `platform` looks."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
