@@ -7,6 +7,7 @@
   weights; then weights between those and the mean of the last, and the classifier once more, as a probe solves for it.
 """
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -170,6 +171,7 @@ def be_deterministic(seed: int) -> None:
     # Else all memory is written once before it is used: a seventh of a step's time, to find what reads it too early.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else matrix products on CUDA are not reproducible
 
 
 class _Photos:
