@@ -271,7 +271,7 @@ RECIPES: dict[Recipe, dict[str, Scalar]] = {
     ),
     "finetune": dict(
         epochs=4, batch_size=32, grad_accumulation=1, optimizer="adamw", lr=2e-4, head_lr=1e-3, weight_decay=0.02,
-        warmup_epochs=0.5, label_smoothing=0.1, ema=0.99, min_crop=0.5, flip=True, clip_norm=1.0, patience=4,
+        warmup_epochs=0.5, label_smoothing=0.1, ema=0.0, min_crop=0.5, flip=True, clip_norm=1.0, patience=4,
         freeze_norm=True, frozen_stages=3, size_ratio=0.78, soup=2, mixing=0.8, penalty=None,
     ),
     "probe": dict(epochs=200, flip=True, penalty=None),
