@@ -36,7 +36,7 @@ def main(
         list[str] | None, typer.Option(help=f"of {', '.join(MEASURED)}; what is not measured stays as it was")
     ] = None,
 ) -> None:
-    """Measure, and write the pages."""
+    """Measure, and write the page."""
     folder.mkdir(parents=True, exist_ok=True)
     figures = ROOT / "docs" / "benchmarks.json"
     results: dict[str, Any] = json.loads(figures.read_text()) if figures.exists() else {}

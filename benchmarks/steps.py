@@ -27,11 +27,11 @@ def measure(folder: Path, photos: Path | None) -> Rows:
     rows: Rows = []
     kernels.keep_memory()  # as training does; torchvision's network gains as much
     for batch, precision in ((batch, precision) for batch in (16, 64) for precision in precisions(device)):
-        work = {
-            "ours": step(create_model("efficientnet_b0", 1000), batch, device, precision, compiles(device, "auto")),
-            "torchvision": step(efficientnet_b0(), batch, device, precision),
-        }
-        seconds = in_turn(work)
+        ours = create_model("efficientnet_b0", 1000)
+        if compiles(device, "auto"):
+            ours = torch.compile(ours)
+        networks = {"ours": ours, "torchvision": efficientnet_b0()}
+        seconds = in_turn({name: step(network, batch, device, precision) for name, network in networks.items()})
         rows.append(
             {
                 "batch": batch,
@@ -48,19 +48,16 @@ def precisions(device: torch.device) -> list[Precision]:
     return ["fp32", *(["bf16"] if dtype_of(device, "auto") == torch.bfloat16 else [])]  # type: ignore[list-item]
 
 
-def step(
-    network: nn.Module, batch: int, device: torch.device, precision: Precision, compiled: bool = False
-) -> Callable[[], float]:
+def step(network: nn.Module, batch: int, device: torch.device, precision: Precision) -> Callable[[], float]:
     network = network.to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     inputs = torch.randn(batch, 3, 224, 224, device=device).to(memory_format=torch.channels_last)
     labels = torch.randint(0, 1000, (batch,), device=device)
-    forward = torch.compile(network) if compiled else network
 
     def do() -> float:
         optimizer.zero_grad()
         with autocast(device, precision):
-            loss = F.cross_entropy(forward(inputs).float(), labels)
+            loss = F.cross_entropy(network(inputs).float(), labels)
         loss.backward()
         optimizer.step()
         return loss.item()

@@ -20,9 +20,11 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("end", ["    deps:\n    - path: data\n      size", "    deps:\n    - pa", "    deps:\n    -"])
-def test_a_half_written_dvc_lock_is_as_git_has_it(root: Path, end: str) -> None:
-    (root / "dvc.lock").write_text(WHOLE + end)
+@pytest.mark.parametrize(
+    "end", [b"- path: data\n      size", b"- pa", b"-", b"- path: data/\xc3"]
+)  # the last: half a letter
+def test_a_half_written_dvc_lock_is_as_git_has_it(root: Path, end: bytes) -> None:
+    (root / "dvc.lock").write_bytes(WHOLE.encode() + b"    deps:\n    " + end)
     (line,) = repair(root)
     assert "dvc.lock: was half-written" in line
     assert (root / "dvc.lock").read_text() == WHOLE
