@@ -20,9 +20,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    "end", [b"- path: data\n      size", b"- pa", b"-", b"- path: data/\xc3"]
-)  # the last: half a letter
+@pytest.mark.parametrize("end", [b"- path: data\n      size", b"- pa", b"-", b"- path: half a letter, \xc3"])
 def test_a_half_written_dvc_lock_is_as_git_has_it(root: Path, end: bytes) -> None:
     (root / "dvc.lock").write_bytes(WHOLE.encode() + b"    deps:\n    " + end)
     (line,) = repair(root)
