@@ -13,13 +13,13 @@ from torchvision.models import efficientnet_b0
 from torchvision.transforms.functional import to_tensor
 
 from plumage.config import Model, Train
-from plumage.data.decode import decode
-from plumage.data.ingest import ingest
+from plumage.data.dataset.decode import decode
+from plumage.data.dataset.ingest import ingest
+from plumage.data.dataset.store import Dataset as Store
 from plumage.data.sources.archive import ArchiveSource
 from plumage.data.sources.sample import SampleSource
-from plumage.data.split import Photos, stratified_split
-from plumage.data.store import Dataset as Store
-from plumage.evaluation.predict import predict
+from plumage.data.split.strategies import Photos, stratified_split
+from plumage.inference.predict import predict
 from plumage.training.recipes import new_model, train_model
 
 NOTE = (
@@ -37,7 +37,7 @@ def measure(folder: Path, photos: Path | None) -> Rows:
     rows = [compared("sample, 20 species", Store(folder / "accuracy"), Model(), Train())]
     if photos:
         ingest(ArchiveSource(photos, folder / "unpacked"), folder / "accuracy", min_size=1, max_refused=1)
-        train = Train(epochs=24, batch_size=32, min_crop=0.35)
+        train = Train(epochs=24, batch_size=32, min_scale=0.35)
         rows.append(compared(photos.stem, Store(folder / "accuracy"), Model(image_size=128, drop_path=0.1), train))
     return rows
 

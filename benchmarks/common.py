@@ -16,11 +16,11 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
-from plumage.data.ingest import ingest  # noqa: E402
+from plumage.common.workers import map_in_processes  # noqa: E402
+from plumage.data.dataset.ingest import ingest  # noqa: E402
+from plumage.data.dataset.store import Dataset  # noqa: E402
 from plumage.data.sources.folder import FolderSource  # noqa: E402
 from plumage.data.sources.sample import SampleSource  # noqa: E402
-from plumage.data.store import Dataset  # noqa: E402
-from plumage.data.workers import map_in_processes  # noqa: E402
 
 Rows = list[dict[str, Any]]
 SIZES = (1_000, 10_000, 58_400)
@@ -106,7 +106,7 @@ def folder_of(photos: int, parent: Path) -> Path:
         draft = parent / "draft"
         shutil.rmtree(draft, ignore_errors=True)
         source = SampleSource(classes, photos // classes, SIDE, 0)
-        for _ in map_in_processes(draw, ((load, draft) for load in source.loads())):
+        for _ in map_in_processes(draw, ((load, draft) for load in source.chunks())):
             pass
         draft.rename(root)
     return root

@@ -11,8 +11,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.models import efficientnet_b0
 
 from plumage.config import Train
-from plumage.data.transforms import Preprocessing
 from plumage.models import create_model
+from plumage.models.preprocessing import Preprocessing
 from plumage.training.recipes import train_model
 
 NOTE = (

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from common import ROUNDS, Rows, folder_of
 
-from plumage.data.ingest import ingest
+from plumage.data.dataset.ingest import ingest
+from plumage.data.dataset.store import Dataset
 from plumage.data.sources.folder import FolderSource
-from plumage.data.store import Dataset
 
 NOTE = "10,000 drawn photos of 224 pixels. Parquet has groups of 256 rows."
 

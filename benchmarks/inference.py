@@ -8,10 +8,10 @@ import torch
 from common import Rows, in_turn, plain_memory
 from torchvision.models import efficientnet_b0
 
-from plumage import kernels
+from plumage.accelerate import kernels
+from plumage.accelerate.inference import Answers, for_inference
 from plumage.models.efficientnet import EfficientNet, configure
-from plumage.models.inference import Answers, for_inference
-from plumage.models.layouts import load_tensors
+from plumage.models.state_dicts import load_tensors
 
 NOTE = (
     "Batch 32 at 224 pixels. Peer: torchvision's EfficientNet-B0 with the same weights, fp32, NCHW memory, the whole batch at once. "

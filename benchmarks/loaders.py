@@ -10,9 +10,10 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from plumage import kernels
-from plumage.data.loader import in_batches, load_batches
-from plumage.data.transforms import Preprocessing, chances, to_model_input, train_view
+from plumage.accelerate import kernels
+from plumage.data.loading.loader import batched, load_batches
+from plumage.data.loading.transforms import augmentation_draws, to_model_input, train_view
+from plumage.models.preprocessing import Preprocessing
 
 NOTE = (
     "1,000 drawn photos of 224 pixels to batches of 32 random crops (half of the area or more, mirrored or not), normalised, all on "
@@ -40,10 +41,10 @@ def measure(folder: Path, photos: Path | None) -> Rows:
         count = min(len(dataset), len(images))
 
         def ours(preprocessing: Preprocessing = preprocessing, count: int = count) -> None:
-            order = in_batches(np.random.default_rng(0).permutation(count).tolist(), BATCH)
+            order = batched(np.random.default_rng(0).permutation(count).tolist(), BATCH)
 
             def view(photo: np.ndarray, row: int, out: np.ndarray) -> None:
-                train_view(photo, preprocessing, chances(0, 1, row), 0.5, True, out)
+                train_view(photo, preprocessing, augmentation_draws(0, 1, row), 0.5, True, out)
 
             for batch in load_batches(dataset, order, view, preprocessing.size, threads=1):
                 to_model_input(batch, preprocessing, "cpu")

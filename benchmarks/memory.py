@@ -9,11 +9,11 @@ import pyarrow as pa
 import torch
 from common import Rows, dataset_of
 
+from plumage.common.files import remove
 from plumage.config import Train
-from plumage.data.store import Dataset, write_dataset
-from plumage.data.transforms import Preprocessing
-from plumage.files import remove
+from plumage.data.dataset.store import Dataset, write_dataset
 from plumage.models import create_model
+from plumage.models.preprocessing import Preprocessing
 from plumage.training.recipes import train_model
 
 NOTE = (

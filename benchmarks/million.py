@@ -12,7 +12,7 @@ import yaml
 from common import ROOT, Rows, measured
 from PIL import Image
 
-from plumage.data.workers import map_in_processes
+from plumage.common.workers import map_in_processes
 
 NOTE = "A million photos of 32 pixels in a tar: `pipeline/download.py`, then `pipeline/split.py`."
 

@@ -10,10 +10,10 @@ from altered import CHANGES, resaved, thumbnails
 from support import read_all
 
 from plumage.config import Split
-from plumage.data.decode import decode
-from plumage.data.near_duplicates import group_near_duplicates
+from plumage.data.dataset.decode import decode
 from plumage.data.sources.archive import ArchiveSource
 from plumage.data.sources.sample import draw_photo
+from plumage.data.split.near_duplicates import group_near_duplicates
 
 NOTE = (
     "A changed copy of each photo beside it, `split.similarity` at its default; a pair is right when it is a photo and its "

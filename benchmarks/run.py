@@ -16,7 +16,7 @@ import torch
 import typer
 from common import ROOT, ROUNDS, Rows
 
-from plumage import kernels
+from plumage.accelerate import kernels
 from plumage.tracking.lineage import processor
 
 MEASURED = (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common import ROOT, ROUNDS, SIDE, SIZES, Rows, folder_of, measured
 
-from plumage.data.ingest import ingest
+from plumage.data.dataset.ingest import ingest
 from plumage.data.sources.folder import FolderSource
 
 NOTE = (

@@ -9,10 +9,10 @@ from common import Rows, in_turn
 from torch import nn
 from torchvision.models import efficientnet_b0
 
-from plumage import kernels
+from plumage.accelerate import kernels
+from plumage.accelerate.precision import dtype_of
 from plumage.config import Precision
 from plumage.models import create_model
-from plumage.models.inference import dtype_of
 from plumage.training.hardware import autocast, compiles
 
 NOTE = (

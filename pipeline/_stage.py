@@ -33,7 +33,7 @@ def run_stage(main: Callable[[Params], None]) -> None:
     """Run `main` on the checked parameters. A user's mistake, a full disk or Ctrl-C ends in one line, without a traceback."""
     name = Path(sys.argv[0]).stem
     _end_with_parent()
-    lock = LOCK.with_name(LOCK.name + os.environ.get("RANK", ""))  # one for each process of a team
+    lock = LOCK.with_name(LOCK.name + os.environ.get("RANK", ""))  # one for each process of a group
     try:
         params = load_params(Path("params.yaml"))
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def run_stage(main: Callable[[Params], None]) -> None:
 
 def _end_with_parent() -> None:
     """Let a DVC that is killed take its stage along, which would go on and be in the way of the next one; and a stage its
-    team.
+    group.
     """
     if "DVC_STAGE" not in os.environ and "LOCAL_RANK" not in os.environ:
         return

@@ -3,17 +3,17 @@
 from pathlib import Path
 
 from _stage import run_stage
+from plumage.common.files import write_json
+from plumage.common.paths import project_root
 from plumage.config import Params
-from plumage.data.ingest import ingest
-from plumage.data.locate import locate_photos
+from plumage.data.dataset.ingest import ingest
 from plumage.data.sources import open_source
-from plumage.files import write_json
-from plumage.project import project_root
+from plumage.data.sources.link_photos import link_photos
 
 
 def main(params: Params) -> None:
     root = project_root()
-    path = locate_photos(params.data.path, root, Path.cwd())
+    path = link_photos(params.data.path, root, Path.cwd())
     with open_source(params.data, path, root / "data" / "downloads", Path("data/.unpacked.tar.tmp")) as source:
         report = ingest(source, Path("data/dataset"), params.data.min_size, params.data.max_refused)
     write_json(Path("reports/data.json"), {"source": params.data.source, **report})

@@ -3,21 +3,21 @@
 from pathlib import Path
 
 from _stage import run_stage
+from plumage.common.paths import project_root
 from plumage.config import Params
-from plumage.data.split import read_split
-from plumage.data.store import Dataset
+from plumage.data.dataset.store import Dataset
+from plumage.data.split.splits_file import read_split
 from plumage.evaluation.evaluate import evaluate
-from plumage.models.bundle import load_model
-from plumage.project import project_root
-from plumage.tracking.execution import execution
+from plumage.models.saved_model import load_model
 from plumage.tracking.reports import log_evaluation
+from plumage.tracking.resume import resume_run
 
 
 def main(params: Params) -> None:
     dataset = Dataset(Path("data/dataset"))
     rows = read_split(Path("data/splits.csv"), dataset)
     reports, shown = Path("reports"), params.flat(but="register")
-    with execution(project_root(), params.tracking.experiment, shown, "evaluate") as run:
+    with resume_run(project_root(), params.tracking.experiment, shown, "evaluate") as run:
         metrics = evaluate(load_model(Path("models")), dataset, rows, params.evaluate, reports, shown)
         log_evaluation(run, reports)
     test, interval = metrics["test"], metrics["test"]["accuracy_ci95"]

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from _stage import run_stage
+from plumage.common.files import write_json
+from plumage.common.paths import project_root
 from plumage.config import Params
-from plumage.files import write_json
-from plumage.project import project_root
-from plumage.registration import register_outputs, verdict
+from plumage.registry.stage import register_outputs, verdict
 
 
 def main(params: Params) -> None:

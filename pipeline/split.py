@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 from _stage import run_stage
+from plumage.common.files import write_json
 from plumage.config import Params
-from plumage.data.data_page import write_data_page
-from plumage.data.near_duplicates import group_near_duplicates
-from plumage.data.split import Leak, Photos, official_split, refuse_leaks, split_report, stratified_split, write_splits
-from plumage.data.store import Dataset
-from plumage.files import write_json
+from plumage.data.dataset.store import Dataset
+from plumage.data.split.data_page import write_data_page
+from plumage.data.split.near_duplicates import group_near_duplicates
+from plumage.data.split.splits_file import write_splits
+from plumage.data.split.strategies import Leak, Photos, official_split, refuse_leaks, split_report, stratified_split
 
 
 def main(params: Params) -> None:

@@ -4,18 +4,19 @@ import sys
 from pathlib import Path
 
 from _stage import run_stage
+from plumage.common.paths import project_root
 from plumage.config import Params
-from plumage.data.split import read_split
-from plumage.data.store import Dataset
-from plumage.project import project_root
+from plumage.data.dataset.store import Dataset
+from plumage.data.split.splits_file import read_split
 from plumage.tracking.runs import training_run
 from plumage.training.checkpoints import checkpoints, training_key
-from plumage.training.hardware import choices, choose_device
+from plumage.training.distributed import ProcessGroup, join_process_group
+from plumage.training.hardware import choose_device, hardware_tags
 from plumage.training.launch import launch, processes
-from plumage.training.loop import Diverged
 from plumage.training.recipes import new_model, train_model
-from plumage.training.results import best_temperature, save_results, teller
-from plumage.training.team import Team, join_team
+from plumage.training.results import epoch_logger, save_results
+from plumage.training.temperature import best_temperature
+from plumage.training.trainer import Diverged
 
 SPLITS, DATA = Path("data/splits.csv"), Path("data/dataset")
 
@@ -24,16 +25,16 @@ def main(params: Params) -> None:
     if (count := processes(params.train.resolved())) > 1:
         launch(count, sys.argv)
     else:
-        with join_team() as team:
-            fit(params, team)
+        with join_process_group() as group:
+            fit(params, group)
 
 
-def fit(params: Params, team: Team) -> None:
+def fit(params: Params, group: ProcessGroup) -> None:
     dataset, train, root = Dataset(DATA), params.train.resolved(), project_root()
     rows, device = read_split(SPLITS, dataset), choose_device(train.device)
     model, preprocessing = new_model(params.model, dataset, train.seed, root)
-    if not team.leads:
-        train_model(model, dataset, rows, preprocessing, train, device, team=team)
+    if not group.is_main:
+        train_model(model, dataset, rows, preprocessing, train, device, group=group)
         return
     weights = Path(params.model.weights_from(root) or "")
     key = training_key(dataset.bytes_column("sha256").tobytes(), SPLITS, params.model, weights, train.decisive())
@@ -43,11 +44,11 @@ def fit(params: Params, team: Team) -> None:
     ):
         kept.run_id = run.id
         about, tell = (
-            run.log_inputs(SPLITS, DATA, choices(train, device, team)),
-            teller(train.all_epochs, run.log_epoch),
+            run.log_inputs(SPLITS, DATA, hardware_tags(train, device, group)),
+            epoch_logger(train.all_epochs, run.log_epoch),
         )
         try:
-            history, diverged = train_model(model, dataset, rows, preprocessing, train, device, tell, kept, team), None
+            history, diverged = train_model(model, dataset, rows, preprocessing, train, device, tell, kept, group), None
         except Diverged as error:
             history, diverged = error.history, error
         if history.epochs:

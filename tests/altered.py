@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from plumage.data.check import check_photos
-from plumage.data.photo import Photo
-from plumage.data.store import read_batch
+from plumage.data.dataset.check import check_photos
+from plumage.data.dataset.store import read_batch
+from plumage.data.sources.photo import Photo
 
 
 def resaved(image: Image.Image, quality: int = 90) -> bytes:

@@ -13,8 +13,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a core each: torch's threads of sever
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 from support import make_dataset, make_photo
 
-from plumage.data.photo import Photo
-from plumage.data.store import Dataset
+from plumage.data.dataset.store import Dataset
+from plumage.data.sources.photo import Photo
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"

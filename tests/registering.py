@@ -11,15 +11,15 @@ import torch
 from support import make_dataset, make_photo
 
 from plumage.config import Register
-from plumage.data.photo import Photo
-from plumage.data.split import rows_hash
-from plumage.data.store import Dataset
-from plumage.data.training_photos import write_training_photos
-from plumage.data.transforms import Preprocessing
+from plumage.data.dataset.store import Dataset
+from plumage.data.sources.photo import Photo
+from plumage.data.split.splits_file import rows_hash
 from plumage.models import create_model
-from plumage.models.bundle import save_model
-from plumage.tracking.gate import Gate
-from plumage.tracking.registry import CARD_FILE, register
+from plumage.models.preprocessing import Preprocessing
+from plumage.models.saved_model import save_model
+from plumage.registry.gate import Gate
+from plumage.registry.register import CARD_FILE, register
+from plumage.registry.training_photos import write_training_photos
 from plumage.tracking.runs import training_run
 
 NAME = "bird-classifier"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plumage import kernels
-from plumage.data.ingest import ingest
-from plumage.data.photo import Load, Photo, Source
-from plumage.data.store import Dataset
+from plumage.accelerate import kernels
+from plumage.data.dataset.ingest import ingest
+from plumage.data.dataset.store import Dataset
+from plumage.data.sources.photo import Load, Photo, Source
 
 needs_kernels = pytest.mark.skipif(
     kernels.c_compiler() is None, reason="no C compiler, or not Linux: torch's operations are used"
@@ -39,7 +39,7 @@ class MemorySource:
     def __len__(self) -> int:
         return len(self._photos)
 
-    def loads(self) -> Iterator[Load]:
+    def chunks(self) -> Iterator[Load]:
         return (partial(list, self._photos[start : start + 64]) for start in range(0, len(self), 64))
 
 
@@ -51,4 +51,4 @@ def make_dataset(folder: Path, photos: list[Photo]) -> Dataset:
 
 def read_all(source: Source) -> list[Photo]:
     """Every photo of a source."""
-    return [photo for load in source.loads() for photo in load()]
+    return [photo for load in source.chunks() for photo in load()]

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
             {"model": {"weights": "imagenet"}, "train": {"recipe": "probe", "lr": 0.1}},
             ["train.lr: got 0.1 with train.recipe probe", "takes null"],
         ),
-        ({"train": {"penalty": 0.1}}, ["train.penalty", "recipe scratch"]),
+        ({"train": {"l2": 0.1}}, ["train.l2", "recipe scratch"]),
         ({"train": {"batch_size": "big"}}, ["train.batch_size", "got 'big'", "auto"]),
         ({"train": {"batch_size": 0}}, ["train.batch_size", "got 0", "1 to 65536"]),
         ({"model": {"name": "efficientnet_lite4", "weights": "imagenet"}}, ["model.weights", "efficientnet_lite4"]),

@@ -1,7 +1,7 @@
 """The typed parameters of params.yaml, one class a section.
 
 A key left out takes the default written here (for `train`, its recipe's, RECIPES). Each field's description says what it takes:
-`plumage.params` tells it of a wrong one, and `plumage.reference` makes docs/params.md from them.
+`plumage.params` tells it of a wrong one, and `plumage.cli.reference` makes docs/params.md from them.
 """
 
 from pathlib import Path
@@ -147,14 +147,14 @@ class Train(Section):
     weight_decay: float | None = Field(None, ge=0, le=10, description="0 to 10; never applied to biases and norms")
     warmup_epochs: float | None = Field(None, ge=0, description="0 or more: epochs of linear warm-up before the cosine")
     label_smoothing: float | None = Field(None, ge=0, lt=1, description="0 to under 1")
-    ema: float | None = Field(
+    ema_decay: float | None = Field(
         None, ge=0, lt=1, description="0 (none) to under 1: the decay of the weights' moving average at each step"
     )
-    min_crop: float | None = Field(
+    min_scale: float | None = Field(
         None, gt=0, le=1, description="over 0 to 1: the smallest share of a photo's area in a random crop"
     )
     flip: bool | None = Field(None, description="true or false: mirror half of the photos")
-    clip_norm: float | None = Field(
+    max_grad_norm: float | None = Field(
         None, ge=0, description="0 (no limit) or more: the largest norm of a step's gradient"
     )
     patience: int | None = Field(
@@ -178,13 +178,13 @@ class Train(Section):
     soup: int | None = Field(
         None, ge=1, le=100, description="1 or more fine-tunings, one after the other, whose weights are averaged"
     )
-    mixing: float | None = Field(
+    wise_ft_alpha: float | None = Field(
         None,
         ge=0,
         le=1,
         description="0 to 1: how far of the way from the weights that fine-tuning starts from to those that it comes to the network ends",
     )
-    penalty: float | None = Field(
+    l2: float | None = Field(
         None,
         gt=0,
         le=1e6,
@@ -233,17 +233,17 @@ class ResolvedTrain(Section):
     weight_decay: float
     warmup_epochs: float
     label_smoothing: float
-    ema: float
-    min_crop: float
+    ema_decay: float
+    min_scale: float
     flip: bool
-    clip_norm: float
+    max_grad_norm: float
     patience: int
     freeze_norm: bool
     frozen_stages: int
     size_ratio: float
     soup: int
-    mixing: float
-    penalty: float | None
+    wise_ft_alpha: float
+    l2: float | None
     seed: int
     device: str
     precision: Precision
@@ -266,15 +266,15 @@ class ResolvedTrain(Section):
 RECIPES: dict[Recipe, dict[str, Scalar]] = {
     "scratch": dict(
         epochs=12, batch_size=16, grad_accumulation=1, optimizer="adamw", lr=2e-3, head_lr=2e-3, weight_decay=0.02,
-        warmup_epochs=0.5, label_smoothing=0.1, ema=0.98, min_crop=0.75, flip=True, clip_norm=5.0, patience=20,
+        warmup_epochs=0.5, label_smoothing=0.1, ema_decay=0.98, min_scale=0.75, flip=True, max_grad_norm=5.0, patience=20,
         freeze_norm=False, frozen_stages=0, size_ratio=1.0,
     ),
     "finetune": dict(
         epochs=4, batch_size=32, grad_accumulation=1, optimizer="adamw", lr=2e-4, head_lr=1e-3, weight_decay=0.02,
-        warmup_epochs=0.5, label_smoothing=0.1, ema=0.0, min_crop=0.5, flip=True, clip_norm=1.0, patience=4,
-        freeze_norm=True, frozen_stages=3, size_ratio=0.78, soup=2, mixing=0.8, penalty=None,
+        warmup_epochs=0.5, label_smoothing=0.1, ema_decay=0.0, min_scale=0.5, flip=True, max_grad_norm=1.0, patience=4,
+        freeze_norm=True, frozen_stages=3, size_ratio=0.78, soup=2, wise_ft_alpha=0.8, l2=None,
     ),
-    "probe": dict(epochs=200, flip=True, penalty=None),
+    "probe": dict(epochs=200, flip=True, l2=None),
 }  # fmt: skip
 """What a recipe fills in where a key is null. A key that a recipe lacks, it does not take; finetune has all."""
 
@@ -308,7 +308,7 @@ class Register(Section):
         description="superior (shown to be better than the champion) or not_inferior (shown not to be worse by `margin` or more)",
     )
     margin: float = Field(0.01, gt=0, le=0.5, description="over 0 to 0.5: the accuracy that may be lost (not_inferior)")
-    level: float = Field(
+    alpha: float = Field(
         0.05, gt=0, le=0.25, description="over 0 to 0.25: how often the gate may err in favour of a challenger"
     )
     min_photos: int = Field(

@@ -14,6 +14,16 @@ from pydantic import ValidationError
 from plumage.config import Params, Section, sections
 from plumage.errors import ConfigError
 
+RENAMED = {
+    "train.mixing": "train.wise_ft_alpha",
+    "train.penalty": "train.l2",
+    "train.min_crop": "train.min_scale",
+    "train.ema": "train.ema_decay",
+    "train.clip_norm": "train.max_grad_norm",
+    "register.level": "register.alpha",
+}
+"""Keys of params.yaml that had another name in earlier versions."""
+
 
 class _Loader(yaml.SafeLoader):
     """YAML as DVC reads it (1.2): `1e-3` is a number, and a key given twice is an error."""
@@ -64,6 +74,8 @@ def _line(error: Any) -> str:
         return str(error["ctx"]["error"])
     key = ".".join(location)
     section = sections().get(location[0])
+    if error["type"] == "extra_forbidden" and key in RENAMED:
+        return f"{key}: is called {RENAMED[key]} now"
     if error["type"] == "extra_forbidden":
         known = _keys(section) if section and len(location) > 1 else _keys(Params)
         near = difflib.get_close_matches(location[-1], known, n=1)

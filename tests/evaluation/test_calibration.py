@@ -5,14 +5,8 @@ import pytest
 from scipy.special import log_softmax, softmax
 from sklearn.calibration import calibration_curve
 
-from plumage.evaluation.calibration import (
-    abstaining,
-    adaptive_ece,
-    brier_score,
-    coverage_curve,
-    fit_temperature,
-    threshold_for,
-)
+from plumage.evaluation.calibration import adaptive_ece, brier_score, coverage_curve, selective_metrics, threshold_for
+from plumage.training.temperature import fit_temperature
 
 
 def drawn(photos: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -82,10 +76,10 @@ def test_the_threshold_is_the_lowest_that_keeps_the_accuracy():
 
 
 def test_a_model_that_abstains_says_how_often_it_answers_and_how_well():
-    assert abstaining(FIVE, LABELS, 0.8, 0.95) == {
+    assert selective_metrics(FIVE, LABELS, 0.8, 0.95) == {
         "target_accuracy": 0.95, "threshold": 0.8, "coverage": 0.4, "accuracy": 1.0, "reached": 1,
     }  # fmt: skip
-    never = abstaining(FIVE, LABELS, None, 0.95)
+    never = selective_metrics(FIVE, LABELS, None, 0.95)
     assert (never["coverage"], never["accuracy"], never["reached"]) == (0, 0, 0)
 
 
@@ -94,6 +88,6 @@ def test_the_accuracy_that_val_promises_is_kept_on_other_photos():
     probabilities = softmax(logits, axis=1)
     val, test = slice(0, 20_000), slice(20_000, None)
     threshold = threshold_for(0.95, coverage_curve(probabilities[val], labels[val]))
-    said = abstaining(probabilities[test], labels[test], threshold, 0.95)
+    said = selective_metrics(probabilities[test], labels[test], threshold, 0.95)
     assert said["accuracy"] == pytest.approx(0.95, abs=0.01)
     assert 0.1 < said["coverage"] < 0.9

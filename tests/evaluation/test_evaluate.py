@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 
 from plumage.config import Evaluate
-from plumage.data.store import Dataset
-from plumage.data.transforms import Preprocessing
+from plumage.data.dataset.store import Dataset
 from plumage.errors import ModelError
-from plumage.evaluation.answers import answers_of
 from plumage.evaluation.evaluate import evaluate
+from plumage.evaluation.predictions import answers_of
 from plumage.models import create_model
-from plumage.models.bundle import load_model, save_model
+from plumage.models.preprocessing import Preprocessing
+from plumage.models.saved_model import load_model, save_model
 
 SETTINGS = Evaluate(batch_size=8, bootstrap=200)
 

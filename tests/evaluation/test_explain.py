@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from plumage.architectures import EfficientNetConfig
 from plumage.evaluation.explain import grad_cam
 from plumage.models import create_model
-from plumage.models.efficientnet import EfficientNet, EfficientNetConfig
+from plumage.models.efficientnet import EfficientNet
 
 SIDE, PATCH = 192, 56
 CORNERS = {"top left": (0, 0), "top right": (0, 1), "bottom left": (1, 0), "bottom right": (1, 1)}

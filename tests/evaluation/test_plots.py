@@ -13,7 +13,7 @@ from plumage.evaluation.calibration import coverage_curve
 from plumage.evaluation.confusion_order import confusion_order
 from plumage.evaluation.confusion_plot import plot_confusion
 from plumage.evaluation.embedding import Embedding
-from plumage.evaluation.shown_photos import ShownPhoto
+from plumage.evaluation.example_photos import ShownPhoto
 
 HISTORY = pd.DataFrame(
     {

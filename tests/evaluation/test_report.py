@@ -14,11 +14,11 @@ from PIL import Image
 from selenium.webdriver import ActionChains, Keys
 
 from plumage.evaluation import metrics
-from plumage.evaluation.calibration import abstaining, coverage_curve
-from plumage.evaluation.evaluated import Evaluation
-from plumage.evaluation.gallery import choose_photos
+from plumage.evaluation.calibration import coverage_curve, selective_metrics
+from plumage.evaluation.example_photos import ShownPhoto
+from plumage.evaluation.examples import choose_photos
 from plumage.evaluation.report import write_report
-from plumage.evaluation.shown_photos import ShownPhoto
+from plumage.evaluation.result import EvaluationResult
 from plumage.evaluation.summary import calibration, summary
 
 CLASSES = ["<script>window.hacked = 1</script>", 'Say "Tui" & <b>', "Æsop's jay", "Wren", "Owl", "Rook"]
@@ -34,7 +34,7 @@ def some_jpeg(seed: int, side: int = 112) -> bytes:
     return buffer.getvalue()
 
 
-def judged(probabilities: np.ndarray, labels: np.ndarray, classes: list[str], resamples: int = 100) -> Evaluation:
+def judged(probabilities: np.ndarray, labels: np.ndarray, classes: list[str], resamples: int = 100) -> EvaluationResult:
     """An evaluation with all that it can have."""
     predicted = probabilities.argmax(axis=1)
     confusion = metrics.confusion_matrix(labels, predicted, len(classes))
@@ -47,13 +47,13 @@ def judged(probabilities: np.ndarray, labels: np.ndarray, classes: list[str], re
     per_class = {"label": classes} | {name: getattr(scores, name) for name in ("precision", "recall", "f1", "support")}
     for name in ("precision", "recall", "f1"):
         per_class |= {f"{name}_low": per_class[name] * 0.7, f"{name}_high": per_class[name] * 0.7 + 0.3}
-    return Evaluation(
+    return EvaluationResult(
         title="birds & <i>more</i>",
         metrics={
             "test": {
                 **summary(probabilities, labels, bins=15, resamples=resamples, seed=0),
                 "uncalibrated": calibration(plain, labels, 15),
-                "abstain": abstaining(probabilities, labels, 0.5, 0.95),
+                "abstain": selective_metrics(probabilities, labels, 0.5, 0.95),
             },
             "temperature": 1.25,
             "val": {"accuracy": 0.4321},
@@ -84,20 +84,20 @@ def judged(probabilities: np.ndarray, labels: np.ndarray, classes: list[str], re
     )  # fmt: skip
 
 
-def written(evaluation: Evaluation, folder: Path) -> Path:
+def written(evaluation: EvaluationResult, folder: Path) -> Path:
     Image.new("RGB", (40, 30), "red").save(folder / "history.png")
     write_report(folder / "report.html", evaluation, folder / "history.png")
     return folder / "report.html"
 
 
 @pytest.fixture
-def evaluation(guesses) -> Evaluation:
+def evaluation(guesses) -> EvaluationResult:
     """90 photos of six classes."""
     return judged(*guesses(90, 6, skill=1.5), CLASSES)
 
 
 @pytest.fixture
-def page(evaluation: Evaluation, tmp_path: Path) -> Path:
+def page(evaluation: EvaluationResult, tmp_path: Path) -> Path:
     return written(evaluation, tmp_path)
 
 
@@ -352,7 +352,7 @@ def test_on_a_narrow_screen_the_page_does_not_scroll_sideways_and_a_tap_says_a_c
 def test_the_page_says_whether_abstaining_gives_the_wanted_accuracy(guesses, tmp_path, threshold, target, told):
     probabilities, labels = guesses(90, 6, skill=1.5)
     evaluation = judged(probabilities, labels, CLASSES)
-    evaluation.metrics["test"]["abstain"] = abstaining(probabilities, labels, threshold, target)
+    evaluation.metrics["test"]["abstain"] = selective_metrics(probabilities, labels, threshold, target)
     text = written(evaluation, tmp_path).read_text(encoding="utf-8")
     assert [what in text for what in ("Answering only at", "is not reached", "At no threshold")].count(True) == 1
     assert told in text

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from plumage.errors import ModelError
 from plumage.models import create_model, list_models
-from plumage.models.efficientnet import Conv, ConvNorm, MBConv, absorb_norms, configure
+from plumage.models.efficientnet import Conv, ConvNorm, MBConv, configure, fold_bn_scale
 
 # From torchvision's models, at 1,000 and at 400 classes.
 PARAMETERS = {
@@ -319,7 +319,7 @@ def test_absorbing_norms_changes_nothing_but_what_a_step_changes() -> None:
     model = create_model("efficientnet_lite0", 3, "imagenet").eval()
     x = torch.randn(2, 3, 64, 64)
     before = model(x)
-    absorb_norms(model)
+    fold_bn_scale(model)
     torch.testing.assert_close(model(x), before, atol=1e-4, rtol=1e-4)
     assert all(
         torch.equal(block.expand.norm.weight, torch.ones(block.expand.norm.num_features)) for block in model.blocks[1:]

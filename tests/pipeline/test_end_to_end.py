@@ -50,7 +50,7 @@ def test_every_output_is_there_and_a_second_run_does_nothing(clone: Clone) -> No
 def test_the_plan_is_printed_and_nothing_is_trained(clone: Clone) -> None:
     said = clone.run("plumage", "train", "--dry-run")
     assert "train.epochs" in said and "learning rate, to 0.002, over" in said and "an epoch" in said
-    assert "train.penalty" not in said  # which training from scratch has not
+    assert "train.l2" not in said  # which training from scratch has not
     assert clone.stages_run() == [] and len(clone.runs()) == 1
 
 

@@ -63,7 +63,7 @@ def archive() -> bytes:
     """A zip of 320 drawn photos."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as packed:
-        for load in SampleSource(species=5, images_per_species=64, image_size=64, seed=0).loads():
+        for load in SampleSource(species=5, images_per_species=64, image_size=64, seed=0).chunks():
             for photo in load():
                 packed.writestr(photo.key, photo.data)
     return file.getvalue()

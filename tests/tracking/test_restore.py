@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from plumage.tracking.execution import execution
+from plumage.tracking.resume import resume_run
 from plumage.tracking.runs import RESTORED_FROM, training_run
 
 PARAMS = {"train.lr": 0.01, "evaluate.bins": 15}
@@ -47,7 +47,7 @@ def points(client: MlflowClient, run_id: str) -> dict[str, list[tuple[int, float
 
 
 def test_it_has_the_figures_files_inputs_and_environment_of_the_one_that_is_not_there(outputs: Path) -> None:
-    with execution(outputs, "plumage", PARAMS, "register") as run:
+    with resume_run(outputs, "plumage", PARAMS, "register") as run:
         assert "evaluate" not in run.stages
     client = MlflowClient()
     found = client.get_run(run.id)
@@ -74,7 +74,7 @@ def test_it_has_the_figures_files_inputs_and_environment_of_the_one_that_is_not_
 def test_again_adds_nothing(outputs: Path) -> None:
     seen = []
     for _ in range(3):
-        with execution(outputs, "plumage", PARAMS, "register") as run:
+        with resume_run(outputs, "plumage", PARAMS, "register") as run:
             pass
         found = MlflowClient().get_run(run.id)
         assert found.inputs is not None
@@ -84,10 +84,10 @@ def test_again_adds_nothing(outputs: Path) -> None:
 
 def test_one_whose_restoring_was_cut_off_is_completed_in_the_same_run(outputs: Path) -> None:
     (outputs / "reports" / "data.json").rename(outputs / "kept.json")
-    with pytest.raises(FileNotFoundError), execution(outputs, "plumage", PARAMS, "register"):
+    with pytest.raises(FileNotFoundError), resume_run(outputs, "plumage", PARAMS, "register"):
         pass
     (outputs / "kept.json").rename(outputs / "reports" / "data.json")
-    with execution(outputs, "plumage", PARAMS, "register") as run:
+    with resume_run(outputs, "plumage", PARAMS, "register") as run:
         pass
     client = MlflowClient()
     experiment = client.get_experiment_by_name("plumage")
@@ -102,6 +102,6 @@ def test_a_run_that_is_there_is_gone_on_with(outputs: Path) -> None:
         run.log_history(Path("reports/history.csv"))
     trained = json.loads((outputs / "models" / "run.json").read_text())
     (outputs / "models" / "run.json").write_text(json.dumps({**trained, "run_id": run.id}))
-    with execution(outputs, "plumage", PARAMS, "evaluate") as again:
+    with resume_run(outputs, "plumage", PARAMS, "evaluate") as again:
         pass
     assert again.id == run.id and RESTORED_FROM not in MlflowClient().get_run(run.id).data.tags

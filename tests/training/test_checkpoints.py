@@ -17,11 +17,11 @@ import torch
 from torch import nn
 
 from plumage.config import ResolvedTrain, Train
-from plumage.data.store import Dataset
+from plumage.data.dataset.store import Dataset
 from plumage.errors import TrainingError
 from plumage.training.batches import Batch, Batches
 from plumage.training.checkpoints import KEPT, Checkpoints, checkpoints, training_key
-from plumage.training.loop import Fit, History
+from plumage.training.trainer import History, Trainer
 
 CPU = torch.device("cpu")
 EPOCHS, STEPS = 3, 4
@@ -35,7 +35,7 @@ class Killed(BaseException):
 
 def settings(**changes: Any) -> ResolvedTrain:
     return Train(
-        epochs=EPOCHS, lr=0.05, head_lr=0.02, ema=0.9, label_smoothing=0.1, clip_norm=1.0, **changes
+        epochs=EPOCHS, lr=0.05, head_lr=0.02, ema_decay=0.9, label_smoothing=0.1, max_grad_norm=1.0, **changes
     ).resolved()
 
 
@@ -67,7 +67,7 @@ def run(
 
     val = Batches(lambda epoch, first: [(inputs, labels)], 1, len(labels), len(labels))
     train = Batches(of, STEPS, len(labels), 16)
-    history = Fit(net, net[3], train, val, settings(**changes), CPU, on_epoch, kept, soup=soup).run()
+    history = Trainer(net, net[3], train, val, settings(**changes), CPU, on_epoch, kept, soup=soup).run()
     return net.state_dict(), history
 
 
@@ -114,13 +114,13 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from plumage.config import Train
-from plumage.data.store import Dataset
-from plumage.data.transforms import Preprocessing
+from plumage.data.dataset.store import Dataset
+from plumage.models.preprocessing import Preprocessing
 from plumage.models import create_model
-from plumage.models.bundle import save_model
+from plumage.models.saved_model import save_model
 from plumage.training.checkpoints import checkpoints
 from plumage.training import recipes
-from plumage.training.recipes import be_deterministic, train_model
+from plumage.training.recipes import seed_everything, train_model
 
 
 def dies(name, at):
@@ -141,11 +141,11 @@ torch.set_num_threads(1)
 root = Path(sys.argv[1])
 dataset = Dataset(root / "dataset")
 rows = {"train": [row for row in range(len(dataset)) if row % 4], "val": list(range(0, len(dataset), 4))}
-train = Train(device="cpu", recipe=sys.argv[2], epochs=int(sys.argv[3]), batch_size=4, ema=0.9, soup=2).resolved()
+train = Train(device="cpu", recipe=sys.argv[2], epochs=int(sys.argv[3]), batch_size=4, ema_decay=0.9, soup=2).resolved()
 if sys.argv[4:]:
     dies(*sys.argv[4:])
 pre = Preprocessing(size=32, crop_fraction=1.0)
-be_deterministic(0)
+seed_everything(0)
 model = create_model("efficientnet_lite0", len(dataset.classes), "imagenet" if train.recipe == "finetune" else None)
 with checkpoints(root, "key", 0.005) as kept:
     train_model(model, dataset, rows, pre, train, torch.device("cpu"), lambda epoch, *_: print("epoch", epoch, flush=True), kept)

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from plumage import kernels
+from plumage.accelerate import kernels
 from plumage.config import Train
 from plumage.errors import TrainingError
-from plumage.training.hardware import choices, choose_device
-from plumage.training.team import Team
+from plumage.training.distributed import ProcessGroup
+from plumage.training.hardware import choose_device, hardware_tags
 
 
 def test_a_device_that_is_not_there_is_an_error() -> None:
@@ -17,7 +17,7 @@ def test_a_device_that_is_not_there_is_an_error() -> None:
 
 
 def test_what_auto_stands_for_on_a_cpu_is_told() -> None:
-    told = choices(Train().resolved(), torch.device("cpu"), Team(0, 3))
+    told = hardware_tags(Train().resolved(), torch.device("cpu"), ProcessGroup(0, 3))
     assert told == {
         "plumage.device": "cpu",
         "plumage.precision": "bf16" if kernels.computes_bf16() else "fp32",
@@ -25,7 +25,7 @@ def test_what_auto_stands_for_on_a_cpu_is_told() -> None:
         "plumage.kernels": "own" if kernels.compiled() else "torch",
         "plumage.processes": "3",
     }
-    asked = choices(Train(precision="bf16", compile=True).resolved(), torch.device("cpu"), Team())
+    asked = hardware_tags(Train(precision="bf16", compile=True).resolved(), torch.device("cpu"), ProcessGroup())
     assert (asked["plumage.precision"], asked["plumage.compile"], asked["plumage.kernels"]) == (
         "bf16",
         "true",

@@ -11,8 +11,8 @@ from plumage.config import Train
 from plumage.errors import TrainingError
 from plumage.models import create_model
 from plumage.training import memory
+from plumage.training.distributed import ProcessGroup
 from plumage.training.memory import fit_batch, step_bytes
-from plumage.training.team import Team
 
 SCRIPT = """
 import psutil, torch
@@ -53,17 +53,17 @@ def room_for_10(monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
 
 def test_too_large_a_batch_is_refused_with_one_that_fits(room_for_10: torch.nn.Module) -> None:
     with pytest.raises(TrainingError, match="train.batch_size: 64 photos at once don't fit in memory; 8 would"):
-        fit_batch(room_for_10, 32, Train(precision="fp32", batch_size=64).resolved(), Team())
-    assert fit_batch(room_for_10, 32, Train(precision="fp32", batch_size=10).resolved(), Team()) == (10, 1)
+        fit_batch(room_for_10, 32, Train(precision="fp32", batch_size=64).resolved(), ProcessGroup())
+    assert fit_batch(room_for_10, 32, Train(precision="fp32", batch_size=10).resolved(), ProcessGroup()) == (10, 1)
 
 
 def test_a_batch_that_goes_in_parts_needs_no_more_than_a_part(room_for_10: torch.nn.Module) -> None:
     train = Train(precision="fp32", recipe="finetune", batch_size=64).resolved()
-    assert train.freeze_norm and fit_batch(room_for_10, 32, train, Team()) == (64, 1)
+    assert train.freeze_norm and fit_batch(room_for_10, 32, train, ProcessGroup()) == (64, 1)
 
 
 def test_auto_takes_what_fits_in_steps_of_the_recipes_batch(room_for_10: torch.nn.Module) -> None:
-    assert fit_batch(room_for_10, 32, Train(precision="fp32", batch_size="auto").resolved(), Team()) == (
+    assert fit_batch(room_for_10, 32, Train(precision="fp32", batch_size="auto").resolved(), ProcessGroup()) == (
         8,
         2,
     )  # 16 is the recipe's
@@ -74,7 +74,7 @@ def test_where_not_one_photo_fits_a_smaller_model_is_asked_for(
 ) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda device: 0)
     with pytest.raises(TrainingError, match="not one photo fits"):
-        fit_batch(room_for_10, 32, Train(precision="fp32", batch_size="auto").resolved(), Team())
+        fit_batch(room_for_10, 32, Train(precision="fp32", batch_size="auto").resolved(), ProcessGroup())
 
 
 LIMITED = """
@@ -85,7 +85,7 @@ from plumage.config import Train
 from plumage.errors import TrainingError
 from plumage.models import create_model
 from plumage.training.batches import Batches
-from plumage.training.loop import Fit
+from plumage.training.trainer import Trainer
 torch.set_num_threads(1)
 model = create_model("efficientnet_b0", 4)
 batch = torch.zeros(256, 3, 96, 96), torch.arange(256) % 4
@@ -94,7 +94,7 @@ import psutil
 limit = psutil.Process().memory_info().vms + 1_000_000_000
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 try:
-    Fit(model, model.classifier, batches, batches, Train(epochs=1).resolved(), torch.device("cpu"), lambda *_: None).run()
+    Trainer(model, model.classifier, batches, batches, Train(epochs=1).resolved(), torch.device("cpu"), lambda *_: None).run()
 except TrainingError as error:
     print(error)
 """
@@ -111,10 +111,10 @@ def test_processes_of_a_machine_share_its_memory(room_for_10: torch.nn.Module, m
     fixed, each = step_bytes(room_for_10, 32, "fp32")
     monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * (fixed + 5 * each + each // 2))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    monkeypatch.setattr(Team, "from_first", lambda team, value: value)
-    assert fit_batch(room_for_10, 32, Train(precision="fp32", batch_size=10).resolved(), Team(0, 2)) == (10, 1)
+    monkeypatch.setattr(ProcessGroup, "from_first", lambda group, value: value)
+    assert fit_batch(room_for_10, 32, Train(precision="fp32", batch_size=10).resolved(), ProcessGroup(0, 2)) == (10, 1)
     with pytest.raises(TrainingError, match="12 photos at once don't fit in memory; 8 would"):
-        fit_batch(room_for_10, 32, Train(precision="fp32", batch_size=12).resolved(), Team(0, 2))
+        fit_batch(room_for_10, 32, Train(precision="fp32", batch_size=12).resolved(), ProcessGroup(0, 2))
 
 
 def test_files_that_the_system_keeps_in_memory_count_as_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,18 +10,19 @@ import torch
 import torch.nn.functional as F
 
 from plumage.config import Model, Train
-from plumage.data.split import Photos, stratified_split
-from plumage.data.store import Dataset
-from plumage.data.transforms import Preprocessing
-from plumage.evaluation.predict import predict
+from plumage.data.dataset.store import Dataset
+from plumage.data.split.strategies import Photos, stratified_split
+from plumage.inference.predict import predict
 from plumage.models import create_model
-from plumage.models.bundle import save_model
-from plumage.models.efficientnet import absorb_norms
+from plumage.models.efficientnet import fold_bn_scale
+from plumage.models.preprocessing import Preprocessing
+from plumage.models.saved_model import save_model
 from plumage.training import recipes
-from plumage.training.loop import History
 from plumage.training.probe import fit_classifier
-from plumage.training.recipes import be_deterministic, input_for, mix_weights, new_model, train_model
-from plumage.training.results import best_temperature, write_history
+from plumage.training.recipes import input_for, mix_weights, new_model, seed_everything, train_model
+from plumage.training.results import write_history
+from plumage.training.temperature import best_temperature
+from plumage.training.trainer import History
 
 PRE = Preprocessing(size=32, crop_fraction=1.0)
 MakeDataset = Callable[[int], Dataset]
@@ -35,7 +36,7 @@ def rows_of(dataset: Dataset) -> dict[str, list[int]]:
 
 def train(dataset: Dataset, weights: str | None = None, **settings: Any) -> tuple[Any, History]:
     resolved = Train(device="cpu", **settings).resolved()
-    be_deterministic(resolved.seed)
+    seed_everything(resolved.seed)
     model = create_model("efficientnet_lite0", len(dataset.classes), weights)
     history = train_model(model, dataset, rows_of(dataset), PRE, resolved, torch.device("cpu"), lambda *_: None)
     return model, history
@@ -92,7 +93,7 @@ def test_probe_trains_the_classifier_alone(color_dataset: MakeDataset) -> None:
 @pytest.mark.slow
 def test_finetune_starts_from_a_probe_and_moves_the_network_but_no_statistics(color_dataset: MakeDataset) -> None:
     reference = create_model("efficientnet_lite0", 4, "imagenet")
-    absorb_norms(reference)
+    fold_bn_scale(reference)
     before = reference.state_dict()
     steps = {"lr": 2e-5, "head_lr": 1e-4, "epochs": 1, "batch_size": 8}
     dataset = color_dataset(10)
@@ -128,14 +129,16 @@ def test_finetune_ends_with_the_classifier_solved_again_if_that_is_better(
         calls.append(classifier.weight)
 
     monkeypatch.setattr(recipes, "fit_classifier", fit)
-    model, history = train(color_dataset(10), "imagenet", recipe="finetune", epochs=1, batch_size=8, soup=1, mixing=0.0)
+    model, history = train(
+        color_dataset(10), "imagenet", recipe="finetune", epochs=1, batch_size=8, soup=1, wise_ft_alpha=0.0
+    )
     assert len(calls) == 2
     assert [epoch["train/lr"] > 0 for epoch in history.epochs] == [True, False]
     assert history.best_epoch == (2 if good else 1)
     assert (history.val_features is not None) == good, "the best epoch's weights make others"
     assert bool((model.classifier.weight == 7).all()) == good
     untouched = create_model("efficientnet_lite0", 4, "imagenet")
-    absorb_norms(untouched)
+    fold_bn_scale(untouched)
     start = bool(torch.equal(model.head.conv.weight, untouched.head.conv.weight))
     assert start == good, "the better has the mixed weights, here the first ones, the worse those of the best epoch"
 

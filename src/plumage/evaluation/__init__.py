@@ -1,1 +1,1 @@
-"""Evaluation: predictions, metrics, tables, pictures and the report."""
+"""EvaluationResult: predictions, metrics, tables, pictures and the report."""

@@ -8,30 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 
 from plumage.evaluation.metrics import Floats, Ints
-
-TEMPERATURES = (0.05, 20.0)
-"""Where the best one is sought: with few photos, all of them right, the likeliest would be 0."""
-
-
-def fit_temperature(logits: Floats, labels: Ints) -> float:
-    """The temperature at which logits / temperature have the lowest log loss (Guo et al. 2017, arXiv 1706.04599, section 4.2), to 4
-    digits. It changes no prediction. 1 without photos.
-    """
-    if not len(labels):
-        return 1.0
-    exact = logits.astype(np.float64)
-    of_label = exact[np.arange(len(labels)), labels]
-
-    def loss(log_temperature: float) -> float:
-        scale = math.exp(-log_temperature)
-        return float((logsumexp(exact * scale, axis=1) - of_label * scale).mean())
-
-    low, high = map(math.log, TEMPERATURES)
-    return float(f"{math.exp(minimize_scalar(loss, bounds=(low, high), method='bounded').x):.4g}")
 
 
 def brier_score(probabilities: Floats, labels: Ints) -> float:
@@ -78,7 +56,7 @@ def threshold_for(target: float, curve: Coverage) -> float | None:
     return float(curve.threshold[enough[-1]]) if len(enough) else None
 
 
-def abstaining(probabilities: Floats, labels: Ints, threshold: float | None, target: float) -> dict[str, Any]:
+def selective_metrics(probabilities: Floats, labels: Ints, threshold: float | None, target: float) -> dict[str, Any]:
     """`abstain` of reports/metrics.json: how a model does that answers only at `threshold` or more. It never answers with None, which
     is written as 1; the accuracy of no answers is 0.
     """

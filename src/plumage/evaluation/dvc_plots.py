@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from plumage.common.files import atomic_path
 from plumage.evaluation.metrics import Ints, Reliability, confused_pairs, confusion_matrix
 from plumage.evaluation.tables import write_table
-from plumage.files import atomic_path
 
 CONFUSION_CLASSES = 30
 """DVC's template writes a number into each cell, which is readable up to as many classes."""

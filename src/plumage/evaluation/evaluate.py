@@ -9,30 +9,30 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from plumage.accelerate.inference import probabilities
+from plumage.common.files import write_json
 from plumage.config import Evaluate
-from plumage.data.store import Dataset
+from plumage.data.dataset.store import Dataset
 from plumage.errors import ModelError
-from plumage.evaluation.calibration import abstaining, coverage_curve, threshold_for
-from plumage.evaluation.evaluated import Evaluation
-from plumage.evaluation.gallery import choose_photos
+from plumage.evaluation.calibration import coverage_curve, selective_metrics, threshold_for
+from plumage.evaluation.example_photos import ShownPhoto, show_photos
+from plumage.evaluation.examples import choose_photos
 from plumage.evaluation.metrics import Ints, accuracy, class_ranges, class_scores, confusion_matrix, reliability
 from plumage.evaluation.pictures import write_pictures
-from plumage.evaluation.predict import Outputs, predict
 from plumage.evaluation.report import write_report
-from plumage.evaluation.shown_photos import ShownPhoto, show_photos
+from plumage.evaluation.result import EvaluationResult
 from plumage.evaluation.slices import find_slices, sharpness
 from plumage.evaluation.summary import calibration, summary
 from plumage.evaluation.tables import write_confusion, write_per_class, write_predictions, write_slices
-from plumage.files import write_json
-from plumage.models.bundle import Bundle
-from plumage.models.inference import probabilities
+from plumage.inference.predict import Outputs, predict
+from plumage.models.saved_model import SavedModel
 
 SHOWN_PHOTOS, SHOWN_PAIRS, SHOWN_CLASSES = 24, 20, 400
 """In the report: mistakes and as many unsure hits, confused pairs, and classes with their best and worst photo."""
 
 
 def evaluate(
-    bundle: Bundle,
+    saved: SavedModel,
     dataset: Dataset,
     rows: dict[str, list[int]],
     settings: Evaluate,
@@ -46,24 +46,24 @@ def evaluate(
     """
     sharp: list[NDArray[np.float64]] = []
     outputs = _predict(
-        bundle, dataset, rows["test"], settings, look=lambda views: sharp.append(sharpness(views.numpy()))
+        saved, dataset, rows["test"], settings, look=lambda views: sharp.append(sharpness(views.numpy()))
     )
     targets, classes = dataset.targets(), dataset.classes
     truth, val_truth = targets[rows["test"]], targets[rows["val"]]
-    test, plain = (_probabilities(outputs, temperature) for temperature in (bundle.temperature, 1.0))
-    val = _probabilities(_predict(bundle, dataset, rows["val"], settings), bundle.temperature)
+    test, plain = (_probabilities(outputs, temperature) for temperature in (saved.temperature, 1.0))
+    val = _probabilities(_predict(saved, dataset, rows["val"], settings), saved.temperature)
     threshold = threshold_for(settings.target_accuracy, coverage_curve(val, val_truth))
     metrics: dict[str, Any] = {
         "test": {
             **summary(test, truth, bins=settings.bins, resamples=settings.bootstrap, seed=settings.seed),
             "uncalibrated": calibration(plain, truth, settings.bins),
-            "abstain": abstaining(test, truth, threshold, settings.target_accuracy),
+            "abstain": selective_metrics(test, truth, threshold, settings.target_accuracy),
         },
-        "temperature": bundle.temperature,
+        "temperature": saved.temperature,
         "val": {"accuracy": round(accuracy(val, val_truth), 6)},
     }
     if settings.tta:
-        mirror = _probabilities(_predict(bundle, dataset, rows["test"], settings, mirrored=True), bundle.temperature)
+        mirror = _probabilities(_predict(saved, dataset, rows["test"], settings, mirrored=True), saved.temperature)
         metrics["test"]["tta"] = summary(
             (test + mirror) / 2, truth, bins=settings.bins, resamples=settings.bootstrap, seed=settings.seed
         )
@@ -79,8 +79,8 @@ def evaluate(
     write_predictions(reports / "predictions.csv", [dataset.keys[row] for row in rows["test"]], truth, test, classes)
     gallery = choose_photos(truth, test, photos=SHOWN_PHOTOS, pairs=SHOWN_PAIRS, classes=SHOWN_CLASSES)
     curve = coverage_curve(test, truth)
-    judged = Evaluation(
-        title=f"{bundle.name} on {len(classes)} classes",
+    judged = EvaluationResult(
+        title=f"{saved.name} on {len(classes)} classes",
         metrics=metrics,
         parts={part: len(chosen) for part, chosen in rows.items()},
         classes=classes,
@@ -97,8 +97,8 @@ def evaluate(
         coverage=(curve.coverage, curve.accuracy),
         history=pd.read_csv(reports / "history.csv"),
         gallery=gallery,
-        photos=_photos(bundle, dataset, rows["test"], gallery.shown(), predicted, settings.batch_size),
-        model=bundle.preprocessing.model_dump() | {"architecture": bundle.name, "temperature": bundle.temperature},
+        photos=_photos(saved, dataset, rows["test"], gallery.shown(), predicted, settings.batch_size),
+        model=saved.preprocessing.model_dump() | {"architecture": saved.name, "temperature": saved.temperature},
         params=shown,
     )
     write_pictures(reports, judged)
@@ -108,16 +108,16 @@ def evaluate(
 
 
 def _predict(
-    bundle: Bundle,
+    saved: SavedModel,
     dataset: Dataset,
     rows: list[int],
     settings: Evaluate,
     mirrored: bool = False,
     look: Callable[[torch.Tensor], None] = lambda views: None,
 ) -> Outputs:
-    if bundle.classes != dataset.classes:
+    if saved.classes != dataset.classes:
         raise ModelError("the model knows other classes than the data set has; train it on these photos")
-    return predict(bundle.model, dataset, rows, bundle.preprocessing, _device(), settings.batch_size, mirrored, look)
+    return predict(saved.model, dataset, rows, saved.preprocessing, _device(), settings.batch_size, mirrored, look)
 
 
 def _device() -> str:
@@ -130,11 +130,11 @@ def _probabilities(outputs: Outputs, temperature: float) -> NDArray[np.float32]:
 
 
 def _photos(
-    bundle: Bundle, dataset: Dataset, rows: list[int], places: list[int], predicted: Ints, batch_size: int
+    saved: SavedModel, dataset: Dataset, rows: list[int], places: list[int], predicted: Ints, batch_size: int
 ) -> dict[int, ShownPhoto]:
     """The photos at `places` of `rows`, each with what speaks for its predicted class."""
     chosen, classes = [rows[place] for place in places], predicted[places].tolist()
-    shown = show_photos(bundle.model, dataset, chosen, classes, bundle.preprocessing, _device(), batch_size)
+    shown = show_photos(saved.model, dataset, chosen, classes, saved.preprocessing, _device(), batch_size)
     return dict(zip(places, shown, strict=True))
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from plumage.evaluation import plots
 from plumage.evaluation.confusion_plot import plot_confusion
 from plumage.evaluation.dvc_plots import write_plot_data
-from plumage.evaluation.evaluated import Evaluation
+from plumage.evaluation.result import EvaluationResult
 
 SHOWN = 12
 """Photos in a picture of some."""
 
 
-def write_pictures(reports: Path, judged: Evaluation) -> None:
+def write_pictures(reports: Path, judged: EvaluationResult) -> None:
     """Write the PNG files of reports/plots/ and the CSV files of reports/plot_data/, which `dvc plots` draws from."""
     folder, classes = reports / "plots", judged.classes
     plot_confusion(folder / "confusion.png", judged.confusion, classes, judged.order)
@@ -30,7 +30,7 @@ def write_pictures(reports: Path, judged: Evaluation) -> None:
     write_plot_data(reports / "plot_data", judged.labels, judged.predicted, classes, after)
 
 
-def _caption(judged: Evaluation, place: int) -> str:
+def _caption(judged: EvaluationResult, place: int) -> str:
     label, predicted = judged.labels[place], judged.predicted[place]
     said = plots.shorten(judged.classes[predicted], 26) + f", {judged.probabilities[place, predicted]:.0%}"
     return said if label == predicted else f"{plots.shorten(judged.classes[label], 30)}\ntaken for {said}"

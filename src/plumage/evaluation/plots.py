@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from plumage.common.files import atomic_path
 from plumage.evaluation.embedding import Embedding
+from plumage.evaluation.example_photos import ShownPhoto
 from plumage.evaluation.metrics import Floats, Reliability
-from plumage.evaluation.shown_photos import ShownPhoto
-from plumage.files import atomic_path
 
 BLUE, ORANGE, GREY, INK = "#1f6f8b", "#c8501e", "#8a8f98", "#22262b"
 STYLE = {

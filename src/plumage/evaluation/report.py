@@ -10,9 +10,9 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from plumage.evaluation.evaluated import Evaluation
+from plumage.common.files import atomic_path
 from plumage.evaluation.metrics import Floats
-from plumage.files import atomic_path
+from plumage.evaluation.result import EvaluationResult
 
 MAX_POINTS = 20_000
 """Of the map: a fiftieth of a second to draw, and some 2 MB."""
@@ -21,7 +21,7 @@ GRID = 2000
 """Steps of a point's coordinates."""
 
 
-def write_report(path: Path, judged: Evaluation, history: Path) -> None:
+def write_report(path: Path, judged: EvaluationResult, history: Path) -> None:
     """Write the page: the same inputs give the same bytes. `history` is the picture of the training, a PNG file."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["n"] = "{:,}".format
@@ -44,7 +44,7 @@ def write_report(path: Path, judged: Evaluation, history: Path) -> None:
         beside.write_text(page, encoding="utf-8")
 
 
-def _class_rows(judged: Evaluation) -> list[dict[str, Any]]:
+def _class_rows(judged: EvaluationResult) -> list[dict[str, Any]]:
     """A row a class, the lowest F1 first, with the class that it is most often taken for."""
     errors = judged.confusion - np.diag(judged.confusion.diagonal())
     rows: list[dict[str, Any]] = [
@@ -84,7 +84,7 @@ def _curve(coverage: Floats, accuracy: Floats) -> dict[str, Any]:
     }
 
 
-def _data(judged: Evaluation) -> Markup:
+def _data(judged: EvaluationResult) -> Markup:
     """What the page's script reads, as JSON that can stand in a script element: classes by number, photos by their place."""
     actual, predicted = np.nonzero(judged.confusion)
     count = len(judged.labels)

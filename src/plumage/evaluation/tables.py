@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from plumage.common.files import atomic_path
 from plumage.evaluation.intervals import Range, wilson
 from plumage.evaluation.metrics import ClassScores, Floats, Ints, top_k
 from plumage.evaluation.slices import Slice
-from plumage.files import atomic_path
 
 
 def write_confusion(path: Path, confusion: NDArray[np.int64], classes: Sequence[str]) -> None:

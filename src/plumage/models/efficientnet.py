@@ -10,19 +10,19 @@ Sources: Tan & Le 2019 (arXiv 1905.11946) and its TensorFlow code (tensorflow/tp
 """
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plumage import kernels
-from plumage.data.transforms import Preprocessing
+from plumage.accelerate import kernels
+from plumage.accelerate.kernels.training import depthwise, excite, norm_act
+from plumage.architectures import ARCHITECTURES, EfficientNetConfig, Padding
 from plumage.errors import ModelError
-from plumage.kernels.training import depthwise, excite, norm_act
+from plumage.models.preprocessing import Preprocessing
 
-Padding = Literal["symmetric", "same"]
 AS_MATRICES = torch.backends.cpu.get_cpu_capability() != "AVX512"
 """Whether pointwise convolutions are trained as matrix products, which they are in channels_last memory: without AVX-512, their backward
 pass is the faster."""
@@ -51,52 +51,9 @@ STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
 
 
-@dataclass(frozen=True)
-class EfficientNetConfig:
-    """Everything that an architecture and its conventions consist of, the number of classes aside."""
-
-    name: str
-    width: float
-    """Factor on every stage's channels."""
-    depth: float
-    """Factor on every stage's repeats."""
-    resolution: int
-    """Side of the square input that the scaling was made for, in pixels."""
-    dropout: float
-    """Rate on the pooled features, before the classifier."""
-    lite: bool = False
-    drop_path: float = 0.2
-    """Stochastic depth: block i of N is skipped for a sample with probability drop_path * i / N."""
-    padding: Padding = "symmetric"
-    """TensorFlow's SAME ("same": at stride 2 the odd pixel goes to the bottom and right), or kernel // 2 all round."""
-    bn_eps: float = 1e-3
-    bn_momentum: float = 0.1
-    """Share of the new batch in batch norm's running statistics."""
-
-
-_CONFIGS = {
-    config.name: config
-    for config in (
-        EfficientNetConfig("efficientnet_b0", 1.0, 1.0, 224, 0.2),
-        EfficientNetConfig("efficientnet_b1", 1.0, 1.1, 240, 0.2),
-        EfficientNetConfig("efficientnet_b2", 1.1, 1.2, 260, 0.3),
-        EfficientNetConfig("efficientnet_b3", 1.2, 1.4, 300, 0.3),
-        EfficientNetConfig("efficientnet_b4", 1.4, 1.8, 380, 0.4),
-        EfficientNetConfig("efficientnet_b5", 1.6, 2.2, 456, 0.4),
-        EfficientNetConfig("efficientnet_b6", 1.8, 2.6, 528, 0.5),
-        EfficientNetConfig("efficientnet_b7", 2.0, 3.1, 600, 0.5),
-        EfficientNetConfig("efficientnet_lite0", 1.0, 1.0, 224, 0.2, lite=True),
-        EfficientNetConfig("efficientnet_lite1", 1.0, 1.1, 240, 0.2, lite=True),
-        EfficientNetConfig("efficientnet_lite2", 1.1, 1.2, 260, 0.3, lite=True),
-        EfficientNetConfig("efficientnet_lite3", 1.2, 1.4, 280, 0.3, lite=True),
-        EfficientNetConfig("efficientnet_lite4", 1.4, 1.8, 300, 0.3, lite=True),
-    )
-}
-
-
 def list_models() -> list[str]:
     """Names that `create_model` takes."""
-    return list(_CONFIGS)
+    return list(ARCHITECTURES)
 
 
 def configure(name: str, dropout: float | None = None, drop_path: float | None = None) -> EfficientNetConfig:
@@ -104,9 +61,9 @@ def configure(name: str, dropout: float | None = None, drop_path: float | None =
 
     ModelError for an unknown name, or a rate that is below 0 or not below 1.
     """
-    if name not in _CONFIGS:
-        raise ModelError(f"model.name: no model is called {name!r}; there are {', '.join(_CONFIGS)}")
-    config = _CONFIGS[name]
+    if name not in ARCHITECTURES:
+        raise ModelError(f"model.name: no model is called {name!r}; there are {', '.join(ARCHITECTURES)}")
+    config = ARCHITECTURES[name]
     config = replace(
         config,
         dropout=config.dropout if dropout is None else dropout,
@@ -139,7 +96,7 @@ class Conv(nn.Conv2d):
         if self.kernel_size == (1, 1) and self.training and AS_MATRICES:
             return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
         x, padding = self.padded(x)
-        if x.requires_grad and self.groups > 1 and self.groups % kernels.BLOCK == 0 and kernels.fits(x):
+        if x.requires_grad and self.groups > 1 and self.groups % kernels.BLOCK == 0 and kernels.supports(x):
             return depthwise(x, weight, bias, self.stride[0], padding)
         return F.conv2d(x, weight, bias, self.stride, padding, 1, self.groups)
 
@@ -174,7 +131,7 @@ class ConvNorm(nn.Module):
         """N x inputs x H x W to N x outputs x H' x W'."""
         if self.norm.training:
             x = self.conv(x)
-            if type(self.norm) is nn.BatchNorm2d and kernels.fits(x):
+            if type(self.norm) is nn.BatchNorm2d and kernels.supports(x):
                 return norm_act(x, self.norm, self.activation)
             x = self.norm(x)
         else:
@@ -205,7 +162,7 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x H x W to the same shape."""
-        if kernels.fits(x):
+        if kernels.supports(x):
             return excite(x, self.reduce, self.expand)
         means = x.mean((2, 3))  # as matrix products: a convolution over one pixel costs more than it computes
         gate = F.linear(F.silu(F.linear(means, self.reduce.weight.flatten(1), self.reduce.bias)),
@@ -293,7 +250,7 @@ class EfficientNet(nn.Module):
 
 
 @torch.no_grad()
-def absorb_norms(network: nn.Module) -> None:
+def fold_bn_scale(network: nn.Module) -> None:
     """Move each batch norm's scale into its convolution, which leaves what `network` computes in evaluation as it is.
 
     For training with frozen statistics: a channel that hardly varies has a scale of up to 1 / sqrt(eps), by which each step on

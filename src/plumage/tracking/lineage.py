@@ -12,8 +12,8 @@ import torch
 import yaml
 
 import plumage
-from plumage.data.workers import cores
-from plumage.files import write_json
+from plumage.common.cores import cores
+from plumage.common.files import write_json
 
 PACKAGES_FILE, MACHINE_FILE, DIFF_FILE = "packages.txt", "machine.json", "uncommitted.diff"
 LONGEST_DIFF = 1_000_000

@@ -21,7 +21,7 @@ from mlflow.entities import Metric, RunTag
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from plumage.files import atomic_path
+from plumage.common.files import atomic_path
 
 FOLDER = ".mlflow-waiting"
 SECONDS_BETWEEN_TRIES = 10.0

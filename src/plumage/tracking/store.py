@@ -1,7 +1,7 @@
 """The MLflow store of a repository: where it is, made once, reached or refused in one line.
 
 The store is `MLFLOW_TRACKING_URI` when that is set, else `mlflow.db` (SQLite) with the files in `mlartifacts/`, both at
-the root of the real repository (`plumage.project.project_root`), also for an experiment that DVC runs in a copy.
+the root of the real repository (`plumage.common.paths.project_root`), also for an experiment that DVC runs in a copy.
 """
 
 import logging

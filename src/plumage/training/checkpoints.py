@@ -17,8 +17,8 @@ import torch
 from filelock import FileLock, Timeout
 
 import plumage
+from plumage.common.files import atomic_path, remove
 from plumage.errors import TrainingError
-from plumage.files import atomic_path, remove
 
 FOLDER = ".checkpoints"
 LOCK = "lock"

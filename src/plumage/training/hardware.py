@@ -4,11 +4,11 @@ import sys
 
 import torch
 
-from plumage import kernels
+from plumage.accelerate import kernels
+from plumage.accelerate.precision import dtype_of
 from plumage.config import Precision, ResolvedTrain
 from plumage.errors import TrainingError
-from plumage.models.inference import dtype_of
-from plumage.training.team import Team
+from plumage.training.distributed import ProcessGroup
 
 PARTS = {torch.float32: 8, torch.bfloat16: 16}
 """Photos whose maps, forward and backward, stay in a CPU's cache."""
@@ -40,7 +40,7 @@ def compiles(device: torch.device, wanted: bool | str) -> bool:
     return device.type == "cuda" if wanted == "auto" else bool(wanted)
 
 
-def photos_at_once(device: torch.device, train: ResolvedTrain) -> int:
+def micro_batch_size(device: torch.device, train: ResolvedTrain) -> int:
     """How many photos of a batch go forward and backward at once, their gradients added up to the batch's.
 
     On a CPU one of PARTS (1.1 to 1.6 times as fast as 32), where no batch norm has to see the whole batch.
@@ -48,7 +48,7 @@ def photos_at_once(device: torch.device, train: ResolvedTrain) -> int:
     return PARTS[dtype_of(device, train.precision)] if device.type == "cpu" and train.freeze_norm else sys.maxsize
 
 
-def choices(train: ResolvedTrain, device: torch.device, team: Team) -> dict[str, str]:
+def hardware_tags(train: ResolvedTrain, device: torch.device, group: ProcessGroup) -> dict[str, str]:
     """What each `auto` stands for on this machine, as tags of the run."""
     dtype = dtype_of(device, train.precision)
     own = device.type == "cpu" and kernels.compiled(dtype)
@@ -57,5 +57,5 @@ def choices(train: ResolvedTrain, device: torch.device, team: Team) -> dict[str,
         "plumage.precision": "bf16" if dtype == torch.bfloat16 else "fp32",
         "plumage.compile": str(compiles(device, train.compile)).lower(),
         "plumage.kernels": "own" if own else "torch",
-        "plumage.processes": str(team.size),
+        "plumage.processes": str(group.size),
     }

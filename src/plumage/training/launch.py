@@ -11,10 +11,10 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from plumage.common.cores import cores
 from plumage.config import ResolvedTrain
-from plumage.data.workers import cores
 from plumage.errors import TrainingError
-from plumage.training.team import LAUNCHED
+from plumage.training.distributed import LAUNCHED
 
 
 def processes(train: ResolvedTrain) -> int:

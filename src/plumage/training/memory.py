@@ -11,8 +11,8 @@ from torch import nn
 
 from plumage.config import RECIPES, Precision, ResolvedTrain
 from plumage.errors import TrainingError
-from plumage.training.hardware import autocast, photos_at_once
-from plumage.training.team import Team
+from plumage.training.distributed import ProcessGroup
+from plumage.training.hardware import autocast, micro_batch_size
 
 COPIES = 6
 """Of the parameters: themselves, gradients, AdamW's two moments, the moving average, the best epoch's."""
@@ -74,7 +74,7 @@ def _held_by_container() -> int:
     return int((CGROUP / "memory.current").read_text()) - stat["active_file"] - stat["inactive_file"]
 
 
-def fit_batch(network: nn.Module, side: int, train: ResolvedTrain, team: Team) -> tuple[int, int]:
+def fit_batch(network: nn.Module, side: int, train: ResolvedTrain, group: ProcessGroup) -> tuple[int, int]:
     """`train`'s batch size and gradient accumulation, or, for `auto`, what fits in the memory that is free.
 
     Raises:
@@ -82,9 +82,9 @@ def fit_batch(network: nn.Module, side: int, train: ResolvedTrain, team: Team) -
     """
     wanted = RECIPES[train.recipe]["batch_size"] if train.batch_size == "auto" else train.batch_size
     assert isinstance(wanted, int)
-    room = team.from_first(_room(network, side, train.precision)) * team.size
-    at_once = photos_at_once(next(network.parameters()).device, train)
-    if min(wanted, at_once * team.size) <= room:
+    room = group.broadcast(_room(network, side, train.precision)) * group.size
+    at_once = micro_batch_size(next(network.parameters()).device, train)
+    if min(wanted, at_once * group.size) <= room:
         return wanted, train.grad_accumulation
     fitting = _power_of_two(room)
     if train.batch_size != "auto" or not fitting:

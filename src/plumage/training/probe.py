@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from scipy.optimize import minimize, minimize_scalar
 from torch import nn
 
+from plumage.common.progress import Progress
 from plumage.errors import TrainingError
-from plumage.progress import Progress
 
 SHRINKAGE = 0.5
 """How far the scatter within classes is drawn towards a multiple of the identity (Friedman 1989, regularised discriminant

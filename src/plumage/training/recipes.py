@@ -15,21 +15,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from plumage import kernels
+from plumage.accelerate import kernels
+from plumage.accelerate.inference import features_for_inference
+from plumage.common.progress import track
 from plumage.config import RECIPES, Model, ResolvedTrain
-from plumage.data.loader import View, central_view, in_batches, load_batches, typical_side
-from plumage.data.store import Dataset
-from plumage.data.transforms import Preprocessing, chances, to_model_input, train_view
-from plumage.models.efficientnet import EfficientNet, absorb_norms, scaled_stages
-from plumage.models.inference import features_for_inference
-from plumage.models.weights import create_model
-from plumage.progress import track
+from plumage.data.dataset.store import Dataset
+from plumage.data.loading.loader import Transform, batched, central_view, load_batches, typical_side
+from plumage.data.loading.transforms import augmentation_draws, to_model_input, train_view
+from plumage.models.efficientnet import EfficientNet, fold_bn_scale, scaled_stages
+from plumage.models.factory import create_model
+from plumage.models.preprocessing import Preprocessing
 from plumage.training.batches import Batch, Batches
 from plumage.training.checkpoints import Checkpoints
-from plumage.training.loop import Fit, History, OnEpoch, quality
+from plumage.training.distributed import SINGLE_PROCESS, ProcessGroup
 from plumage.training.memory import fit_batch
 from plumage.training.probe import SHRINKAGE, fit_classifier
-from plumage.training.team import ALONE, Team
+from plumage.training.trainer import History, OnEpoch, Trainer, quality
 
 CLASSIFIER_ITERATIONS = int(RECIPES["probe"]["epochs"] or 1)
 ENLARGED = 9 / 7
@@ -53,7 +54,7 @@ def train_model(
     device: torch.device,
     on_epoch: OnEpoch = lambda *_: None,
     checkpoints: Checkpoints | None = None,
-    team: Team = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> History:
     """Train `model` in place by `train.recipe` on the rows `train`, choosing the best epoch on the rows `val`.
 
@@ -64,28 +65,28 @@ def train_model(
         Diverged: the loss is no longer a finite number.
         TrainingError: a batch does not fit in memory.
     """
-    be_deterministic(train.seed)
+    seed_everything(train.seed)
     kernels.keep_memory()
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    work = _Photos(dataset, rows, preprocessing, train, device, team)
+    work = _Photos(dataset, rows, preprocessing, train, device, group)
     if train.recipe == "probe":
         return _probe(model, work, train.epochs, on_epoch, checkpoints)
     freeze_stages(model, train.frozen_stages)
     if train.freeze_norm:
-        absorb_norms(model)
-    batch, accumulation = fit_batch(model, view_size(preprocessing, train.size_ratio), train, team)
+        fold_bn_scale(model)
+    batch, accumulation = fit_batch(model, view_size(preprocessing, train.size_ratio), train, group)
     work.train = train = train.model_copy(update={"batch_size": batch, "grad_accumulation": accumulation})
-    if train.recipe == "finetune" and not team.from_first(bool(checkpoints and checkpoints.has("network"))):
+    if train.recipe == "finetune" and not group.broadcast(bool(checkpoints and checkpoints.has("network"))):
         # Whitening leans on differences that are small, which training the features would change first.
         smoothing = train.label_smoothing
         _probe(model, work, CLASSIFIER_ITERATIONS, lambda *_: None, checkpoints, shrinkage=1.0, smoothing=smoothing)
     views, val = work.random_views(), work.central_views("val")
     soup = train.soup if train.recipe == "finetune" else None
-    fit = Fit(model, model.classifier, views, val, train, device, on_epoch, checkpoints, team=team, soup=soup)
+    fit = Trainer(model, model.classifier, views, val, train, device, on_epoch, checkpoints, group=group, soup=soup)
     history = fit.run()
     if not soup:
         return history
-    mix_weights(model, fit.start, train.mixing)
+    mix_weights(model, fit.start, train.wise_ft_alpha)
     if not _solve_again(model, work, history, on_epoch, checkpoints):
         fit.take_best()
     return history
@@ -103,7 +104,7 @@ def _solve_again(
     model: EfficientNet, work: "_Photos", history: History, on_epoch: OnEpoch, checkpoints: Checkpoints | None
 ) -> bool:
     """Solve for the classifier on the features that training came to: one more epoch. Whether it is the best."""
-    if work.team.leads:
+    if work.group.is_main:
         print("finetune: solves for the classifier again, on the features as they are now", flush=True)
     timings: list[dict[str, float]] = []
     told: OnEpoch = lambda epoch, metrics, timing: timings.append(timing)  # noqa: E731
@@ -126,7 +127,7 @@ def freeze_stages(model: EfficientNet, stages: int) -> None:
 
 def new_model(wanted: Model, dataset: Dataset, seed: int, root: Path) -> tuple[EfficientNet, Preprocessing]:
     """The network as training starts from it, and how it sees the photos of `dataset`; `root` is the repository's."""
-    be_deterministic(seed)
+    seed_everything(seed)
     weights = wanted.weights_from(root)
     dropout, drop_path = (0.0, 0.0) if weights else (None, DROP_PATH)
     model = create_model(
@@ -164,7 +165,7 @@ def _multiple_of_32(side: float) -> int:
     return max(32, round(side / 32) * 32)
 
 
-def be_deterministic(seed: int) -> None:
+def seed_everything(seed: int) -> None:
     """Seed torch and take only its reproducible algorithms: before a model is made, and before it is trained."""
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -184,11 +185,11 @@ class _Photos:
         preprocessing: Preprocessing,
         train: ResolvedTrain,
         device: torch.device,
-        team: Team,
+        group: ProcessGroup,
     ) -> None:
         self.labels = torch.from_numpy(dataset.targets())
         self.dataset, self.rows, self.preprocessing = dataset, rows, preprocessing
-        self.train, self.device, self.team = train, device, team
+        self.train, self.device, self.group = train, device, group
 
     def random_views(self) -> Batches:
         """The training photos in a new order each epoch, randomly cut. A last batch too small for two photos a process is
@@ -199,22 +200,22 @@ class _Photos:
         seen = self.preprocessing.model_copy(update={"size": view_size(self.preprocessing, train.size_ratio)})
         rows = np.array(self.rows["train"])
         rest = len(rows) % size
-        count = len(rows) - (rest if rest < 2 * self.team.size and len(rows) > rest else 0)
+        count = len(rows) - (rest if rest < 2 * self.group.size and len(rows) > rest else 0)
 
         def of(epoch: int, first: int) -> Iterator[Batch]:
             def view(photo: np.ndarray, row: int, out: np.ndarray) -> None:
-                train_view(photo, seen, chances(train.seed, epoch, row), train.min_crop, train.flip, out)
+                train_view(photo, seen, augmentation_draws(train.seed, epoch, row), train.min_scale, train.flip, out)
 
             order = rows[np.random.default_rng((train.seed, epoch)).permutation(len(rows))][:count]
-            return self._batches(in_batches(order.tolist(), size)[first:], view, seen.size)
+            return self._batches(batched(order.tolist(), size)[first:], view, seen.size)
 
-        return Batches(of, per_epoch=len(in_batches(range(count), size)), photos=count, size=size)
+        return Batches(of, per_epoch=len(batched(range(count), size)), photos=count, size=size)
 
     def central_views(self, part: str, mirrored: bool = False) -> Batches:
         """The photos of `part` in order, as evaluation sees them, or their mirror images."""
         view = central_view(self.preprocessing, mirrored)
-        size = EVAL_BATCH * self.team.size
-        batches = in_batches(self.rows[part], size)
+        size = EVAL_BATCH * self.group.size
+        batches = batched(self.rows[part], size)
         return Batches(
             lambda epoch, first: self._batches(batches[first:], view, self.preprocessing.size),
             per_epoch=len(batches),
@@ -222,9 +223,9 @@ class _Photos:
             size=size,
         )
 
-    def _batches(self, batches: Sequence[Sequence[int]], view: View, side: int) -> Iterator[Batch]:
+    def _batches(self, batches: Sequence[Sequence[int]], view: Transform, side: int) -> Iterator[Batch]:
         """This process's part of each batch, its views `side` pixels wide."""
-        mine = [part for part in map(self.team.part, batches) if part]
+        mine = [part for part in map(self.group.shard, batches) if part]
         for rows, photos in zip(mine, load_batches(self.dataset, mine, view, side), strict=True):
             yield to_model_input(photos, self.preprocessing, self.device), self.labels[rows].to(self.device)
 
@@ -244,11 +245,11 @@ def _probe(
     `shrinkage` and `smoothing` are `fit_classifier`'s.
     """
     model.eval()
-    team = photos.team
+    group = photos.group
 
     def features_of(part: str, mirrored: bool = False) -> Batch:
         name = f"{of} of {part}{', mirrored' if mirrored else ''}"
-        made = team.from_first(checkpoints.load(name, photos.device) if checkpoints else None)
+        made = group.broadcast(checkpoints.load(name, photos.device) if checkpoints else None)
         if made is None:
             values, targets = _features(model, photos, photos.central_views(part, mirrored), name)
             made = {"features": values, "labels": targets}
@@ -267,17 +268,17 @@ def _probe(
         on_epoch(iteration, metrics, {"train/images_per_second": seen / (time.perf_counter() - started)})
 
     started = time.perf_counter()
-    fit_classifier(model.classifier, views, val, photos.train.penalty, iterations, on_iteration, shrinkage, smoothing)
+    fit_classifier(model.classifier, views, val, photos.train.l2, iterations, on_iteration, shrinkage, smoothing)
     return history
 
 
 @torch.inference_mode()
 def _features(model: EfficientNet, photos: _Photos, batches: Batches, what: str) -> Batch:
     """The pooled features, float32 N x F, and the labels of all of `batches`, of all processes."""
-    features, labels, team = [], [], photos.team
+    features, labels, group = [], [], photos.group
     answers = features_for_inference(model, photos.train.precision)
-    for inputs, batch_labels in track(batches.of(0, 0), what, batches.per_epoch, shown=team.leads):
+    for inputs, batch_labels in track(batches.of(0, 0), what, batches.per_epoch, shown=group.is_main):
         features.append(answers(inputs))
         labels.append(batch_labels)
     count = batches.photos
-    return team.collect(torch.cat(features).clone(), count), team.collect(torch.cat(labels), count)
+    return group.all_gather(torch.cat(features).clone(), count), group.all_gather(torch.cat(labels), count)

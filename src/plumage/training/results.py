@@ -1,20 +1,15 @@
 """What a training leaves: the model, its curves, and the run that they belong to."""
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from plumage.data.store import Dataset
-from plumage.data.transforms import Preprocessing
-from plumage.evaluation.calibration import fit_temperature
-from plumage.evaluation.predict import predict
-from plumage.files import atomic_path, write_json
-from plumage.models.bundle import save_model
+from plumage.common.files import atomic_path, write_json
 from plumage.models.efficientnet import EfficientNet
-from plumage.training.loop import History, OnEpoch
+from plumage.models.preprocessing import Preprocessing
+from plumage.models.saved_model import save_model
+from plumage.training.trainer import History, OnEpoch
 
 
 def save_results(
@@ -35,24 +30,7 @@ def save_results(
     write_json(root / "models/run.json", {**run, "best_epoch": history.best_epoch})
 
 
-@torch.inference_mode()
-def best_temperature(
-    model: EfficientNet,
-    history: History,
-    dataset: Dataset,
-    val: Sequence[int],
-    preprocessing: Preprocessing,
-    device: torch.device,
-) -> float:
-    """The temperature at which `model`, as `history` left it, says best how sure it may be on the photos `val`."""
-    if history.val_features is None:
-        logits = predict(model, dataset, val, preprocessing, device).logits
-    else:
-        logits = model.classifier(history.val_features).float().cpu().numpy()
-    return fit_temperature(logits, dataset.targets()[list(val)])
-
-
-def teller(epochs: int, log: Callable[[int, dict[str, float]], None]) -> OnEpoch:
+def epoch_logger(epochs: int, log: Callable[[int, dict[str, float]], None]) -> OnEpoch:
     """Have each of `epochs` logged, and printed in one line; fine-tuning ends with one more."""
 
     def on_epoch(epoch: int, metrics: dict[str, float], timing: dict[str, float]) -> None:

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from plumage.config import DEFAULT_DATASETS, Data
-from plumage.data.photo import Source
 from plumage.data.sources.archive import ArchiveSource
 from plumage.data.sources.folder import FolderSource
 from plumage.data.sources.huggingface import huggingface_source
 from plumage.data.sources.kaggle import kaggle_source
+from plumage.data.sources.photo import Source
 from plumage.data.sources.sample import SampleSource
 from plumage.data.sources.url import fetch
 from plumage.errors import DataError

@@ -16,8 +16,8 @@ from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from plumage.data.photo import Load, Photo
 from plumage.data.sources.layout import Found, in_loads, recognise
+from plumage.data.sources.photo import Load, Photo
 from plumage.errors import DataError
 
 MAX_RATIO = 100
@@ -55,7 +55,7 @@ class ArchiveSource:
     def __len__(self) -> int:
         return len(self._found)
 
-    def loads(self) -> Iterator[Load]:
+    def chunks(self) -> Iterator[Load]:
         """Photos with their bytes as they lie there."""
         for found in in_loads(self._found):
             if self._zip:

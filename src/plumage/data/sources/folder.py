@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from plumage.data.photo import Load, Photo
 from plumage.data.sources.layout import EXPECTED, Found, in_loads, recognise
+from plumage.data.sources.photo import Load, Photo
 from plumage.errors import DataError
 
 
@@ -22,7 +22,7 @@ class FolderSource:
     def __len__(self) -> int:
         return len(self._found)
 
-    def loads(self) -> Iterator[Load]:
+    def chunks(self) -> Iterator[Load]:
         """Photos with their bytes as they lie there."""
         return (partial(_read, str(self.root), found) for found in in_loads(self._found))
 

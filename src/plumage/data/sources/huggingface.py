@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from plumage.data.photo import Source
 from plumage.data.sources.archive import ArchiveSource
 from plumage.data.sources.folder import FolderSource
 from plumage.data.sources.joined import JoinedSource, Piece
 from plumage.data.sources.layout import PART_NAMES, PHOTO_SUFFIXES
 from plumage.data.sources.parquet import ParquetSource, columns_of
-from plumage.data.sources.persist import BUSY, Passing, one_line, persist
+from plumage.data.sources.photo import Source
+from plumage.data.sources.retry import BUSY, TransientError, one_line, retry
 from plumage.errors import DataError
 
 T = TypeVar("T")
@@ -137,7 +137,7 @@ class _Dataset:
 
     def _ask(self, ask: Callable[[], T]) -> T:
         """What the Hub answers; DataError for its refusals."""
-        return persist(lambda: self._try(ask), lambda: 0, f"data.dataset: {self.name}")
+        return retry(lambda: self._try(ask), lambda: 0, f"data.dataset: {self.name}")
 
     def _try(self, ask: Callable[[], T]) -> T:
         from huggingface_hub import constants, errors
@@ -150,7 +150,7 @@ class _Dataset:
                 raise DataError(
                     f"{where} isn't here whole, and HF_HUB_OFFLINE keeps it from being fetched; unset it"
                 ) from None
-            # The library has tried as often as `persist` would.
+            # The library has tried as often as `retry` would.
             raise DataError(
                 f"{where}: there is no connection to {host}; run it again later, what has been fetched is kept"
             ) from None
@@ -163,13 +163,13 @@ class _Dataset:
         except errors.HfHubHTTPError as error:
             status = error.response.status_code
             if status in BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                raise Passing(f"{host} answers {status}") from None
+                raise TransientError(f"{host} answers {status}") from None
             raise DataError(f"{where}: {host} answers {status}; set HF_TOKEN if it isn't for everyone") from None
         except errors.HTTPError:
-            raise Passing(f"there is no connection to {host}") from None
+            raise TransientError(f"there is no connection to {host}") from None
         except (errors.HFValidationError, errors.CorruptedCacheException) as error:
             raise DataError(f"{where}: {one_line(error)}") from None
         except (OSError, RuntimeError) as error:  # came incomplete; but a disk that is full is another thing
             if getattr(error, "errno", None) is not None:
                 raise
-            raise Passing(one_line(error)) from None
+            raise TransientError(one_line(error)) from None

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
-from plumage.data.photo import Load, Photo
 from plumage.data.sources.archive import ArchiveSource
 from plumage.data.sources.layout import merge_spellings
+from plumage.data.sources.photo import Load, Photo
 
 
 class Piece(NamedTuple):
@@ -40,10 +40,10 @@ class JoinedSource:
     def __len__(self) -> int:
         return sum(len(piece.source) for piece in self._pieces)
 
-    def loads(self) -> Iterator[Load]:
+    def chunks(self) -> Iterator[Load]:
         """Photos with their bytes as they lie there."""
         for prefix, part, source in self._pieces:
-            for load in source.loads():
+            for load in source.chunks():
                 yield partial(_read, load, prefix, part, self._label_of)
 
 

@@ -11,7 +11,7 @@ import requests
 
 from plumage.config import DEFAULT_DATASETS
 from plumage.data.sources.folder import FolderSource
-from plumage.data.sources.persist import BUSY, Passing, alone, no_connection, one_line, persist
+from plumage.data.sources.retry import BUSY, TransientError, exclusive, no_connection, one_line, retry
 from plumage.errors import DataError
 
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, ValueError)
@@ -32,8 +32,8 @@ def kaggle_source(dataset: str) -> FolderSource:
         raise DataError(f"data.dataset: {one_line(error)}; {ACCESS}") from None
     owner, name = dataset.split("/")[:2]
     cache = Path(get_cache_folder(), "datasets", owner, name)
-    with alone(cache / ".lock", f"data.dataset: {dataset}"):  # kagglehub has none, and would mix two downloads
-        folder = persist(
+    with exclusive(cache / ".lock", f"data.dataset: {dataset}"):  # kagglehub has none, and would mix two downloads
+        folder = retry(
             lambda: _download(dataset, cache),
             lambda: sum(archive.stat().st_size for archive in _archives(cache)),
             f"data.dataset: {dataset}",
@@ -54,21 +54,21 @@ def _download(dataset: str, cache: Path) -> Path:
     except KaggleApiHTTPError as error:
         raise _refused(dataset, error.response) from None
     except DataCorruptionError:  # kagglehub has removed it
-        raise Passing("what came hasn't the checksum that Kaggle tells") from None
+        raise TransientError("what came hasn't the checksum that Kaggle tells") from None
     except requests.ConnectionError as error:
-        raise Passing(no_connection(error, "Kaggle")) from None
+        raise TransientError(no_connection(error, "Kaggle")) from None
     except requests.RequestException as error:
-        raise Passing(f"the connection dropped ({type(error).__name__})") from None
+        raise TransientError(f"the connection dropped ({type(error).__name__})") from None
     except BROKEN as error:
         for archive in _archives(cache):  # else kagglehub would take it for whole, now and ever after
             archive.unlink()
-        raise Passing(f"what came is no whole archive ({one_line(error)})") from None
+        raise TransientError(f"what came is no whole archive ({one_line(error)})") from None
 
 
 def _refused(dataset: str, response: requests.Response) -> Exception:
     status = response.status_code
     if status in BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Passing(f"Kaggle answers {status}")
+        return TransientError(f"Kaggle answers {status}")
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return DataError(f"data.dataset: Kaggle doesn't give {dataset} to you ({status}); {ACCESS}, or mend the name")
     if status == HTTPStatus.NOT_FOUND:

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from plumage.data.photo import Load, Photo
 from plumage.data.sources.layout import BYTES_PER_LOAD, PHOTO_SUFFIXES, PHOTOS_PER_LOAD, merge_spellings
+from plumage.data.sources.photo import Load, Photo
 from plumage.errors import DataError
 
 LABEL_NAMES = ("label", "labels", "class", "species", "category", "target")
@@ -53,7 +53,7 @@ class ParquetSource:
     def __len__(self) -> int:
         return self._length
 
-    def loads(self) -> Iterator[Load]:
+    def chunks(self) -> Iterator[Load]:
         """Photos with their bytes: they are read here, each group of rows once, since it can be read from its start only."""
         import pyarrow as pa
         import pyarrow.parquet as pq

@@ -11,9 +11,9 @@ from typing import Any
 
 from PIL import Image
 
-from plumage.data.photo import Load, Photo
 from plumage.data.sources.birds.painter import paint
 from plumage.data.sources.birds.species import species_table
+from plumage.data.sources.photo import Load, Photo
 
 JPEG_QUALITY = 90
 _PHOTOS_PER_LOAD = 64  # drawn by a worker at a time, all of one species
@@ -37,7 +37,7 @@ class SampleSource:
     def __len__(self) -> int:
         return len(self.classes) * self.images_per_species
 
-    def loads(self) -> Iterator[Load]:
+    def chunks(self) -> Iterator[Load]:
         """Photos drawn species by species."""
         for k, label in enumerate(self.classes):
             for start in range(0, self.images_per_species, _PHOTOS_PER_LOAD):

@@ -17,10 +17,10 @@ from urllib.parse import unquote, urlsplit
 import requests
 import urllib3
 
-from plumage import files
-from plumage.data.sources.persist import BUSY, Passing, alone, no_connection, persist
+from plumage.common import files
+from plumage.common.progress import Progress, console
+from plumage.data.sources.retry import BUSY, TransientError, exclusive, no_connection, retry
 from plumage.errors import DataError
-from plumage.progress import Progress, console
 
 TIMEOUT_SECONDS = 30.0
 """To connect, and from one piece of the file to the next."""
@@ -43,12 +43,12 @@ def fetch(url: str, downloads: Path, sha256: str | None) -> Path:
         raise DataError("data.url: is no address on the web; takes http(s)://... of a zip, tar or tar.gz")
     path = downloads / _name(url)
     part = downloads / f"{path.name}.part"
-    with alone(downloads / f"{path.name}.lock", _shown(url)):
+    with exclusive(downloads / f"{path.name}.lock", _shown(url)):
         if path.is_file():
             if sha256 is None or files.sha256(path) == sha256.lower():
                 return path
             console.print(f"{path} hasn't the SHA-256 of data.sha256; fetching it anew", soft_wrap=True, markup=False)
-        persist(partial(_go_on, url, part), partial(_size, part), f"data.url: {_shown(url)}")
+        retry(partial(_go_on, url, part), partial(_size, part), f"data.url: {_shown(url)}")
         if sha256 is not None and (found := files.sha256(part)) != sha256.lower():
             _forget(part)
             raise DataError(
@@ -74,18 +74,18 @@ def _go_on(url: str, part: Path) -> None:
             _check_status(response, url, done)
             if done and not _continues(response, version, done):
                 _forget(part)
-                raise Passing("the file has changed meanwhile, it starts anew")
+                raise TransientError("the file has changed meanwhile, it starts anew")
             _write(response, part, done)
     except requests.exceptions.SSLError:
         raise DataError(
             f"data.url: {_shown(url)}: its certificate can't be trusted; takes a server that proves its name"
         ) from None
     except (requests.Timeout, urllib3.exceptions.TimeoutError):
-        raise Passing(f"nothing came for {TIMEOUT_SECONDS:g} s") from None
+        raise TransientError(f"nothing came for {TIMEOUT_SECONDS:g} s") from None
     except requests.ConnectionError as error:
-        raise Passing(no_connection(error, str(urlsplit(url).hostname))) from None
+        raise TransientError(no_connection(error, str(urlsplit(url).hostname))) from None
     except urllib3.exceptions.HTTPError:
-        raise Passing(f"the connection dropped after {_size(part):,} bytes") from None
+        raise TransientError(f"the connection dropped after {_size(part):,} bytes") from None
     except requests.RequestException as error:  # leads to no http(s) address, or round in circles
         raise DataError(
             f"data.url: {_shown(url)} leads nowhere ({type(error).__name__}); takes the address of a file"
@@ -106,7 +106,7 @@ def _write(response: requests.Response, part: Path, done: int) -> None:
             file.write(block)
             progress.advance(len(block))
     if total is not None and _size(part) < total:
-        raise Passing(f"the connection dropped after {_size(part):,} of {total:,} bytes")
+        raise TransientError(f"the connection dropped after {_size(part):,} of {total:,} bytes")
 
 
 def _check_status(response: requests.Response, url: str, done: int) -> None:
@@ -117,7 +117,7 @@ def _check_status(response: requests.Response, url: str, done: int) -> None:
         return
     answer = f"{status} ({response.reason})" if response.reason else f"{status}"
     if status in BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise Passing(f"the server answers {answer}")
+        raise TransientError(f"the server answers {answer}")
     raise DataError(
         f"data.url: {_shown(url)} answers {answer}; takes the address of a file that can be fetched by anyone"
     )

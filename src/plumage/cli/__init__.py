@@ -1,0 +1,1 @@
+"""The `plumage` command: one file per group of commands."""

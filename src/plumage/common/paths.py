@@ -1,0 +1,45 @@
+"""Every path that a stage reads or writes, once: relative to the folder that the stage runs in; and the repository's root."""
+
+import os
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+DVC_YAML = Path("dvc.yaml")
+DVC_LOCK = Path("dvc.lock")
+
+DATA = Path("data")
+DATASET = DATA / "dataset"
+SPLITS = DATA / "splits.csv"
+DOWNLOADS = DATA / "downloads"
+UNPACKED = DATA / ".unpacked.tar.tmp"
+
+MODELS = Path("models")
+WEIGHTS = MODELS / "model.safetensors"
+DESCRIPTION = MODELS / "model.json"
+RUN = MODELS / "run.json"
+
+REPORTS = Path("reports")
+DATA_REPORT = REPORTS / "data.json"
+DATA_PAGE = REPORTS / "data.html"
+SPLIT_REPORT = REPORTS / "split.json"
+HISTORY = REPORTS / "history.csv"
+METRICS = REPORTS / "metrics.json"
+CONFUSION = REPORTS / "confusion.csv"
+PER_CLASS = REPORTS / "per_class.csv"
+PREDICTIONS = REPORTS / "predictions.csv"
+SLICES = REPORTS / "slices.csv"
+PLOTS = REPORTS / "plots"
+PLOT_DATA = REPORTS / "plot_data"
+REPORT_PAGE = REPORTS / "report.html"
+REGISTRY = REPORTS / "registry.json"
+
+MLFLOW_DB = Path("mlflow.db")
+MLFLOW_ARTIFACTS = Path("mlartifacts")
+OUTBOX = Path(".mlflow-waiting")
+CHECKPOINTS = Path(".checkpoints")
+DVC_TMP = Path(".dvc/tmp")
+
+
+def project_root() -> Path:
+    """The repository's root, even for a stage that DVC runs in an experiment's copy (DVC sets DVC_ROOT for every command)."""
+    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()

@@ -1,0 +1,1 @@
+"""The data set: photos checked, deduplicated and stored in a few memory-mapped files."""

@@ -1,0 +1,165 @@
+"""The data set's files: photos in their original bytes in a few large Arrow IPC files, memory-mapped.
+
+DVC hashes, links and restores files one by one, so a few large ones keep experiments quick. Any number of processes read
+them in place: opening one maps it, and a photo's bytes are a view into the map, without a copy.
+"""
+
+import bisect
+import json
+import mmap
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from plumage.common.files import remove
+from plumage.data.dataset.thumbnail import SIDE
+from plumage.errors import DataError
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("label", pa.string()),
+        ("part", pa.string()),  # null: the source puts it in none
+        ("width", pa.int32()),  # in pixels, upright
+        ("height", pa.int32()),
+        ("brightness", pa.uint8()),  # the mean luma
+        ("sha256", pa.binary(32)),
+        ("thumbnail", pa.binary(SIDE**2)),  # luma, rows first (thumbnail.py)
+        ("image", pa.large_binary()),  # the original bytes
+    ]
+)
+BYTES_PER_FILE = 512 * 1024**2
+BATCHES_AT_ONCE = 256
+
+
+def write_dataset(folder: Path, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write record batches of SCHEMA, in their order, and classes.json into the new `folder`."""
+    folder.mkdir(parents=True)
+    classes: set[str] = set()
+    writer: pa.RecordBatchFileWriter | None = None
+    files = in_file = 0
+    try:
+        for batch in batches:
+            if writer is None or in_file >= BYTES_PER_FILE:
+                if writer is not None:
+                    writer.close()
+                writer = pa.ipc.new_file(str(folder / f"images-{files:05d}.arrow"), SCHEMA)
+                files, in_file = files + 1, 0
+            writer.write_batch(batch)
+            in_file += batch.nbytes
+            classes.update(pc.unique(batch.column("label")).to_pylist())
+    finally:
+        if writer is not None:
+            writer.close()
+    (folder / "classes.json").write_text(
+        json.dumps(sorted(classes), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+
+
+def read_batch(rows: bytes) -> pa.RecordBatch:
+    """A record batch of SCHEMA from its Arrow IPC bytes."""
+    return pa.ipc.read_record_batch(pa.py_buffer(rows), SCHEMA)
+
+
+def leave_out(folder: Path, rows: set[int]) -> None:
+    """Write the data set in `folder` anew without `rows`."""
+    dataset, kept = Dataset(folder), folder / "kept"
+    write_dataset(kept, dataset.batches_without(rows))
+    for old in folder.glob("*.*"):
+        old.unlink()
+    for new in kept.iterdir():
+        new.rename(folder / new.name)
+    remove(kept)
+
+
+class _File:
+    """One of the data set's files, mapped into memory."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        reader = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(self._map)))
+        self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+
+    def columns(self, name: str) -> Iterator[pa.Array]:
+        """A column of each batch in turn. It lies spread over the whole file: pages are given back to the system's cache
+        on the way, or they would count as this process's memory.
+        """
+        for start in range(0, len(self.batches), BATCHES_AT_ONCE):
+            for batch in self.batches[start : start + BATCHES_AT_ONCE]:
+                yield batch.column(name)
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+
+class Dataset:
+    """A data set folder, read in place. Row i of `keys`, `labels` and `parts` is the photo `photo(i)`."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self.classes: list[str] = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+            self._files = [_File(path) for path in sorted(folder.glob("images-*.arrow"))]
+        except (OSError, ValueError) as error:
+            raise DataError(f"{folder}: is no data set ({error}); run `dvc repro download`") from None
+        self._batches = [batch for file in self._files for batch in file.batches]
+        self._ends = list(accumulate(batch.num_rows for batch in self._batches))
+        self.keys: list[str] = self.column("key")
+        self.labels: list[str] = self.column("label")
+        self.parts: list[str | None] = self.column("part")
+
+    def targets(self) -> NDArray[np.int64]:
+        """Each photo's label as its place in `classes`."""
+        place = {name: number for number, name in enumerate(self.classes)}
+        return np.array([place[label] for label in self.labels], dtype=np.int64)
+
+    def column(self, name: str) -> list[Any]:
+        """A column of SCHEMA, a value a row; equal strings are one object."""
+        values: list[Any] = []
+        known: dict[Any, Any] = {}
+        for file in self._files:
+            for array in file.columns(name):
+                values += [known.setdefault(value, value) for value in array.to_pylist()]
+        return values
+
+    def bytes_column(self, name: str) -> NDArray[np.uint8]:
+        """A column of fixed length (sha256, thumbnail): photos x bytes, uint8."""
+        width = SCHEMA.field(name).type.byte_width
+        rows = np.empty((len(self), width), np.uint8)
+        start = 0
+        for file in self._files:
+            for array in file.columns(name):
+                stop = start + len(array)
+                rows[start:stop] = np.frombuffer(array.buffers()[1], np.uint8, len(array) * width).reshape(-1, width)
+                start = stop
+        return rows
+
+    def batches_without(self, rows: set[int]) -> Iterator[pa.RecordBatch]:
+        """The record batches that are left when `rows` are left out."""
+        start = 0
+        for batch, end in zip(self._batches, self._ends, strict=True):
+            keep = [row not in rows for row in range(start, end)]
+            yield batch if all(keep) else batch.filter(pa.array(keep, pa.bool_()))
+            start = end
+
+    def sizes(self) -> list[int]:
+        """The bytes of each photo."""
+        return [
+            size
+            for file in self._files
+            for array in file.columns("image")
+            for size in pc.binary_length(array).to_pylist()
+        ]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def photo(self, index: int) -> memoryview:
+        """The encoded photo, a view into the file."""
+        batch = bisect.bisect_right(self._ends, index)
+        start = self._ends[batch - 1] if batch else 0
+        return memoryview(self._batches[batch].column("image")[index - start].as_buffer())

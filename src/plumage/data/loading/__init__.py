@@ -1,0 +1,1 @@
+"""From stored photos to batches of model inputs."""

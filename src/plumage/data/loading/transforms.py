@@ -1,0 +1,81 @@
+"""From a decoded photo to a model's input: the central crop for evaluation, random crops for training."""
+
+import hashlib
+import math
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from plumage.accelerate.kernels.photos import normalise, resample
+from plumage.models.preprocessing import Preprocessing
+
+
+def eval_view(
+    photo: np.ndarray, preprocessing: Preprocessing, mirrored: bool = False, out: np.ndarray | None = None
+) -> np.ndarray:
+    """The central view of a photo, uint8 H x W x 3, or its mirror image: size x size x 3, in `out` where that is given. Resizing and
+    cropping are one resampling.
+    """
+    height, width, _ = photo.shape
+    side = min(height, width) * preprocessing.crop_fraction
+    left, top = (width - side) / 2, (height - side) / 2
+    return _resized(photo, (left, top, left + side, top + side), preprocessing, mirrored, out)
+
+
+def augmentation_draws(*key: int) -> tuple[float, ...]:
+    """Five numbers, even over [0, 1), always the same of a key: by BLAKE2b, as making a NumPy generator a photo is dear."""
+    digest = hashlib.blake2b(struct.pack(f"<{len(key)}q", *key), digest_size=40).digest()
+    return tuple((value >> 11) * 2.0**-53 for value in struct.unpack("<5Q", digest))
+
+
+def train_view(
+    photo: np.ndarray,
+    preprocessing: Preprocessing,
+    chance: Sequence[float],
+    min_scale: float,
+    flip: bool,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """A random view of a photo, uint8 H x W x 3, as size x size x 3, by five numbers of [0, 1): a crop of `min_scale`..1 of the area at an
+    aspect ratio of 3/4..4/3 (Szegedy et al. 2015, as torchvision's RandomResizedCrop), mirrored half of the time when `flip`; in `out`
+    where that is given.
+    """
+    height, width, _ = photo.shape
+    area = width * height * (min_scale + (1 - min_scale) * chance[0])
+    ratio = 3 / 4 * (16 / 9) ** chance[1]  # even in its logarithm
+    across = max(1, min(round(math.sqrt(area * ratio)), width))
+    down = max(1, min(round(math.sqrt(area / ratio)), height))
+    left, top = int((width - across + 1) * chance[2]), int((height - down + 1) * chance[3])
+    cut = photo[top : top + down, left : left + across]
+    return _resized(cut, (0, 0, across, down), preprocessing, flip and chance[4] < 0.5, out)
+
+
+def _resized(
+    photo: np.ndarray,
+    box: tuple[float, float, float, float],
+    preprocessing: Preprocessing,
+    mirrored: bool,
+    out: np.ndarray | None,
+) -> np.ndarray:
+    """The box (left, top, right, bottom) of a photo as size x size x 3, first across, then down."""
+    size = preprocessing.size
+    out = np.empty((size, size, 3), np.uint8) if out is None else out
+    if not resample(photo, box, out, preprocessing.interpolation, mirrored):
+        (left, top, right, bottom), method = box, Image.Resampling[preprocessing.interpolation.upper()]
+        # In two calls: which way Pillow goes first in one depends on its version.
+        wide = Image.fromarray(photo).resize((size, len(photo)), method, (left, 0, right, len(photo)))
+        view = np.asarray(wide.resize((size, size), method, (0, top, size, bottom)))
+        out[:] = view[:, ::-1] if mirrored else view
+    return out
+
+
+def to_model_input(batch: torch.Tensor, preprocessing: Preprocessing, device: torch.device | str) -> torch.Tensor:
+    """uint8 N x H x W x 3 to normalised float32 N x 3 x H x W in channels_last memory, on `device`."""
+    deviation = torch.tensor(preprocessing.std, device=device)
+    scale, offset = 1 / (255 * deviation), -torch.tensor(preprocessing.mean, device=device) / deviation
+    photos = batch.to(device)
+    inputs = normalise(photos, scale, offset) if photos.device.type == "cpu" else None
+    return (photos * scale + offset if inputs is None else inputs).permute(0, 3, 1, 2)

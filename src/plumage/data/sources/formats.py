@@ -1,0 +1,14 @@
+"""The image formats that are read, and the suffixes of their files."""
+
+SUFFIXES = {
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
+    "MPO": {".jpg", ".jpeg", ".mpo"},
+    "PNG": {".png", ".apng"},
+    "WEBP": {".webp"},
+    "AVIF": {".avif"},
+    "BMP": {".bmp"},
+    "GIF": {".gif"},
+    "TIFF": {".tif", ".tiff"},
+    "PPM": {".ppm", ".pgm"},
+}
+FORMATS = tuple(format for format in SUFFIXES if format != "MPO")  # which Pillow opens as a JPEG

@@ -1,0 +1,317 @@
+"""`reports/data.html`: what the data set holds, on one page to look at that needs nothing but itself."""
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup, escape
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from plumage.common.cores import cores
+from plumage.common.files import atomic_path
+from plumage.data.dataset.decode import decode
+from plumage.data.dataset.store import Dataset
+from plumage.data.sources.formats import FORMATS
+from plumage.data.split.splits_file import PARTS, UNUSED
+
+TILE, TILES_PER_CLASS, COLUMNS = 80, 12, 4
+MAX_TILES = 3200
+"""On all contact sheets together; a class gets fewer when there are many."""
+MAX_TILE_PIXELS = 5_000_000_000
+"""What the contact sheets may decode, by the mean photo: large ones get fewer tiles, or the page would take minutes."""
+PICTURE = 112
+"""The longer side of a photo that is shown alone or in a group, in pixels."""
+SHOWN_GROUPS, SHOWN_IN_GROUP, SHOWN_EXTREMES = 60, 4, 8
+LISTED_REFUSED, LISTED_CONFLICTS, LISTED_COPIES, LISTED_ODD = 2000, 200, 6, 3
+BINS = 40
+STEPS = [step * 10**power for power in range(6) for step in (1, 2, 5)]
+TOLD_APART = {
+    "source", "photos", "bytes", "classes", "parts", "photos_per_class", "mended", "refused", "duplicates",
+    "label_conflicts", "passed_over", "merged_classes",
+}  # fmt: skip
+"""What the page shows in a place of its own; the rest of the report is the source's details."""
+
+
+def write_data_page(
+    path: Path, dataset: Dataset, parts: list[str], about: dict[str, Any], report: dict[str, Any]
+) -> None:
+    """Write the page: the same inputs give the same bytes.
+
+    `parts` is the part of each photo (train, val, test, unused); `about` what reports/data.json holds and `report` what
+    reports/split.json does.
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"n": "{:,}".format, "breaking": _breaking}
+    template = environment.from_string(files(__package__).joinpath("data_page.html.j2").read_text(encoding="utf-8"))
+    with ThreadPoolExecutor(cores()) as threads:
+        page = template.render(
+            name=about.get("dataset") or about.get("source") or "photos",
+            source=about.get("source", "photos"),
+            about=about,
+            details={name: value for name, value in about.items() if name not in TOLD_APART},
+            mended_times=sum(about["mended"].values()),
+            **_part_counts(dataset, parts),
+            **_sizes(dataset),
+            **_refused(about["refused"]),
+            **_pictured(threads, dataset, parts, about, report),
+            sheets=_sheets(threads, dataset),
+        )
+    with atomic_path(path) as beside:
+        beside.write_text(page, encoding="utf-8")
+
+
+def _breaking(key: str) -> Markup:
+    """A key that a line may break after its slashes."""
+    return escape(key).replace("/", Markup("/<wbr>"))
+
+
+def _part_counts(dataset: Dataset, parts: list[str]) -> dict[str, Any]:
+    """How many photos each part holds, overall (`totals`, by part) and by class (`classes`, most photos first)."""
+    names = [*PARTS, UNUSED]
+    place = {part: number for number, part in enumerate(names)}
+    part_of = np.fromiter((place[part] for part in parts), np.int64, len(parts))
+    counts = np.bincount(dataset.targets() * len(names) + part_of, minlength=len(dataset.classes) * len(names))
+    counts = counts.reshape(-1, len(names))
+    if not counts[:, -1].any():
+        names, counts = names[:-1], counts[:, :-1]
+    of_class = counts.sum(axis=1)
+    order = np.argsort(-of_class, kind="stable").tolist()
+    return {
+        "part_names": names,
+        "totals": dict(zip(names, counts.sum(axis=0).tolist(), strict=True)),
+        "total": int(of_class.sum()),
+        "classes": [
+            {"number": i, "label": dataset.classes[i], "photos": int(of_class[i]), "parts": counts[i].tolist()}
+            for i in order
+        ],
+        "part_counts": counts.tolist(),
+    }
+
+
+def _sizes(dataset: Dataset) -> dict[str, Any]:
+    """The photos' sides, and which are odd."""
+    width, height = (np.array(dataset.column(name), np.int64) for name in ("width", "height"))
+    pairs, counts = np.unique(width << 32 | height, return_counts=True)
+    short, ratio = np.minimum(width, height), np.maximum(width, height) / np.minimum(width, height)
+
+    def odd(order: NDArray[Any]) -> list[dict[str, Any]]:
+        rows = np.argsort(order, kind="stable")[:LISTED_ODD].tolist()
+        return [{"key": dataset.keys[row], "width": int(width[row]), "height": int(height[row])} for row in rows]
+
+    common = np.argsort(-counts, kind="stable")[:5]
+    return {
+        "commonest_sizes": [(int(pairs[i] >> 32), int(pairs[i] & 0xFFFFFFFF), int(counts[i])) for i in common.tolist()],
+        "different_sizes": len(pairs),
+        "short_side": _side_histogram(short),
+        "median_short_side": int(np.median(short)),
+        "odd_sizes": {"Smallest": odd(short), "Largest": odd(-width * height), "Longest": odd(-ratio)},
+    }
+
+
+def _side_histogram(sides: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """At most about BINS bars; the last takes the longest hundredth, which would squeeze all others together."""
+    high = int(np.percentile(sides, 99))
+    step = next(step for step in STEPS if (high - int(sides.min())) // step < BINS)
+    first = int(sides.min()) // step
+    counts = np.bincount(np.minimum(sides, high) // step - first)
+    names = [f"{(first + i) * step} to {(first + i + 1) * step - 1} pixels" for i in range(len(counts))]
+    if int(sides.max()) >= (first + len(counts)) * step:
+        names[-1] = f"{(first + len(counts) - 1) * step} to {sides.max()} pixels"
+    return _bars(counts, names)
+
+
+def _bars(counts: NDArray[np.int64], names: Sequence[str]) -> list[dict[str, Any]]:
+    shares = counts / counts.max()
+    return [
+        {"place": place, "name": name, "count": int(count), "share": float(share)}
+        for place, (name, count, share) in enumerate(zip(names, counts, shares, strict=True))
+    ]
+
+
+def _refused(refused: list[dict[str, str]]) -> dict[str, Any]:
+    """The refused photos by the kind of reason, the commonest first; a rare kind is listed whole when not all can be."""
+    kinds: dict[str, list[dict[str, str]]] = {}
+    for photo in refused:
+        kinds.setdefault(photo["reason"].partition(" (")[0], []).append(photo)
+    left, listed = LISTED_REFUSED, {}
+    for number, kind in enumerate(sorted(kinds, key=lambda kind: (len(kinds[kind]), kind))):
+        listed[kind] = kinds[kind][: left // (len(kinds) - number)]
+        left -= len(listed[kind])
+    order = sorted(kinds, key=lambda kind: (-len(kinds[kind]), kind))
+    return {"refused": [{"kind": kind, "count": len(kinds[kind]), "photos": listed[kind]} for kind in order]}
+
+
+def _pictured(
+    threads: ThreadPoolExecutor, dataset: Dataset, parts: list[str], about: dict[str, Any], report: dict[str, Any]
+) -> dict[str, Any]:
+    """Everything that is shown as single pictures: groups of the same or nearly the same photo, the darkest and brightest."""
+    near = sorted(report["near_duplicates"], key=lambda group: not _several_labels(group))
+    exact, leaks, conflicts = about["duplicates"], report["leaks"], about["label_conflicts"]
+    shown_near, shown_exact, shown_leaks = near[:SHOWN_GROUPS], exact[:SHOWN_GROUPS], leaks[:SHOWN_GROUPS]
+
+    leaking = {photo["key"] for leak in shown_leaks for photo in leak["photos"]}
+    kept_for = {copy["key"]: photo["key"] for photo in exact for copy in photo["copies"] if copy["key"] in leaking}
+    wanted = leaking | set(kept_for.values()) | {photo["key"] for photo in shown_exact}
+    wanted |= {photo["key"] for group in shown_near for photo in group}
+    row_of = {key: row for row, key in enumerate(dataset.keys) if key in wanted}
+
+    brightness = np.array(dataset.column("brightness"), np.int64)
+    by_brightness = np.argsort(brightness, kind="stable")
+    dark, bright = by_brightness[:SHOWN_EXTREMES].tolist(), by_brightness[::-1][:SHOWN_EXTREMES].tolist()
+
+    def photo(key: str, label: str | None = None) -> dict[str, Any]:
+        """A photo's figure; of a copy that the data set does not hold, that of the one that is kept."""
+        row = row_of.get(kept_for.get(key, key))
+        if row is not None:
+            pictured.setdefault(row, "")
+        return {
+            "key": key,
+            "label": label if label is not None or row is None else dataset.labels[row],
+            "part": parts[row] if row is not None and key not in kept_for else None,
+            "kept": kept_for.get(key),
+            "row": row,
+        }
+
+    pictured: dict[int, str] = dict.fromkeys([*dark, *bright], "")
+    context = {
+        "near_duplicates": {
+            "count": len(near),
+            "across": sum(map(_several_labels, near)),
+            "groups": [
+                {
+                    "across": _several_labels(group),
+                    "photos": [photo(each["key"], each["label"]) for each in _varied(group)[:SHOWN_IN_GROUP]],
+                    "count": len(group),
+                }
+                for group in shown_near
+            ],
+        },
+        "leaks": {
+            "count": len(leaks),
+            "groups": [
+                {
+                    "kept_in": leak["kept_in"],
+                    "photos": [
+                        {**photo(each["key"]), "official": each["part"]} for each in leak["photos"][:SHOWN_IN_GROUP]
+                    ],
+                    "count": len(leak["photos"]),
+                }
+                for leak in shown_leaks
+            ],
+        },
+        "duplicates": {
+            "count": sum(len(group["copies"]) for group in exact),
+            "groups_in_all": len(exact),
+            "groups": [
+                {
+                    **photo(group["key"], group["label"]),
+                    "copies": group["copies"][:LISTED_COPIES],
+                    "more": max(0, len(group["copies"]) - LISTED_COPIES),
+                }
+                for group in shown_exact
+            ],
+        },
+        "conflicts": {"count": len(conflicts), "groups": conflicts[:LISTED_CONFLICTS]},
+        "brightness": _bars(
+            np.bincount(brightness // 8, minlength=32), [f"brightness {8 * i} to {8 * i + 7}" for i in range(32)]
+        ),
+        "mean_brightness": float(brightness.mean()),
+        "extremes": {
+            name: [
+                {"key": dataset.keys[row], "label": dataset.labels[row], "row": row, "value": int(brightness[row])}
+                for row in rows
+            ]
+            for name, rows in (("Darkest", dark), ("Brightest", bright))
+        },
+    }
+    rows = list(pictured)
+    runs = [rows[start : start + 16] for start in range(0, len(rows), 16)]  # a thread gains nothing by single ones
+    uris = threads.map(lambda run: [_picture(dataset.photo(row)) for row in run], runs)
+    pictured.update(zip(rows, (uri for run in uris for uri in run), strict=True))
+    return {**context, "pictures": pictured}
+
+
+def _several_labels(group: Iterable[dict[str, Any]]) -> bool:
+    return len({photo["label"] for photo in group}) > 1
+
+
+def _varied(group: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first photo of each label and part comes before the others: a few of `group` still show why it matters."""
+    seen: Counter[tuple[str, str]] = Counter()
+    turns = []
+    for photo in group:
+        kind = (photo["label"], photo["split"])
+        turns.append(seen[kind] > 0)
+        seen[kind] += 1
+    return [photo for _, photo in sorted(zip(turns, group, strict=True), key=lambda pair: pair[0])]
+
+
+def _sheets(threads: ThreadPoolExecutor, dataset: Dataset) -> list[dict[str, Any]]:
+    """A contact sheet a class, in order of the classes: photos spread evenly over the class. The last of very many get none."""
+    pixels = sum(dataset.column("width")) * sum(dataset.column("height")) // len(dataset) ** 2
+    tiles = min(MAX_TILES, MAX_TILE_PIXELS // pixels)
+    per_class = max(1, min(TILES_PER_CLASS, tiles // len(dataset.classes)))
+    targets = dataset.targets()
+    in_order = np.argsort(targets, kind="stable")
+    ends = np.cumsum(np.bincount(targets, minlength=len(dataset.classes)))
+    chosen = []
+    for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+        places = start + (np.arange(per_class) + 0.5) * (end - start) / per_class
+        chosen.append(in_order[np.unique(places.astype(np.int64))].tolist() if end > start else [])
+    chosen = chosen[:MAX_TILES]
+    sprites = threads.map(partial(_sprite, dataset), chosen)
+    return [
+        {
+            "number": number,
+            "label": dataset.classes[number],
+            "keys": [dataset.keys[row] for row in rows],
+            "width": min(COLUMNS, len(rows)) * TILE,
+            "height": -(-len(rows) // COLUMNS) * TILE,
+            "picture": sprite,
+        }
+        for number, (rows, sprite) in enumerate(zip(chosen, sprites, strict=True))
+        if rows
+    ]
+
+
+def _picture(data: memoryview) -> str:
+    photo = _reduced(data, PICTURE)
+    photo.thumbnail((PICTURE, PICTURE), Image.Resampling.BILINEAR)
+    return _data_uri(photo, 80)
+
+
+def _sprite(dataset: Dataset, rows: list[int]) -> str:
+    """Square tiles of photos as one JPEG, COLUMNS a line."""
+    columns = min(COLUMNS, len(rows))
+    sheet = Image.new("RGB", (columns * TILE, -(-len(rows) // COLUMNS) * TILE), "#888")
+    for place, row in enumerate(rows):
+        tile = ImageOps.fit(_reduced(dataset.photo(row), TILE), (TILE, TILE), Image.Resampling.BILINEAR)
+        sheet.paste(tile, (place % COLUMNS * TILE, place // COLUMNS * TILE))
+    return _data_uri(sheet, 72)
+
+
+def _reduced(data: memoryview, side: int) -> Image.Image:
+    """The photo, upright, no smaller than `side` if it isn't anyway: a JPEG is decoded at a part of its size."""
+    try:
+        photo = Image.open(io.BytesIO(data), formats=FORMATS)
+        if photo.format == "JPEG" and photo.mode == "RGB":
+            photo.draft("RGB", (side, side))
+            return ImageOps.exif_transpose(photo)
+    except Exception:  # Pillow raises nearly anything on damaged metadata; `decode` knows what to do
+        pass
+    return decode(data)
+
+
+def _data_uri(picture: Image.Image, quality: int) -> Markup:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality)
+    return Markup("data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii"))

@@ -1,0 +1,64 @@
+"""A network's answers on many photos of a data set."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from plumage.accelerate import kernels
+from plumage.accelerate.inference import features_for_inference
+from plumage.common.progress import track
+from plumage.data.dataset.store import Dataset
+from plumage.data.loading.loader import batched, central_view, load_batches
+from plumage.data.loading.transforms import to_model_input
+from plumage.errors import ModelError
+from plumage.models.efficientnet import EfficientNet
+from plumage.models.preprocessing import Preprocessing
+
+
+class Outputs(NamedTuple):
+    """Of N photos, in their order."""
+
+    logits: NDArray[np.float32]
+    """N x C."""
+    features: NDArray[np.float32]
+    """N x F, pooled: what the classifier sees."""
+
+
+def predict(
+    model: EfficientNet,
+    dataset: Dataset,
+    indices: Sequence[int],
+    preprocessing: Preprocessing,
+    device: torch.device | str,
+    batch_size: int = 32,
+    mirrored: bool = False,
+    look: Callable[[torch.Tensor], None] = lambda views: None,
+) -> Outputs:
+    """What `model` answers on the photos `indices`, or on their mirror images.
+
+    It is moved to `device` and set to evaluation. Photos are decoded a few batches ahead of it, so memory doesn't grow with their
+    number but for the answers. `look` is shown each batch of views, uint8 N x H x W x 3. ModelError when a photo's logits are
+    not finite: the weights have diverged.
+    """
+    model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
+    batches = batched(indices, batch_size)
+    kernels.keep_memory()
+    features_of = features_for_inference(model)
+    views = load_batches(dataset, batches, central_view(preprocessing, mirrored), preprocessing.size)
+    logits = np.empty((len(indices), model.classifier.out_features), np.float32)
+    features = np.empty((len(indices), model.num_features), np.float32)
+    done = 0
+    with torch.inference_mode():
+        for batch in track(views, "Predicting, batches", total=len(batches)):
+            look(batch)
+            pooled = features_of(to_model_input(batch, preprocessing, device))
+            outputs = model.classifier(pooled)
+            if not torch.isfinite(outputs).all():
+                raise ModelError("the model's outputs are not finite: training diverged; try a lower train.lr")
+            here = slice(done, done + len(batch))
+            logits[here], features[here] = outputs.cpu().numpy(), pooled.cpu().numpy()
+            done += len(batch)
+    return Outputs(logits, features)

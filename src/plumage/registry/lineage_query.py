@@ -1,0 +1,145 @@
+"""The registry asked backwards: what a version was made from, and which versions a file is of."""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from plumage.common.files import sha256
+from plumage.errors import TrackingError
+from plumage.registry.register import RUN_ID, SHA256, find_version, model_versions
+from plumage.tracking.lineage import DIFF_FILE, MACHINE_FILE, PACKAGES_FILE
+from plumage.tracking.runs import RESTORED_FROM
+from plumage.tracking.store import one_line_errors, use_store
+
+PARAMS_FILE, LOCK_FILE, METRICS_FILE = "params.yaml", "dvc.lock", "metrics.json"
+KEPT = (PARAMS_FILE, LOCK_FILE, METRICS_FILE, PACKAGES_FILE, MACHINE_FILE, DIFF_FILE)
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What a version was made from. A part that it does not know is empty."""
+
+    name: str
+    version: int
+    aliases: list[str]
+    registered: str
+    """UTC, as 2026-11-26 08:15:00."""
+    run: str
+    restored_from: str | None
+    """The run that `run` was brought back from, if it was."""
+    commit: str | None
+    dirty: bool
+    """Whether tracked files differed from the commit."""
+    diff: str | None
+    """How, for `git apply`."""
+    dvc: dict[str, str]
+    """DVC's hash of each output, by its path."""
+    sha256: dict[str, str]
+    """Of the model's files, by their names."""
+    params: dict[str, Any]
+    """Flat (`section.key`), as params.yaml had them."""
+    metrics: dict[str, Any]
+    """reports/metrics.json."""
+    machine: dict[str, str]
+    packages: dict[str, str]
+
+    @property
+    def title(self) -> str:
+        """Its name, number and aliases."""
+        return " ".join([self.name, "version", str(self.version), *(f"@{alias}" for alias in self.aliases)])
+
+
+def version_uri(text: str, model_name: str) -> str | None:
+    """The URI that find_version takes, of `3`, `@champion` (of `model_name`), `NAME@champion` or a URI; None of others."""
+    if text.startswith("models:/"):
+        return text
+    if text.isdecimal():
+        return f"models:/{model_name}/{text}"
+    name, at, alias = text.partition("@")
+    return f"models:/{name or model_name}@{alias}" if at and "/" not in text else None
+
+
+def lineage_of(uri: str, root: Path) -> Lineage:
+    """What the version `models:/name/3` or `models:/name@alias` was made from.
+
+    Raises:
+        TrackingError: the registry can't be reached or has no such version.
+    """
+    version = find_version(uri, root)
+    with tempfile.TemporaryDirectory() as folder:
+        files = fetch_kept(version, Path(folder))
+        texts = {name: path.read_text(encoding="utf-8", errors="replace") for name, path in files.items()}
+    tags = version.tags
+    run = tags.get(RUN_ID, version.run_id or "")
+    params = yaml.safe_load(texts.get(PARAMS_FILE, "{}"))
+    return Lineage(
+        name=version.name,
+        version=int(version.version),
+        aliases=sorted(version.aliases),
+        registered=f"{datetime.fromtimestamp(version.creation_timestamp / 1000, UTC):%Y-%m-%d %H:%M:%S}",
+        run=run,
+        restored_from=_restored_from(run),
+        commit=tags.get("git.commit"),
+        dirty=tags.get("git.dirty") == "true",
+        diff=texts.get(DIFF_FILE),
+        dvc={key.removeprefix("dvc."): value for key, value in tags.items() if key.startswith("dvc.")},
+        sha256={key.removeprefix(SHA256): value for key, value in tags.items() if key.startswith(SHA256)},
+        params={f"{name}.{key}": value for name, section in params.items() for key, value in section.items()},
+        metrics=json.loads(texts.get(METRICS_FILE, "{}")),
+        machine=json.loads(texts.get(MACHINE_FILE, "{}")),
+        packages=dict(line.split("==", 1) for line in texts.get(PACKAGES_FILE, "").splitlines()),
+    )
+
+
+def versions_of_file(path: Path, root: Path) -> list[ModelVersion]:
+    """The versions, of whatever registered model, that have this file as weights or description: by its SHA-256.
+
+    Raises:
+        TrackingError: there is no such file, or the registry can't be reached.
+    """
+    if not path.is_file():
+        raise TrackingError(
+            f"{path}: no such file; takes a version (3, NAME@champion, models:/NAME/3) or a model's file"
+        )
+    digest = sha256(path)
+    use_store(root)
+    client = MlflowClient()
+    with one_line_errors("MLflow's registry"):
+        return [
+            version
+            for model in client.search_registered_models(max_results=1000)
+            for version in model_versions(client, model.name)
+            if digest in (value for key, value in version.tags.items() if key.startswith(SHA256))
+        ]
+
+
+def fetch_kept(version: ModelVersion, folder: Path) -> dict[str, Path]:
+    """Fetch what a version keeps for `plumage lineage` and `plumage reproduce` into `folder`: files by their names."""
+    uri = f"models:/{version.name}/{version.version}"
+    with one_line_errors(f"the files of {uri}", OSError):
+        here = {Path(file.path).name for file in mlflow.artifacts.list_artifacts(f"{uri}/artifacts") or []}
+        return {
+            name: Path(mlflow.artifacts.download_artifacts(f"{uri}/artifacts/{name}", dst_path=str(folder)))
+            for name in KEPT
+            if name in here
+        }
+
+
+def _restored_from(run_id: str) -> str | None:
+    """The run that a run was restored from; None as well when the run is gone."""
+    with one_line_errors("the MLflow store"):
+        try:
+            return MlflowClient().get_run(run_id).data.tags.get(RESTORED_FROM)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None

@@ -1,0 +1,248 @@
+"""A model card: what a model is for, how good it is and where it ends, as Markdown.
+
+After Mitchell et al. 2019, "Model Cards for Model Reporting". It is a version's description in the registry, and a file of
+the logged model. Figures that a metrics.json lacks are left out.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from plumage.models.saved_model import Description
+
+LONGEST_DESCRIPTION = 5000
+"""Characters: MLflow's column. PostgreSQL and MySQL refuse more, SQLite does not."""
+LISTED_CLASSES = 10
+FEW_PHOTOS = 10
+"""Test photos of a class under which its figures say little: at 10 of 10 right, the 95% interval starts at 0.69 (exact)."""
+FIGURES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "top5_accuracy": "top-5 accuracy",
+    "macro_f1": "macro F1",
+    "loss": "log loss, in nats",
+}
+CALIBRATION = {"ece": "expected calibration error", "adaptive_ece": "adaptive ECE", "brier": "Brier score"}
+RECIPES = {
+    "scratch": "trained from random weights",
+    "finetune": "fine-tuned",
+    "probe": "a linear classifier on a frozen network",
+}
+
+
+@dataclass(frozen=True)
+class ModelCardData:
+    """What a card is written from."""
+
+    name: str
+    """The registered model's."""
+    description: Description
+    parameters: int
+    params: Mapping[str, Any]
+    """Flat: `section.key`."""
+    data: Mapping[str, Any]
+    """reports/data.json."""
+    parts: Mapping[str, int]
+    """Photos in train, val and test."""
+    metrics: Mapping[str, Any]
+    """reports/metrics.json."""
+    per_class: Sequence[Mapping[str, str]]
+    """The rows of reports/per_class.csv."""
+    slices: Sequence[Mapping[str, str]]
+    """The rows of reports/slices.csv."""
+    lineage: Mapping[str, str]
+    """The run's id under `run`, and tags of `plumage.tracking.lineage.lineage_tags`."""
+    machine: Mapping[str, str]
+
+
+def model_card(card_data: ModelCardData) -> str:
+    """The card as Markdown, its most important sections first."""
+    classes = len(card_data.description.classes)
+    sections = {
+        "What it is": _what_it_is(card_data),
+        "Figures": _figures(card_data.metrics),
+        "Intended use": [
+            f"- For photos of one subject each that belongs to one of the {classes:,} classes, taken as the training photos "
+            "were: sorting and searching collections, a first suggestion that a person confirms.",
+            "- Not for decisions about people, safety, law or protected animals without somebody who knows the subject; "
+            "not for other subjects, drawings, several subjects in a photo, counting, or finding where one is.",
+        ],
+        "Limits": _limits(card_data),
+        "Data": _data(card_data),
+        "Calibration": _calibration(card_data.metrics),
+        "Worst classes": _worst_classes(card_data.per_class),
+        "Slices that are worse": _slices(card_data.slices),
+        "Lineage": _lineage(card_data),
+    }
+    written = [f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
+    return f"# {card_data.name}\n\n" + "\n\n".join(written) + "\n"
+
+
+def shortened(card: str, limit: int) -> str:
+    """The card in at most `limit` characters: whole sections from the top, and where the rest is."""
+    if len(card) <= limit:
+        return card
+    rest = "\n\nThe rest is in MODEL_CARD.md, among the model's files.\n"
+    cut = card.rfind("\n\n## ", 0, limit - len(rest) + 1)
+    return card[:cut] + rest if cut > 0 else card[: limit - len(rest)] + rest
+
+
+def _what_it_is(card_data: ModelCardData) -> list[str]:
+    preprocessing, params = card_data.description.preprocessing, card_data.params
+    weights = params.get("model.weights")
+    start = f" from `{weights}` weights" if weights else ""
+    recipe = RECIPES.get(str(params.get("train.recipe")), "trained")
+    size = preprocessing.size
+    return [
+        f"- {card_data.description.architecture.name} ({card_data.parameters:,} parameters), {recipe}{start}.",
+        f"- In: a photo, resized and cropped to {size} x {size} pixels by the model itself. Out: a probability for each of "
+        f"{len(card_data.description.classes):,} classes: {_some(card_data.description.classes)}.",
+    ]
+
+
+def _some(names: Sequence[str], limit: int = 8) -> str:
+    shown = ", ".join(_text(name) for name in names[:limit])
+    return f"{shown} and {len(names) - limit:,} more" if len(names) > limit else shown
+
+
+def _figures(metrics: Mapping[str, Any]) -> list[str]:
+    test = metrics["test"]
+    lines = [
+        f"On {test['n']:,} test photos that it has not seen:"
+        if "n" in test
+        else "On test photos that it has not seen:",
+        "",
+    ]
+    lines += ["| | | 95% interval |", "|---|---|---|"]
+    for key, name in FIGURES.items():
+        if key in test:
+            interval = test.get(f"{key}_ci95")
+            span = f"{interval['low']:.3f} to {interval['high']:.3f}" if interval else ""
+            lines.append(f"| {name} | {test[key]:.3f} | {span} |")
+    if "tta" in test:
+        lines += ["", f"Averaged over each photo and its mirror image: accuracy {test['tta']['accuracy']:.3f}."]
+    abstain = test.get("abstain")
+    if abstain and abstain["coverage"]:
+        but = "" if abstain["reached"] else ", which the val photos had promised"
+        lines += [
+            "",
+            f"Where it may abstain below a probability of {abstain['threshold']:.3f}, it answers {abstain['coverage']:.1%} of "
+            f"the photos, {abstain['accuracy']:.1%} of them rightly (wanted: {abstain['target_accuracy']:.1%}{but}).",
+        ]
+    elif abstain:
+        lines += ["", f"At no threshold it answers with the wanted accuracy of {abstain['target_accuracy']:.1%}."]
+    return lines
+
+
+def _calibration(metrics: Mapping[str, Any]) -> list[str]:
+    test = metrics["test"]
+    before = test.get("uncalibrated", {})
+    lines = []
+    if "temperature" in metrics:
+        lines += [
+            f"The logits are divided by a temperature of {metrics['temperature']:.3f}, fitted on the val photos.",
+            "",
+        ]
+    known = {key: name for key, name in CALIBRATION.items() if key in test}
+    if not before:
+        return lines + [f"- {name}: {test[key]:.4f}" for key, name in known.items()]
+    rows = [f"| {name} | {before[key]:.4f} | {test[key]:.4f} |" for key, name in known.items() if key in before]
+    return [*lines, "| | before | now |", "|---|---|---|", *rows]
+
+
+def _limits(card_data: ModelCardData) -> list[str]:
+    classes, metrics = len(card_data.description.classes), card_data.metrics
+    lines = [
+        f"- It knows {classes:,} classes and no other: a photo of anything else gets one of their names, at times with a high "
+        "probability.",
+        "- A probability is meant as how often such an answer is right on photos like the test photos"
+        + (f" (off by {metrics['test']['ece']:.3f} on average, ECE)" if "ece" in metrics["test"] else "")
+        + "; on other photos it says less.",
+    ]
+    interval = metrics["test"].get("accuracy_ci95")
+    if interval:
+        width = (interval["high"] - interval["low"]) / 2
+        lines.append(f"- A difference in accuracy of less than about {width:.1%} may be chance.")
+    few = [row for row in card_data.per_class if int(row["support"]) < FEW_PHOTOS]
+    if few:
+        lines.append(
+            f"- {len(few):,} of {classes:,} classes {'has' if len(few) == 1 else 'have'} under {FEW_PHOTOS} test photos: their own "
+            "figures say little."
+        )
+    return lines
+
+
+def _data(card_data: ModelCardData) -> list[str]:
+    data, parts = card_data.data, card_data.parts
+    source = data.get("source", "unknown")
+    details = [f"{key} {data[key]}" for key in ("dataset", "revision", "version") if data.get(key)]
+    if source == "url":
+        details.append(str(card_data.params.get("data.url")))
+    counts = ", ".join(f"{parts.get(part, 0):,} {part}" for part in ("train", "val", "test"))
+    lines = [f"- Source: {source}{' (' + ', '.join(map(_text, details)) + ')' if details else ''}."]
+    if source == "sample":
+        lines.append("- Licence: drawn by Plumage itself; the birds and their names are invented.")
+    else:
+        lines.append(
+            f"- Licence, as its source gives it: {_text(data.get('licence') or 'none given; ask the source')}."
+        )
+    strategy = card_data.params.get("split.strategy", "")
+    lines.append(f"- Photos: {counts} ({strategy} split; near-duplicates are in one part).")
+    per_class = list((data.get("photos_per_class") or {}).values())
+    if per_class:
+        fewest, most = min(per_class), max(per_class)
+        each = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+        lines.append(f"- {each} photos a class; {len(data.get('refused', [])):,} refused.")
+    return lines
+
+
+def _worst_classes(per_class: Sequence[Mapping[str, str]]) -> list[str]:
+    judged = [row for row in per_class if int(row["support"])]
+    worst = sorted(judged, key=lambda row: float(row["f1"]))[:LISTED_CLASSES]
+    if not worst:
+        return []
+    lines = ["| class | recall | 95% interval | precision | F1 | test photos |", "|---|---|---|---|---|---|"]
+    for row in worst:
+        span = f"{float(row['recall_low']):.2f} to {float(row['recall_high']):.2f}" if row.get("recall_low") else ""
+        lines.append(
+            f"| {_text(row['label'])} | {float(row['recall']):.2f} | {span} | {float(row['precision']):.2f} | "
+            f"{float(row['f1']):.2f} | {int(row['support']):,} |"
+        )
+    return lines
+
+
+def _slices(slices: Sequence[Mapping[str, str]]) -> list[str]:
+    return [
+        f"- {_text(row['slice'])} {float(row['low']):.4g} to {float(row['high']):.4g}: accuracy {float(row['accuracy']):.3f} "
+        f"({float(row['accuracy_low']):.3f} to {float(row['accuracy_high']):.3f}, {int(row['n']):,} photos) against "
+        f"{float(row['rest_accuracy']):.3f} of the rest."
+        for row in slices
+        if row["worse"] == "1"
+    ]
+
+
+def _lineage(card_data: ModelCardData) -> list[str]:
+    lineage, lines = card_data.lineage, [f"- MLflow run: {card_data.lineage['run']}"]
+    if "git.commit" in lineage:
+        dirty = ", with uncommitted changes (uncommitted.diff)" if lineage.get("git.dirty") == "true" else ""
+        lines.append(f"- Commit: {lineage['git.commit']}{dirty}")
+    for what, path in {
+        "Data": "data/dataset",
+        "Split": "data/splits.csv",
+        "Weights": "models/model.safetensors",
+    }.items():
+        if f"dvc.{path}" in lineage:
+            lines.append(f"- {what}: `{path}`, DVC hash {lineage[f'dvc.{path}']}")
+    machine = [card_data.machine.get(key, "") for key in ("processor", "gpu", "system")]
+    lines.append(
+        f"- Made by Plumage {lineage['plumage.version']} on {', '.join(part for part in machine if part != 'none')}"
+    )
+    return lines
+
+
+def _text(value: object) -> str:
+    """A name as plain text in a Markdown table."""
+    escaped = str(value)
+    for sign in "\\`*_[]<>|#":
+        escaped = escaped.replace(sign, f"\\{sign}")
+    return " ".join(escaped.split())

@@ -1,0 +1,74 @@
+"""A network made ready for inference answers what it answers in evaluation."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from plumage.accelerate import kernels
+from plumage.accelerate.inference import FusedEfficientNet, features_for_inference, for_inference
+from plumage.accelerate.precision import dtype_of
+from plumage.models import create_model
+from plumage.models.efficientnet import EfficientNet
+
+
+def network(name: str) -> EfficientNet:
+    """With statistics that are not those of a fresh network."""
+    torch.manual_seed(0)
+    model = create_model(name, 10, "imagenet" if name == "efficientnet_lite0" else None)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and name != "efficientnet_lite0":
+            nn.init.uniform_(module.running_var, 0.5, 2)  # type: ignore[arg-type]
+            nn.init.normal_(module.running_mean, 0, 0.3)  # type: ignore[arg-type]
+            nn.init.normal_(module.bias, 0, 0.3)
+    return model.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+
+
+# B4 repeats blocks that do not expand, B3's first ones have 40 channels, Lite0's weights pad as TensorFlow does.
+@pytest.mark.parametrize("own", [True, False], ids=["own kernels", "torch's"])
+@pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_b3", "efficientnet_b4", "efficientnet_lite0"])
+@pytest.mark.parametrize("size", [(64, 64), (75, 50)], ids=str)
+def test_the_answers_are_those_of_the_network(
+    name: str, size: tuple[int, int], own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not own:
+        monkeypatch.setattr(kernels, "compiled", lambda *_: None)
+    model, photos = network(name), torch.randn(11, 3, *size)
+    with torch.no_grad():
+        logits, features = model(photos), model.forward_features(photos)
+    got = for_inference(model)(photos)
+    torch.testing.assert_close(got, logits, rtol=1e-4, atol=1e-5 * float(logits.abs().max()))
+    torch.testing.assert_close(
+        features_for_inference(model)(photos),
+        features,
+        rtol=1e-4,
+        atol=1e-5 * float(features.abs().max()),
+    )
+    rounded = FusedEfficientNet(model, torch.bfloat16)(photos)  # as on a GPU
+    assert rounded.dtype == torch.float32
+    assert (rounded - logits).norm() < 0.05 * logits.norm()
+    assert torch.equal(for_inference(model, "bf16")(photos), got)
+
+
+def test_what_is_asked_for_stays_as_it_was_and_so_does_the_network() -> None:
+    model, photos = network("efficientnet_b0"), torch.randn(3, 3, 64, 64)
+    before, seen = copy.deepcopy(model.state_dict()), photos.clone()
+    for_inference(model)(photos)
+    assert torch.equal(photos, seen)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_any_other_network_answers_as_it_does() -> None:
+    other, inputs = nn.Linear(4, 2), torch.randn(9, 4)
+
+    with torch.no_grad():
+        torch.testing.assert_close(for_inference(other)(inputs), other(inputs))
+
+
+def test_auto_is_what_the_processor_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for able, chosen in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(kernels, "computes_bf16", lambda able=able: able)
+        assert dtype_of(cpu, "auto") == chosen
+    assert dtype_of(cpu, "bf16") == torch.bfloat16 and dtype_of(cpu, "fp32") == torch.float32

@@ -1,0 +1,41 @@
+"""The C is compiled once for a processor, and done without where it can't be."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from support import needs_kernels
+
+COMPILED = """
+import os, sys
+from plumage.accelerate import kernels
+print(kernels.compiled() is not None, sorted(os.listdir(sys.argv[1])) if os.path.isdir(sys.argv[1]) else [])
+"""
+
+
+def in_a_process(home: Path, **environment: str) -> str:
+    variables = {
+        **os.environ,
+        "XDG_CACHE_HOME": str(home),
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        **environment,
+    }
+    command = [sys.executable, "-c", COMPILED, str(home / "plumage")]
+    return subprocess.run(command, env=variables, text=True, check=True, capture_output=True).stdout
+
+
+@needs_kernels
+def test_they_are_compiled_once_and_nothing_else_is_left(tmp_path: Path) -> None:
+    first = in_a_process(tmp_path)
+    assert first.startswith("True ['kernels-") and first.count("kernels-") == 1
+    [file] = (tmp_path / "plumage").iterdir()
+    made = file.stat().st_mtime_ns
+    assert in_a_process(tmp_path) == first and file.stat().st_mtime_ns == made
+
+
+def test_without_a_compiler_or_a_place_torch_does_it(tmp_path: Path) -> None:
+    assert in_a_process(tmp_path, CC=shutil.which("false") or "false") == "False []\n"
+    (tmp_path / "file").touch()
+    assert in_a_process(tmp_path / "file").startswith("False")

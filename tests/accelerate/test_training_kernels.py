@@ -1,0 +1,132 @@
+"""The loops in C compute what torch does, closer to the exact result; where they can't be had, torch does it."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from support import needs_kernels
+from torch import Tensor, nn
+
+from plumage.accelerate import kernels
+from plumage.accelerate.kernels.training import depthwise, excite, norm_act
+from plumage.models import create_model
+
+ACTIVATIONS = {"none": lambda x: x, "silu": F.silu, "relu6": F.relu6}
+CHANNELS_LAST = torch.channels_last
+DTYPES = {torch.float32: 1e-5, torch.bfloat16: 6e-3}
+"""What a map is made of, and how far off its rounding may be."""
+both = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16"])
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def gradients(outputs: Tensor, wanted: Tensor, *inputs: Tensor | None) -> list[Tensor]:
+    return [outputs.detach(), *torch.autograd.grad((outputs * wanted).sum(), [x for x in inputs if x is not None])]
+
+
+def assert_near(got: list[Tensor], exact: list[Tensor], dtype: torch.dtype = torch.float32) -> None:
+    for one, other in zip(got, exact, strict=True):
+        error = (one.double() - other.double()).norm() / other.double().norm().clamp(min=1)
+        assert error < DTYPES[dtype]
+
+
+@needs_kernels
+@pytest.mark.parametrize("shape", [(9, 3, 1, 1), (3, 8, 5, 7), (5, 40, 16, 16), (2, 1152, 7, 7)], ids=str)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@both
+def test_batch_norm_with_its_activation(dtype: torch.dtype, activation: str, shape: tuple[int, ...]) -> None:
+    exact = nn.BatchNorm2d(shape[1]).double()
+    nn.init.uniform_(exact.weight, -1, 2)
+    nn.init.normal_(exact.bias, std=2)
+    ours = copy.deepcopy(exact).float()
+    x, wanted = torch.randn(shape, dtype=torch.float64) * 3 + 50, torch.randn(shape, dtype=torch.float64)
+    one, other, wanted = x.to(dtype).requires_grad_(), x.to(dtype).double().requires_grad_(), wanted.to(dtype).double()
+    made = norm_act(one, ours, activation)
+    expected = ACTIVATIONS[activation](exact(other))
+    if activation == "relu6":  # at the bends either slope is right
+        wanted[((expected.abs() < 1e-3) | ((expected - 6).abs() < 1e-3)) & (expected.detach() != 0)] = 0
+    assert_near(
+        gradients(made, wanted.to(dtype), one, ours.weight, ours.bias),
+        gradients(expected, wanted, other, exact.weight, exact.bias),
+        dtype,
+    )
+    assert_near(list(ours.buffers()), list(exact.buffers()))
+
+
+@needs_kernels
+@pytest.mark.parametrize("biased", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [3, 5])
+@both
+def test_a_depthwise_convolution(dtype: torch.dtype, kernel: int, stride: int, biased: bool) -> None:
+    for height, width, channels in ((1, 1, 16), (2, 3, 16), (7, 7, 48), (14, 15, 16), (31, 9, 32)):
+        for padding in ((kernel // 2, kernel // 2), (kernel // 2 - 1, kernel // 2)):  # SAME's, too
+            if min(height + 2 * padding[0], width + 2 * padding[1]) < kernel:
+                continue
+            x = torch.randn(3, channels, height, width).to(dtype).double().requires_grad_()
+            weight = torch.randn(channels, 1, kernel, kernel, dtype=torch.float64, requires_grad=True)
+            bias = torch.randn(channels, dtype=torch.float64, requires_grad=True) if biased else None
+            expected = F.conv2d(x, weight, bias, stride, padding, 1, channels)
+            wanted = torch.randn_like(expected).to(dtype).double()
+            mine = [None if tensor is None else tensor.detach().float().requires_grad_() for tensor in (weight, bias)]
+            seen = x.detach().to(dtype).requires_grad_()
+            made = depthwise(seen, *mine, stride, padding)  # type: ignore[arg-type]
+            got = gradients(made, wanted.to(dtype), seen, *mine)
+            assert_near(got, gradients(expected, wanted, x, weight, bias), dtype)
+
+
+@needs_kernels
+@pytest.mark.parametrize("size", [1, 9])
+@both
+def test_squeeze_and_excitation(dtype: torch.dtype, size: int) -> None:
+    exact = [nn.Conv2d(24, 5, 1).double(), nn.Conv2d(5, 24, 1).double()]
+    ours = [copy.deepcopy(layer).float() for layer in exact]
+    x = torch.randn(3, 24, size, size).to(dtype).double().requires_grad_()
+    mine = x.detach().to(dtype).requires_grad_()
+    expected = x * exact[1](F.silu(exact[0](x.mean((2, 3), keepdim=True)))).sigmoid()
+    wanted = torch.randn_like(expected).to(dtype).double()
+    got = gradients(excite(mine, *ours), wanted.to(dtype), mine, *(p for layer in ours for p in layer.parameters()))
+    assert_near(got, gradients(expected, wanted, x, *(p for layer in exact for p in layer.parameters())), dtype)
+
+
+def step(model: nn.Module) -> list[Tensor]:
+    model = copy.deepcopy(model).train()
+    photos = torch.randn(6, 3, 64, 64, generator=torch.Generator().manual_seed(1)).to(memory_format=CHANNELS_LAST)
+    F.cross_entropy(model(photos), torch.arange(6)).backward()
+    return [parameter.grad for parameter in model.parameters()] + list(model.buffers())  # type: ignore[misc]
+
+
+@needs_kernels
+def test_a_step_is_the_one_without_them_and_is_the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = create_model("efficientnet_b0", 10, dropout=0.0, drop_path=0.0).to(memory_format=CHANNELS_LAST)
+    ours, again = step(model), step(model)
+    assert all(torch.equal(one, other) for one, other in zip(ours, again, strict=True))
+    monkeypatch.setattr(kernels, "compiled", lambda *_: None)
+    theirs = step(model)
+    assert not all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True)), "both were torch's"
+    largest = max(tensor.abs().max() for tensor in theirs[: len(list(model.parameters()))])
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=2e-3, atol=float(largest) * 1e-4)
+
+
+@needs_kernels
+def test_a_step_under_autocast_is_as_exact_as_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = create_model("efficientnet_b0", 10, dropout=0.0, drop_path=0.0).to(memory_format=CHANNELS_LAST)
+    exact = step(model)
+
+    def error() -> float:
+        with torch.autocast("cpu", torch.bfloat16):
+            got = step(model)
+        off, size = (sum(float(t.double().square().sum()) for t in tensors) for tensors in (
+            [one - other for one, other in zip(got, exact, strict=True)], exact))  # fmt: skip
+        return (off / size) ** 0.5
+
+    ours = error()
+    monkeypatch.setattr(kernels, "compiled", lambda *_: None)
+    theirs = error()
+    assert ours != theirs, "both were torch's"
+    assert ours < 1.2 * theirs

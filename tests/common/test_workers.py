@@ -1,0 +1,80 @@
+"""Work in processes: in order, bounded, and gone when its parent is."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from plumage.common.workers import map_in_processes
+from plumage.errors import DataError
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def die(number: int) -> int:
+    if number == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def fail(number: int) -> int:
+    raise DataError(f"{number} is broken")
+
+
+def test_results_come_in_order_and_items_are_not_taken_far_ahead() -> None:
+    taken = 0
+
+    def items() -> Iterator[int]:
+        nonlocal taken
+        while True:
+            yield taken
+            taken += 1
+
+    results = map_in_processes(double, items(), processes=2)
+    assert [next(results) for _ in range(20)] == list(range(0, 40, 2))
+    assert taken < 30
+    results.close()
+
+
+def test_an_error_reaches_the_caller_and_no_process_stays() -> None:
+    with pytest.raises(DataError, match="0 is broken"):
+        list(map_in_processes(fail, range(20), processes=2))
+    assert not multiprocessing.active_children()
+
+
+def test_a_process_that_is_killed_ends_the_work_with_a_line() -> None:
+    with pytest.raises(DataError, match="worker process was killed"):
+        list(map_in_processes(die, range(50), processes=2))
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import time\nfrom plumage.common.workers import map_in_processes\n"
+        "if __name__ == '__main__':\n"
+        "    for _ in map_in_processes(time.sleep, [0.5] * 1000, processes=2):\n        print('one', flush=True)\n"
+    )
+    source = str(Path(__file__).parents[2] / "src")
+    parent = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": source}
+    )
+    assert parent.stdout is not None
+    parent.stdout.readline()
+    workers = psutil.Process(parent.pid).children()
+    assert len(workers) >= 2
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 20
+    while any(worker.is_running() for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(worker.is_running() for worker in workers)

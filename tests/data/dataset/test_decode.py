@@ -1,0 +1,168 @@
+"""What Pillow calls a photo is mended where it can be, and refused with the reason where it can't."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from support import make_photo
+
+from plumage.data.dataset.decode import decode, examine, pixels
+from plumage.errors import PhotoError
+
+
+def scene(size: tuple[int, int] = (60, 40)) -> Image.Image:
+    """Blue, with red in the top left corner, so that turning it shows."""
+    image = Image.new("RGB", size, (20, 60, 200))
+    ImageDraw.Draw(image).rectangle((0, 0, size[0] // 2, size[1] // 2), fill=(220, 30, 30))
+    return image
+
+
+def saved(image: Image.Image, format: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[274] = orientation
+    return tags
+
+
+def deep_png(values: np.ndarray) -> bytes:
+    """A 16-bit PNG of H x W (grey) or H x W x 3."""
+    kind = 0 if values.ndim == 2 else 2
+    raw = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)),
+              (b"IDAT", zlib.compress(raw)), (b"IEND", b"")]  # fmt: skip
+    packed = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+SIXTEEN = np.asarray(scene(), np.uint16) * 257
+TRANSPARENT = scene().convert("RGBA")
+TRANSPARENT.putalpha(0)
+FRAMES = [Image.new("RGB", (60, 40), "black")]
+MENDED: dict[str, tuple[bytes, str]] = {
+    "exif orientation": (
+        saved(scene().transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, exif=exif(6)),
+        "a.jpg",
+    ),
+    "palette": (saved(scene().quantize(8), "PNG"), "a.png"),
+    "grey": (saved(scene().convert("L"), "JPEG"), "a.jpg"),
+    "alpha": (saved(scene().convert("RGBA"), "PNG"), "a.png"),
+    "cmyk": (saved(scene().convert("CMYK"), "JPEG", quality=95), "a.jpg"),
+    "16-bit": (deep_png(SIXTEEN), "a.png"),
+    "animated": (saved(scene(), "WEBP", save_all=True, append_images=FRAMES, lossless=True), "a.webp"),
+    "wrong extension": (saved(scene(), "PNG"), "a.jpg"),
+    "progressive": (saved(scene(), "JPEG", quality=95, progressive=True), "a.JPEG"),
+}
+
+
+@pytest.mark.parametrize("what", MENDED)
+def test_what_can_be_mended_is_told_and_shows_the_same_picture(what: str) -> None:
+    data, name = MENDED[what]
+    luma, size, mended = examine(data, name)
+    assert mended == [what]
+    assert size == (60, 40)
+    image = decode(data)
+    assert (image.mode, image.size) == ("RGB", (60, 40))
+    expected = scene().convert("L").convert("RGB") if what == "grey" else scene()
+    assert np.abs(np.asarray(image, int) - np.asarray(expected, int)).mean() < 6
+    assert abs(luma.mean() - np.asarray(expected.convert("L")).mean()) < 6
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "gif", "tiff", "ppm", "avif"])
+def test_an_ordinary_photo_has_nothing_to_mend(suffix: str) -> None:
+    format = {"jpg": "JPEG"}.get(suffix, suffix.upper())
+    assert examine(saved(scene(), format), f"a.{suffix}")[2] == (["palette"] if suffix == "gif" else [])
+
+
+def test_transparency_is_laid_over_white_whatever_colour_lies_beneath() -> None:
+    assert decode(saved(TRANSPARENT, "PNG")).getextrema() == ((255, 255),) * 3
+
+
+def test_sixteen_bits_of_grey_keep_their_shades() -> None:
+    ramp = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (8, 1))
+    row = np.asarray(decode(deep_png(ramp)))[0, :, 0].astype(int)
+    assert row[0] == 0 and row[-1] == 255 and np.abs(row - np.linspace(0, 255, 64)).max() <= 1
+    assert examine(deep_png(ramp), "a.png")[2] == ["16-bit", "grey"]
+
+
+def huge() -> bytes:
+    image = bytearray(saved(scene(), "PNG"))
+    image[16:24] = struct.pack(">II", 60_000, 60_000)
+    image[29:33] = struct.pack(">I", zlib.crc32(image[12:29]))
+    return bytes(image)
+
+
+REFUSED: dict[str, Callable[[], bytes]] = {
+    "zero bytes": bytes,
+    "truncated": lambda: make_photo((200, 40, 50), 0)[:700],
+    "not an image": lambda: b"GIF is what I say, not what I am",
+    "absurdly large": huge,
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+@pytest.mark.parametrize("look", [decode, lambda data: examine(data, "a.jpg"), lambda data: examine(data, "a.png")])
+def test_what_is_no_photo_is_refused_with_the_reason(reason: str, look: Callable[[bytes], object]) -> None:
+    with pytest.raises(PhotoError, match=f"^{reason}"):
+        look(REFUSED[reason]())
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
+def test_every_format_is_known_as_truncated_when_its_second_half_is_missing(format: str) -> None:
+    data = saved(Image.effect_noise((64, 64), 60).convert("RGB"), format)
+    for look in (decode, lambda data: examine(data, f"a.{format.lower()}")):
+        with pytest.raises(PhotoError, match="^truncated"):
+            look(data[: len(data) // 2])
+
+
+def test_a_file_that_would_run_a_program_is_no_photo() -> None:
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\nshowpage\n"
+    with pytest.raises(PhotoError, match="not an image"):
+        decode(postscript)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_luma_stands_upright_and_its_size_too(orientation: int) -> None:
+    data = saved(scene(), "JPEG", exif=exif(orientation))
+    luma, size, _ = examine(data, "a.jpg")
+    upright = decode(data)
+    assert size == upright.size
+    small = np.asarray(upright.convert("L").resize(luma.shape[::-1], Image.Resampling.BOX), int)
+    assert np.abs(luma.astype(int) - small).mean() < 8
+
+
+def test_a_jpeg_that_one_decoder_warns_of_is_judged_by_pillow() -> None:
+    data = make_photo((200, 40, 50), 0)
+    assert examine(data[:-2] + b"\x00\x00\xff\xd9", "a.jpg")[1] == decode(data).size
+
+
+@pytest.mark.parametrize("quality", [30, 75, 95])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("size", [(64, 48), (33, 21), (8, 100)], ids=str)
+def test_pixels_of_a_plain_jpeg_are_pillows(size: tuple[int, int], subsampling: str, quality: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    data = saved(Image.fromarray(noise), "JPEG", quality=quality, subsampling=subsampling)
+    assert np.array_equal(pixels(data), np.asarray(decode(data)))
+    assert np.array_equal(pixels(memoryview(data).cast("b")), np.asarray(decode(data)))
+
+
+@pytest.mark.parametrize("what", MENDED)
+def test_pixels_of_any_other_photo_are_mended_as_well(what: str) -> None:
+    data, _ = MENDED[what]
+    assert np.array_equal(pixels(data), np.asarray(decode(data)))
+
+
+@pytest.mark.parametrize("data", [b"", b"not a photo", make_photo((9, 9, 9), 0)[:-400]])
+def test_pixels_refuses_what_decode_does(data: bytes) -> None:
+    with pytest.raises(PhotoError):
+        pixels(data)

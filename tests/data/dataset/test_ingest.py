@@ -1,0 +1,114 @@
+"""Every photo is checked on its way into the data set: mended or refused, and kept once."""
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support import MemorySource, make_photo
+
+from plumage.data.dataset.ingest import ingest
+from plumage.data.dataset.store import Dataset
+from plumage.data.sources.folder import FolderSource
+from plumage.data.sources.photo import Photo
+from plumage.errors import DataError
+
+WHOLE = make_photo((200, 40, 50), 0)
+
+
+def photo(key: str, data: bytes, part: str | None = None) -> Photo:
+    return Photo(key, key.split("/")[-2], part, data)
+
+
+def many(label: str, count: int) -> list[Photo]:
+    return [photo(f"{label}/{n:03d}.jpg", make_photo((30, 90, 200), n)) for n in range(count)]
+
+
+def test_refused_photos_are_listed_with_the_reason_and_left_out(tmp_path: Path) -> None:
+    bad = {"a/cut.jpg": WHOLE[: len(WHOLE) // 2], "a/empty.jpg": b"", "a/small.jpg": make_photo((1, 2, 3), 1, (40, 31))}
+    source = MemorySource(
+        [photo(key, data) for key, data in bad.items()] + [photo("a/text.jpg", b"no photo"), *many("b", 9)]
+    )
+    report = ingest(source, tmp_path / "dataset", min_size=32, max_refused=1)
+    reasons = {refused["key"]: refused["reason"] for refused in report["refused"]}
+    assert list(reasons) == [*bad, "a/text.jpg"]
+    assert [reason.split(" (")[0] for reason in reasons.values()] == [
+        "truncated",
+        "zero bytes",
+        "too small",
+        "not an image",
+    ]
+    assert (report["photos"], report["photos_per_class"]) == (9, {"b": 9})
+    assert Dataset(tmp_path / "dataset").classes == ["b"]
+
+
+def test_too_many_refused_stop_with_the_list_and_the_former_data_set_stays(tmp_path: Path) -> None:
+    ingest(MemorySource(many("a", 5)), tmp_path / "dataset", min_size=1, max_refused=0)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "dataset").iterdir()}
+    source = MemorySource([*many("b", 98), photo("b/x.jpg", b""), photo("b/y.jpg", b"?")])
+    with pytest.raises(
+        DataError, match=r"2 of 100 photos are refused, more than data.max_refused: 0.01[^$]*b/x.jpg: zero"
+    ):
+        ingest(source, tmp_path / "dataset", min_size=1, max_refused=0.01)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "dataset").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
+    assert ingest(source, tmp_path / "dataset", min_size=1, max_refused=0.02)["photos"] == 98
+
+
+def test_a_photo_twice_in_a_class_is_kept_once_and_in_two_classes_not_at_all(tmp_path: Path) -> None:
+    twin, torn = make_photo((9, 200, 9), 1), make_photo((9, 9, 200), 2)
+    source = MemorySource([
+        photo("test/a/1.jpg", twin, "test"), photo("train/a/2.jpg", twin, "train"), photo("train/a/3.jpg", torn, "train"),
+        photo("train/b/4.jpg", torn, "train"), photo("train/b/5.jpg", WHOLE, "train"),
+    ])  # fmt: skip
+    report = ingest(source, tmp_path / "dataset", min_size=1, max_refused=1)
+    assert Dataset(tmp_path / "dataset").keys == ["test/a/1.jpg", "train/b/5.jpg"]
+    assert report["duplicates"] == [
+        {
+            "key": "test/a/1.jpg",
+            "label": "a",
+            "part": "test",
+            "copies": [{"key": "train/a/2.jpg", "label": "a", "part": "train"}],
+        }
+    ]
+    assert [[photo["key"] for photo in photos] for photos in report["label_conflicts"]] == [
+        ["train/a/3.jpg", "train/b/4.jpg"]
+    ]
+    assert [refused["key"] for refused in report["refused"]] == ["train/a/3.jpg", "train/b/4.jpg"]
+    assert "label conflict" in report["refused"][0]["reason"] and "train/b/4.jpg" in report["refused"][0]["reason"]
+
+
+def test_what_is_mended_is_counted(tmp_path: Path) -> None:
+    grey = io.BytesIO()
+    Image.linear_gradient("L").save(grey, "PNG")
+    source = MemorySource([photo("a/1.png", grey.getvalue()), photo("a/2.png", WHOLE), *many("a", 5)])
+    report = ingest(source, tmp_path / "dataset", min_size=1, max_refused=0)
+    assert report["mended"] == {"grey": 1, "wrong extension": 1}
+
+
+def test_no_photo_left_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no photo is left"):
+        ingest(MemorySource([photo("a/x.jpg", b"")]), tmp_path / "dataset", min_size=1, max_refused=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_key_that_comes_twice_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a/001.jpg: two photos have this path"):
+        ingest(
+            MemorySource([*many("a", 2), photo("a/001.jpg", WHOLE)]), tmp_path / "dataset", min_size=1, max_refused=1
+        )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_several_processes_write_the_bytes_that_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, item in enumerate(many("a", 700)):
+        path = tmp_path / "photos" / ("ab"[number % 2]) / item.key.split("/")[1]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(item.data)
+    source = FolderSource(tmp_path / "photos")
+    for processes in (1, 3):
+        monkeypatch.setattr("plumage.common.workers.cores", lambda n=processes: n)
+        ingest(source, tmp_path / str(processes), min_size=1, max_refused=0)
+    one, three = ({file.name: file.read_bytes() for file in (tmp_path / n).iterdir()} for n in ("1", "3"))
+    assert one == three

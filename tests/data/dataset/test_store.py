@@ -1,0 +1,63 @@
+"""The data set's files: the same photos give the same bytes, read in place from any file, row and process."""
+
+import hashlib
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+from support import make_dataset, make_photo
+
+from plumage.data.dataset import store
+from plumage.data.dataset.store import Dataset, leave_out
+from plumage.data.sources.photo import Photo
+from plumage.errors import DataError
+
+PHOTOS = [
+    Photo(f"{n % 3}/{n:03d}.jpg", str(n % 3), [None, "train", "val"][n % 3], make_photo((n % 256, 80, 90), n, (20, 16)))
+    for n in range(300)
+]
+
+
+def test_every_photo_comes_back_across_batches_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "BYTES_PER_FILE", 100_000)
+    dataset = make_dataset(tmp_path / "d", PHOTOS)
+    assert len(list((tmp_path / "d").glob("images-*.arrow"))) > 2
+    assert dataset.classes == ["0", "1", "2"] and len(dataset) == len(PHOTOS)
+    hashes = dataset.bytes_column("sha256")
+    for row, photo in enumerate(PHOTOS):
+        assert (dataset.keys[row], dataset.labels[row], dataset.parts[row]) == (photo.key, photo.label, photo.part)
+        assert bytes(dataset.photo(row)) == photo.data
+        assert dataset.classes[dataset.targets()[row]] == photo.label
+        assert hashes[row].tobytes() == hashlib.sha256(photo.data).digest()
+    assert set(dataset.column("width")) == {20} and set(dataset.column("height")) == {16}
+    assert dataset.sizes() == [len(photo.data) for photo in PHOTOS]
+
+
+def test_the_same_photos_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        make_dataset(tmp_path / name, PHOTOS)
+    files = [sorted((tmp_path / name).iterdir()) for name in ("a", "b")]
+    assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
+
+
+def test_rows_left_out_are_gone_from_the_files(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path / "d", PHOTOS)
+    leave_out(tmp_path / "d", {0, 70, 299})
+    assert Dataset(tmp_path / "d").keys == [key for row, key in enumerate(dataset.keys) if row not in (0, 70, 299)]
+    everything = b"".join(file.read_bytes() for file in (tmp_path / "d").iterdir())
+    assert PHOTOS[70].data not in everything and PHOTOS[71].data in everything
+
+
+def test_other_processes_read_it_in_place(tmp_path: Path) -> None:
+    make_dataset(tmp_path / "d", PHOTOS)
+    with get_context("spawn").Pool(2) as pool:
+        assert pool.map(_photo, [(tmp_path / "d", row) for row in (5, 250)]) == [PHOTOS[5].data, PHOTOS[250].data]
+
+
+def _photo(place: tuple[Path, int]) -> bytes:
+    return bytes(Dataset(place[0]).photo(place[1]))
+
+
+def test_a_folder_that_is_no_data_set_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is no data set"):
+        Dataset(tmp_path)

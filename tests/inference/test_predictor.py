@@ -1,0 +1,97 @@
+"""A trained model gives the same probabilities however a photo is handed to it, and names the file that is none."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from plumage.errors import ModelError, PhotoError
+from plumage.models import create_model
+from plumage.models.preprocessing import Preprocessing
+from plumage.models.saved_model import save_model
+from plumage.serving import Predictor, load_predictor
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    model = create_model("efficientnet_lite0", 7)
+    save_model(folder, model, list("abcdefg"), Preprocessing(size=32, crop_fraction=0.9))
+    return load_predictor(folder)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    paths = [folder / f"{i}.png" for i in range(35)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(path)
+    return paths
+
+
+def test_path_bytes_and_image_give_the_same(predictor: Predictor, photos: list[Path]) -> None:
+    path = photos[0]
+    as_path, as_string, as_bytes, as_image = predictor.predict([path, str(path), path.read_bytes(), Image.open(path)])
+    assert as_path == as_string == as_bytes == as_image
+
+
+def test_the_most_probable_come_first_and_no_more_than_asked_for(predictor: Predictor, photos: list[Path]) -> None:
+    [row] = predictor.probabilities(photos[:1])
+    [top] = predictor.predict(photos[:1], top_k=3)
+    assert [name for name, _ in top] == [predictor.classes[i] for i in np.argsort(-row)[:3]]
+    assert [probability for _, probability in top] == sorted(row.tolist(), reverse=True)[:3]
+    assert len(predictor.predict(photos[:1], top_k=50)[0]) == 7
+
+
+def test_probabilities_are_those_of_the_logits_at_the_model_s_temperature(
+    predictor: Predictor, photos: list[Path], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = create_model("efficientnet_lite0", 7)
+    save_model(tmp_path, model, list("abcdefg"), Preprocessing(size=32, crop_fraction=0.9), temperature=2.0)
+    plain, tempered = (np.log(made.probabilities(photos)) for made in (predictor, load_predictor(tmp_path)))
+    spread = (plain - plain.mean(axis=1, keepdims=True)) / 2
+    np.testing.assert_allclose(tempered - tempered.mean(axis=1, keepdims=True), spread, atol=1e-4)
+    assert (tempered.argmax(axis=1) == plain.argmax(axis=1)).all()
+
+
+def test_many_photos_give_what_each_gives_alone(predictor: Predictor, photos: list[Path]) -> None:
+    together = predictor.probabilities(photos)
+    some = [0, 31, 32, 34]
+    alone = np.concatenate([predictor.probabilities([photos[i]]) for i in some])
+    assert together.shape == (35, 7) and together.dtype == np.float32
+    np.testing.assert_allclose(together[some], alone, rtol=1e-4)
+    np.testing.assert_allclose(together.sum(axis=1), 1, rtol=1e-5)
+    assert predictor.probabilities([]).shape == (0, 7)
+
+
+def test_an_image_lying_on_its_side_is_turned_upright(predictor: Predictor) -> None:
+    picture = Image.fromarray(np.random.default_rng(1).integers(0, 255, (30, 60, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    buffer = io.BytesIO()
+    picture.transpose(Image.Transpose.ROTATE_90).save(buffer, "PNG", exif=exif)
+    upright, lying, opened = predictor.probabilities([picture, buffer.getvalue(), Image.open(buffer)])
+    np.testing.assert_allclose(upright, lying, rtol=1e-4)
+    np.testing.assert_allclose(upright, opened, rtol=1e-4)
+
+
+def test_what_is_no_photo_is_named(predictor: Predictor, photos: list[Path], tmp_path: Path) -> None:
+    note = tmp_path / "note.jpg"
+    note.write_text("no photo")
+    absent = tmp_path / "absent.jpg"
+    named: list[tuple[Path | bytes, str]] = [(note, "note.jpg"), (absent, "absent.jpg"), (tmp_path, tmp_path.name)]
+    for bad, name in [*named, (b"x", "photo 1")]:
+        with pytest.raises(PhotoError, match=name) as caught:
+            predictor.predict([photos[0], bad])
+        assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"model\.json"):
+        load_predictor(tmp_path)

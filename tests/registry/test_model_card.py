@@ -1,0 +1,125 @@
+"""The model card says what is known and nothing else, and fits where MLflow shows it."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from plumage.evaluation.slices import Slice
+from plumage.evaluation.tables import write_slices
+from plumage.models.efficientnet import configure
+from plumage.models.preprocessing import Preprocessing
+from plumage.models.saved_model import FORMAT, Description
+from plumage.registry.model_card import LONGEST_DESCRIPTION, ModelCardData, model_card, shortened
+
+CLASSES = ["BLUE JAY", "BLACK | WHITE_OWL", "WREN"]
+TEST: dict[str, Any] = {"accuracy": 0.9, "n": 120}
+CALIBRATED: dict[str, Any] = {
+    "accuracy": 0.9,
+    "accuracy_ci95": {"low": 0.85, "high": 0.94},
+    "balanced_accuracy": 0.88,
+    "loss": 0.31,
+    "ece": 0.021,
+    "brier": 0.15,
+    "n": 120,
+    "uncalibrated": {"ece": 0.083, "brier": 0.17},
+    "abstain": {"target_accuracy": 0.95, "threshold": 0.7, "coverage": 0.8, "accuracy": 0.96, "reached": 1},
+}
+
+
+def row(label: str, f1: float, support: int) -> dict[str, str]:
+    return {"label": label, "precision": "0.5", "recall": "0.6", "f1": str(f1), "support": str(support)}
+
+
+FACTS = ModelCardData(
+    name="birds",
+    description=Description(
+        format=FORMAT,
+        architecture=configure("efficientnet_lite0"),
+        classes=CLASSES,
+        preprocessing=Preprocessing(size=96, crop_fraction=1.0),
+    ),
+    parameters=3_400_000,
+    params={"train.recipe": "probe", "model.weights": "imagenet", "split.strategy": "stratified"},
+    data={"source": "kaggle", "dataset": "owner/birds", "photos_per_class": {"a": 30, "b": 50}},
+    parts={"train": 900, "val": 50, "test": 120},
+    metrics={"test": TEST},
+    per_class=[row("WREN", 0.9, 40), row("BLUE JAY", 0.4, 4), row("BLACK | WHITE_OWL", 0.7, 40)],
+    slices=[],
+    lineage={"run": "abc", "plumage.version": "0.1.0", "git.commit": "c" * 40, "git.dirty": "true"},
+    machine={"processor": "a fast one", "gpu": "none", "system": "Linux"},
+)
+
+
+def test_it_says_what_the_model_is_and_where_its_data_are_from() -> None:
+    card = model_card(FACTS)
+    assert card.startswith("# birds\n")
+    assert "efficientnet_lite0 (3,400,000 parameters), a linear classifier on a frozen network from `imagenet`" in card
+    assert "96 x 96 pixels" in card and "3 classes" in card
+    assert "Source: kaggle (dataset owner/birds)." in card and "900 train, 50 val, 120 test (stratified split" in card
+    assert "as its source gives it: none given; ask the source" in card
+    licensed = replace(FACTS, data={**FACTS.data, "licence": "cc0-1.0"})
+    assert "as its source gives it: cc0-1.0" in model_card(licensed)
+    assert "drawn by Plumage itself" in model_card(replace(FACTS, data={"source": "sample"}))
+    assert "c" * 40 + ", with uncommitted changes" in card
+
+
+def test_a_figure_that_an_older_metrics_json_lacks_is_left_out() -> None:
+    card = model_card(FACTS)
+    assert "| accuracy | 0.900 |  |" in card
+    for absent in ("balanced", "Calibration", "abstain", "chance", "Slices", "None", "nan"):
+        assert absent not in card
+
+
+def test_figures_have_their_intervals_and_calibration_its_before() -> None:
+    card = model_card(replace(FACTS, metrics={"test": CALIBRATED, "temperature": 1.4}))
+    assert "| accuracy | 0.900 | 0.850 to 0.940 |" in card
+    assert "| balanced accuracy | 0.880 |  |" in card
+    assert "temperature of 1.400" in card and "| expected calibration error | 0.0830 | 0.0210 |" in card
+    assert "below a probability of 0.700, it answers 80.0% of the photos, 96.0% of them rightly" in card
+    assert "less than about 4.5% may be chance" in card
+
+
+def test_the_worst_classes_come_first_and_those_with_few_photos_are_counted() -> None:
+    card = model_card(FACTS)
+    lines = card.split("## Worst classes")[1].splitlines()
+    named = [line.split(" | ")[0] for line in lines if line.startswith("| ") and not line.startswith("| class")]
+    assert named == ["| BLUE JAY", "| BLACK \\| WHITE\\_OWL", "| WREN"]
+    assert "1 of 3 classes has under 10 test photos" in card
+    with_interval = {**row("BLUE JAY", 0.4, 4), "recall_low": "0.12", "recall_high": "0.9"}
+    assert "| BLUE JAY | 0.60 | 0.12 to 0.90 |" in model_card(replace(FACTS, per_class=[with_interval]))
+
+
+def test_abstaining_is_told_as_it_came_out() -> None:
+    def told(**abstain: float) -> str:
+        test = CALIBRATED | {"abstain": CALIBRATED["abstain"] | abstain}
+        return next(
+            line for line in model_card(replace(FACTS, metrics={"test": test})).splitlines() if "wanted" in line
+        )
+
+    reached = "below a probability of 0.700, it answers 80.0% of the photos, 96.0% of them rightly (wanted: 95.0%)."
+    assert told().endswith(reached)
+    missed = told(accuracy=0.94, reached=0)
+    assert missed.endswith("94.0% of them rightly (wanted: 95.0%, which the val photos had promised).")
+    assert told(threshold=1.0, coverage=0.0, accuracy=0.0, reached=0) == (
+        "At no threshold it answers with the wanted accuracy of 95.0%."
+    )
+
+
+def test_only_slices_that_are_worse_are_named(tmp_path: Path) -> None:
+    worse, same = Slice("brightness", 3, 80, 12, 20, 95, 100, 0.01), Slice("sharpness", 5, 9, 95, 100, 12, 20, 1.0)
+    write_slices(tmp_path / "slices.csv", [worse, same])
+    with (tmp_path / "slices.csv").open(encoding="utf-8", newline="") as file:
+        card = model_card(replace(FACTS, slices=list(csv.DictReader(file))))
+    assert "brightness 3 to 80: accuracy 0.600 (0.387 to 0.781, 20 photos) against 0.950 of the rest" in card
+    assert "sharpness" not in card
+
+
+def test_what_is_too_long_for_mlflow_ends_at_a_section_and_says_where_the_rest_is() -> None:
+    whole = model_card(FACTS)
+    assert shortened(whole, LONGEST_DESCRIPTION) == whole
+    long = model_card(replace(FACTS, per_class=[row(f"{'A' * 400} {number}", 0.5, 40) for number in range(10)]))
+    short = shortened(long, LONGEST_DESCRIPTION)
+    assert len(short) <= LONGEST_DESCRIPTION < len(long)
+    assert "## Calibration" not in short and "## Data" in short and "Worst classes" not in short
+    assert short.endswith("The rest is in MODEL_CARD.md, among the model's files.\n")

@@ -1,0 +1,109 @@
+"""One version a model, and a champion that only the gate replaces."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from registering import NAME, add, hits
+
+from plumage.errors import TrackingError
+from plumage.registry.promotions import promotions
+from plumage.registry.register import fetch_model
+
+
+def test_the_first_is_champion_and_only_a_better_one_takes_its_place(photos: Path) -> None:
+    first = add(photos, 1, hits(40))
+    assert (first["version"], first["aliases"], first["created"]) == (1, ["challenger", "champion"], True)
+    equal = add(photos, 2, hits(40))
+    assert (equal["version"], equal["aliases"]) == (2, ["challenger"])
+    noise = add(photos, 3, hits(44))
+    assert (noise["version"], noise["aliases"]) == (3, ["challenger"])
+    better = add(photos, 4, hits(52))
+    assert (better["version"], better["aliases"]) == (4, ["challenger", "champion"])
+    assert better["decision"]["champion_before"] == 1 and better["decision"]["promoted"]
+    assert MlflowClient().get_registered_model(NAME).aliases == {"challenger": 4, "champion": 4}
+
+
+def test_an_unchanged_model_gets_no_second_version(photos: Path) -> None:
+    first = add(photos, 1, hits(40))
+    again = add(photos, 1, hits(40))
+    assert (again["version"], again["created"], again["run_id"]) == (1, False, first["run_id"])
+    assert again["decision"]["reason"] == "version 1 is the champion already"
+    assert again == add(photos, 1, hits(40))
+    assert len(MlflowClient().search_model_versions(f"name = '{NAME}'")) == 1
+    assert len(promotions(MlflowClient().get_registered_model(NAME).tags)) == 1
+
+
+def test_a_version_is_tagged_with_its_run_figures_hashes_and_the_decision(photos: Path) -> None:
+    outcome = add(photos, 1, hits(48))
+    add(photos, 1, hits(48))  # the champion keeps what made it champion
+    client = MlflowClient()
+    tags = client.get_model_version_by_alias(NAME, "champion").tags
+    assert tags["test/accuracy"] == "0.8" and tags["plumage.model_hash"] == outcome["model_hash"]
+    assert tags["plumage.run_id"] == outcome["run_id"] and tags["plumage.version"]
+    assert tags["plumage.gate.promoted"] == "true" and tags["plumage.gate.champion_before"] == "none"
+    decision = add(photos, 2, hits(50))["decision"]
+    tags = client.get_model_version(NAME, "2").tags
+    assert tags["plumage.gate.promoted"] == "false" and tags["plumage.gate.reason"] == decision["reason"]
+    assert tags["plumage.gate.rule"] == "superior, alpha 0.05, min_photos 50"
+    assert "2 only this one gets right, 0 only the champion" in tags["plumage.gate.figures"]
+
+
+REGISTER = """
+import sys
+from pathlib import Path
+from registering import add, hits
+
+root, seed, right = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+add(root, seed, hits(right))
+"""
+
+
+@pytest.mark.slow
+def test_two_that_register_together_leave_the_better_one_champion_and_lose_no_promotion(photos: Path) -> None:
+    add(photos, 1, hits(20))
+    tests = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), *sys.path])}
+    both = [
+        subprocess.Popen([sys.executable, "-c", REGISTER, str(photos), str(seed), str(right)], env=environment)
+        for seed, right in ((2, 40), (3, 55))
+    ]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    client = MlflowClient(f"sqlite:///{photos}/mlflow.db", f"sqlite:///{photos}/mlflow.db")
+    versions = client.search_model_versions(f"name = '{NAME}'")
+    better = next(version for version in versions if version.tags["test/accuracy"] == "0.916667")
+    worse = next(version for version in versions if version.tags["test/accuracy"] == "0.666667")
+    assert len(versions) == 3
+    model = client.get_registered_model(NAME)
+    assert int(model.aliases["champion"]) == int(better.version)
+    history = promotions(model.tags)
+    # The worse one was champion in between if it came first, and was refused else: both are whole stories.
+    came_first = worse.tags["plumage.gate.promoted"] == "true"
+    told = [1, int(worse.version), int(better.version)] if came_first else [1, int(better.version)]
+    assert [entry.to for entry in history] == told
+    assert [entry.before for entry in history] == [None, *told[:-1]]
+
+
+def test_no_file_of_a_registered_model_is_a_pickle(photos: Path) -> None:
+    add(photos, 1, hits(40))
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}@champion"))
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib")]
+    assert not [path for path in files if path.read_bytes()[:1] == b"\x80"]  # a pickle's first byte
+
+
+def test_fetching_says_what_there_is_when_there_is_no_such_model(photos: Path) -> None:
+    add(photos, 1, hits(40))
+    for uri, told in {
+        "models:/owls@champion": "there are bird-classifier",
+        f"models:/{NAME}@best": "there are @challenger, @champion, /1",
+        f"models:/{NAME}/7": "there are @challenger, @champion, /1",
+        f"models:/{NAME}": "takes models:/NAME@ALIAS or models:/NAME/VERSION",
+    }.items():
+        with pytest.raises(TrackingError, match=told):
+            fetch_model(uri, photos, photos / "fetched")
+    assert fetch_model(f"models:/{NAME}/1", photos, photos).joinpath("model.safetensors").is_file()
