@@ -1,5 +1,4 @@
-# make repro: the whole pipeline. make test: lint, types, tests. make ui: MLflow's pages. make bench: the benchmarks.
-# Each makes .venv and installs first, once; again when the requirements change.
+# `make help` lists the targets. The ones that need .venv create it first, and reinstall when the requirements change.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,25 +6,46 @@ VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: repro test ui bench
+.PHONY: repro test ui bench constraints clean help
 .DELETE_ON_ERROR:
 
-repro: $(VENV)/installed
+repro: $(VENV)/installed ## Run the whole pipeline and say where to look
 	@$(RUN) plumage repair
 	@$(RUN) dvc repro
 	@$(RUN) plumage summary
 
-test: $(VENV)/installed-dev
+test: $(VENV)/installed-dev ## Run lint, types and tests
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
+	@$(RUN) lint-imports --no-logo
 	@$(RUN) python -m pytest --numprocesses auto --dist loadfile
 
-ui: $(VENV)/installed
+ui: $(VENV)/installed ## Open MLflow's pages at http://127.0.0.1:5000
 	@$(RUN) plumage ui
 
-bench: $(VENV)/installed-dev
+bench: $(VENV)/installed-dev ## Run the benchmarks
 	@$(RUN) python benchmarks/run.py
+
+# Strips local version suffixes (torch==2.9.0+cpu), so that any build of the release matches.
+constraints: ## Update constraints.txt to the newest releases that requirements allow
+	@$(PYTHON) -c 'import sys; sys.exit((sys.platform, *sys.version_info[:2]) != ("linux", 3, 11) and "error: constraints.txt needs Python 3.11 on Linux, this is " + sys.version.split()[0] + " on " + sys.platform + "; make PYTHON=python3.11 constraints")'
+	@echo "Installing the newest releases into .constraints (a few minutes) ..."
+	@rm -rf .constraints
+	@$(PYTHON) -m venv .constraints
+	@.constraints/bin/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+	@.constraints/bin/python -m pip freeze > .constraints/frozen.txt
+	@sed -E 's/\+[[:alnum:].]+$$//' .constraints/frozen.txt > .constraints/constraints.txt
+	@mv .constraints/constraints.txt constraints.txt
+	@rm -rf .constraints
+
+clean: ## Remove .venv, build leftovers and tool caches; keep data, models, runs and DVC's cache
+	rm -rf $(VENV) .constraints .bench build dist src/*.egg-info
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find benchmarks pipeline src tests -name __pycache__ -prune -exec rm -rf {} +
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Plumage takes Python 3.11 or newer, this is " + sys.version.split()[0] + "; make PYTHON=python3.11 ...")'
