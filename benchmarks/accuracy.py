@@ -1,4 +1,4 @@
-"""What training from scratch comes to in the time that it takes, against the article's way in the same time."""
+"""Accuracy of training from scratch, against the article's training for the same time."""
 
 import time
 from pathlib import Path
@@ -23,16 +23,16 @@ from plumage.inference.predict import predict
 from plumage.training.recipes import new_model, train_model
 
 NOTE = (
-    "EfficientNet-B0 from random weights; accuracy on a tenth of the photos, which neither sees. Ours: the recipe `scratch`, "
-    "as many epochs as given; on real photos, which it sees more often, batches of 32, crops of a third of the area or more, and "
-    "stochastic depth up to 0.1. Peer, the article's, for as long and at the same size: Pillow, ToTensor, fp32 in NCHW memory, "
-    "torchvision's network, Adam, batch 16, no schedule, augmentation or average. One run each."
+    "EfficientNet-B0 from random weights; accuracy on a tenth of the photos, which neither side trains on. Ours: the recipe `scratch` for "
+    "the given epochs; on real photos, which it sees more often, with batches of 32, crops of a third of the area or more, and "
+    "stochastic depth 0.1. Baseline: the article's training for the same time at the same size, with Pillow, ToTensor, fp32, NCHW "
+    "memory, torchvision's network, Adam, batch 16, no schedule, no augmentation and no weight averaging. One run each."
 )
 BATCH = 16
 
 
 def measure(folder: Path, photos: Path | None) -> Rows:
-    """A row for the sample at 20 species, and one for the real photos in the archive `photos`."""
+    """One row for the sample with 20 species, one for the real photos in the archive `photos`."""
     ingest(SampleSource(20, 150, 96, 0), folder / "accuracy", min_size=1, max_refused=1)
     rows = [compared("sample, 20 species", Store(folder / "accuracy"), Model(), Train())]
     if photos:
@@ -43,7 +43,7 @@ def measure(folder: Path, photos: Path | None) -> Rows:
 
 
 class Tensors(Dataset[tuple[torch.Tensor, int]]):
-    """The photos of `rows`, as the article loads them."""
+    """The photos of `rows`, loaded as the article does."""
 
     def __init__(self, store: Store, rows: list[int], side: int) -> None:
         self.store, self.rows, self.side, self.targets = store, rows, side, store.targets()

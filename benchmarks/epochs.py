@@ -1,4 +1,4 @@
-"""An epoch of training from scratch, photos on disk to weights, against the article's way."""
+"""An epoch of training from scratch, from photos on disk to weights, against the article's code."""
 
 from pathlib import Path
 
@@ -16,13 +16,13 @@ from plumage.models.preprocessing import Preprocessing
 from plumage.training.recipes import train_model
 
 NOTE = (
-    "EfficientNet-B0, 224 pixels, batch 16, 256 drawn photos for training and 16 for validation (on CUDA 8,192 and 512), model "
-    "made and all; the round that does not count compiles, where training does. Peer, the article's: ImageFolder, Pillow, "
-    "ToTensor, fp32 in NCHW memory, torchvision's network, Adam, no augmentation or average."
+    "EfficientNet-B0, 224 pixels, batch 16, 256 drawn photos for training and 16 for validation (8,192 and 512 on CUDA). Includes making "
+    "the model; compilation falls in the uncounted first round. Baseline: the article's training with ImageFolder, Pillow, ToTensor, "
+    "fp32, NCHW memory, torchvision's network, Adam, no augmentation and no weight averaging."
 )
 BATCH = 16
 PHOTOS = {"cpu": (1_000, 256, 16), "cuda": (10_000, 8_192, 512)}
-"""Those drawn, and of them for training and validation: an epoch of some seconds."""
+"""Per device: photos drawn, of these for training, for validation. An epoch takes seconds."""
 
 
 def measure(folder: Path, photos: Path | None) -> Rows:

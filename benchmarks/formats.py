@@ -1,4 +1,4 @@
-"""What photos cost in other file formats than the data set's."""
+"""Read times and DVC's costs of the data set's file format and of others."""
 
 import os
 import shutil
@@ -20,11 +20,11 @@ from plumage.data.dataset.ingest import ingest
 from plumage.data.dataset.store import Dataset
 from plumage.data.sources.folder import FolderSource
 
-NOTE = "10,000 drawn photos of 224 pixels. Parquet has groups of 256 rows."
+NOTE = "10,000 drawn photos of 224 pixels. Parquet row groups have 256 rows."
 
 
 def measure(parent: Path, photos: Path | None) -> Rows:
-    """As DVC data, read in order, and photo by photo at random."""
+    """Time reads in order and at random, and DVC's commands, one row per format."""
     root, work = folder_of(10_000, parent), parent / "formats"
     shutil.rmtree(work, ignore_errors=True)
     files = sorted(path for path in root.rglob("*") if path.is_file())
@@ -91,8 +91,8 @@ def measure(parent: Path, photos: Path | None) -> Rows:
         shutil.rmtree(folder / "x")
         rows.append({
             "format": name, "files": sum(1 for path in (folder / ".dvc/cache").rglob("*") if path.is_file()),
-            "random, us a photo": statistics.median(found[name]["random"]),
-            "in order, us a photo": statistics.median(found[name]["in order"]),
+            "random, µs per photo": statistics.median(found[name]["random"]),
+            "in order, µs per photo": statistics.median(found[name]["in order"]),
             "dvc add, s": added, "dvc status, s": status, "dvc checkout, s": dvc("checkout"),
         })  # fmt: skip
         print(rows[-1], flush=True)

@@ -1,4 +1,4 @@
-"""Evaluation of EfficientNet-B0 on batches of 32, against torchvision in its plainest form."""
+"""Inference of EfficientNet-B0 on batches of 32, against plain torchvision."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,18 +14,18 @@ from plumage.models.efficientnet import EfficientNet, configure
 from plumage.models.state_dicts import load_tensors
 
 NOTE = (
-    "Batch 32 at 224 pixels. Peer: torchvision's EfficientNet-B0 with the same weights, fp32, NCHW memory, the whole batch at once. "
-    "Ours: a network made ready for inference, fp32, a few photos at a time; freed memory stays with the process, which helps the "
-    "peer, too."
+    "Batch 32 at 224 pixels. Baseline: torchvision's EfficientNet-B0 with the same weights, fp32, NCHW memory, the whole batch at once. "
+    "Ours: the network prepared for inference, fp32, in micro-batches. We also keep freed memory in the process; the third column gives "
+    "the baseline that advantage."
 )
 
 
 def measure(folder: Path, photos: Path | None) -> Rows:
-    """One row, with the largest difference of a probability."""
+    """One row, with the largest difference between probabilities."""
     torch.manual_seed(0)
     inputs, theirs = torch.randn(32, 3, 224, 224), efficientnet_b0().train()
     with torch.no_grad():
-        for _ in range(10):  # statistics that the photos fit, so that the outputs differ from photo to photo
+        for _ in range(10):  # fit batch norm's statistics, so that outputs differ between photos
             theirs(inputs)
         theirs.eval().classifier[1].weight *= 20
     ours = EfficientNet(replace(configure("efficientnet_b0"), bn_eps=1e-5), 1000)  # torchvision's convention

@@ -1,4 +1,4 @@
-"""The loader alone on one core, against ImageFolder and DataLoader with the same augmentation."""
+"""The loader alone, on one core, against ImageFolder and DataLoader with the same augmentation."""
 
 import os
 from pathlib import Path
@@ -16,16 +16,16 @@ from plumage.data.loading.transforms import augmentation_draws, to_model_input, 
 from plumage.models.preprocessing import Preprocessing
 
 NOTE = (
-    "1,000 drawn photos of 224 pixels to batches of 32 random crops (half of the area or more, mirrored or not), normalised, all on "
-    "one core. Peer: ImageFolder, RandomResizedCrop, RandomHorizontalFlip, ToTensor, Normalize, DataLoader."
+    "1,000 drawn photos of 224 pixels to normalised batches of 32 random crops (at least half of the area, half of them mirrored), all on "
+    "one core. Baseline: ImageFolder, RandomResizedCrop, RandomHorizontalFlip, ToTensor, Normalize, DataLoader."
 )
 PHOTOS, BATCH = 1_000, 32
 
 
 def measure(folder: Path, photos: Path | None) -> Rows:
-    """A row a size of the model's input."""
+    """One row per input size."""
     root, dataset = dataset_of(PHOTOS, folder)
-    kernels.keep_memory()  # as training does; the peer has it, too
+    kernels.keep_memory()  # as training does; the baseline benefits too
     all_cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(all_cores)})
     rows: Rows = []

@@ -1,4 +1,4 @@
-"""The memory of training on as many photos as BIRDS 400 has, epoch for epoch."""
+"""Memory of training on as many photos as BIRDS 400 has, after each epoch."""
 
 import multiprocessing
 import resource
@@ -17,15 +17,15 @@ from plumage.models.preprocessing import Preprocessing
 from plumage.training.recipes import train_model
 
 NOTE = (
-    "The recipe `scratch` on 58,000 photos of 224 pixels (a thousand, 58 times over), in a process of its own: its peak "
-    "so far (RSS, the photos' mapped files included) after each epoch. Lite0 at 32 pixels sees all of them three times, 128 at once; B0 at "
-    "224 pixels, of which each step needs the most, 320 of them, 16 at once."
+    "The recipe `scratch` on 58,000 photos of 224 pixels (1,000 photos, repeated 58 times), in its own process: peak memory (RSS, "
+    "mapped files included) after each epoch. Lite0 at 32 pixels sees every photo three times, in batches of 128. B0 at 224 pixels, "
+    "whose steps need the most memory, sees 320 photos in batches of 16."
 )
 TIMES = 58
 
 
 def measure(folder: Path, photos: Path | None) -> Rows:
-    """A row a network."""
+    """One row per network."""
     _, few = dataset_of(1_000, folder)
     many = folder / "many"
     remove(many)
@@ -41,7 +41,7 @@ def measure(folder: Path, photos: Path | None) -> Rows:
             {
                 "network": name,
                 "pixels": size,
-                "photos an epoch": seen,
+                "photos per epoch": seen,
                 **{f"epoch {n}, MB": peak for n, peak in enumerate(peaks, 1)},
             }
         )
@@ -49,7 +49,7 @@ def measure(folder: Path, photos: Path | None) -> Rows:
 
 
 def again(batch: pa.RecordBatch, number: int) -> pa.RecordBatch:
-    """The photos under other names."""
+    """The same photos under new keys."""
     place = batch.schema.get_field_index("key")
     names = pa.array([f"{number}/{key}" for key in batch.column("key").to_pylist()])
     return batch.set_column(place, "key", names)

@@ -1,4 +1,4 @@
-"""A million photos through both data stages, as DVC runs them."""
+"""A million photos through the stages download and split, as DVC runs them."""
 
 import io
 import shutil
@@ -14,11 +14,11 @@ from PIL import Image
 
 from plumage.common.workers import map_in_processes
 
-NOTE = "A million photos of 32 pixels in a tar: `pipeline/download.py`, then `pipeline/split.py`."
+NOTE = "A million photos of 32 pixels in a tar file: `pipeline/download.py`, then `pipeline/split.py`."
 
 
 def measure(parent: Path, photos: Path | None) -> Rows:
-    """A million photos of 32 pixels, a tar of 1,000 classes, through both stages as DVC runs them."""
+    """One row per stage, on a tar file of a million photos of 32 pixels in 1,000 classes."""
     work = parent / "million"
     shutil.rmtree(work, ignore_errors=True)
     (work / "reports").mkdir(parents=True)
@@ -44,7 +44,7 @@ def measure(parent: Path, photos: Path | None) -> Rows:
 
 
 def paint(rows: range) -> list[bytes]:
-    """Soft random colours, 32 pixels: photos to the stages, and much quicker to make than birds."""
+    """Photos of blurred random colours, 32 pixels: much faster to make than drawn birds."""
     photos = []
     for row in rows:
         colors = Image.fromarray(np.random.default_rng(row).integers(0, 255, (10, 10, 3), dtype=np.uint8))

@@ -1,4 +1,4 @@
-"""An iteration of the probe over cached features, against an epoch of fine-tuning over the photos."""
+"""One iteration of the probe over cached features, against one epoch of fine-tuning."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from plumage.models import create_model
 from plumage.training import probe
 
 NOTE = (
-    "Lite0 at 224 pixels. An iteration sees the features of 3,000 photos of 100 classes once; the epoch's seconds are those of a step "
-    "of 16 blank photos and 1,000 classes, the whole network learning, times 3,000 / 16."
+    "Lite0 at 224 pixels. One iteration of the probe covers the cached features of 3,000 photos in 100 classes. One epoch of fine-tuning "
+    "is extrapolated from a step on 16 blank photos with 1,000 classes, the whole network training: its time times 3,000 / 16."
 )
 PHOTOS, BATCH, CLASSES = 3_000, 16, 100
 

@@ -1,7 +1,7 @@
-"""What Plumage costs, in half an hour: `python benchmarks/run.py` writes docs/benchmarks.md and docs/benchmarks.json.
+"""Measure speed and memory in about half an hour: `python benchmarks/run.py` writes docs/benchmarks.md and docs/benchmarks.json.
 
-Ours and the peer run alternately in one process, ROUNDS times; figures are medians. Photos are drawn once, into a folder
-that is kept (--folder). When --photos names an archive of real photos, near-duplicates and accuracy are measured on them, too.
+Ours and the baseline run alternately in one process, ROUNDS times; figures are medians. Photos are drawn once and kept in --folder.
+With an archive of real photos (--photos), near-duplicates and accuracy are measured on those too.
 """
 
 import importlib
@@ -23,20 +23,18 @@ MEASURED = (
     "scale", "formats", "near_duplicates", "dvc_costs", "million",
     "inference", "steps", "loaders", "epochs", "probe_cost", "accuracy", "memory",
 )  # fmt: skip
-"""Modules beside this one, with a function `measure` and a NOTE about its table: the data stages, then training and evaluation,
-of which inference comes before what leaves the process with memory that its peer would gain by."""
+"""Modules in this folder, each with a function `measure` and a NOTE above its table. First the data stages, then training and evaluation.
+Inference comes first among these: later ones leave memory in the process, which would speed up its baseline."""
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="for the drawn photos, 850 MB, which are kept")] = ROOT / ".bench",
-    photos: Annotated[
-        Path | None, typer.Option(help="an archive of real photos, for near-duplicates and accuracy")
-    ] = None,
+    folder: Annotated[Path, typer.Option(help="where drawn photos are kept, 850 MB")] = ROOT / ".bench",
+    photos: Annotated[Path | None, typer.Option(help="archive of real photos for near-duplicates and accuracy")] = None,
     only: Annotated[
-        list[str] | None, typer.Option(help=f"of {', '.join(MEASURED)}; what is not measured stays as it was")
+        list[str] | None, typer.Option(help=f"run only this one, of {', '.join(MEASURED)}; other results stay")
     ] = None,
 ) -> None:
-    """Measure, and write the page."""
+    """Run the benchmarks and write docs/benchmarks.md."""
     folder.mkdir(parents=True, exist_ok=True)
     figures = ROOT / "docs" / "benchmarks.json"
     results: dict[str, Any] = json.loads(figures.read_text()) if figures.exists() else {}
@@ -45,13 +43,13 @@ def main(
             results.setdefault("machines", {})[name] = machine()
             results[name] = importlib.import_module(name).measure(folder.resolve(), photos)
             figures.write_text(json.dumps(results, indent=2) + "\n")
-            figures.with_suffix(".md").write_text(markdown(results))
+            figures.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The figures as a page."""
-    text = ["# Benchmarks", "", f"By `python benchmarks/run.py` (`make bench`); medians of {ROUNDS} rounds, ours and the peer in",
-            "turn. Memory is what all processes hold (RSS), mapped files included."]  # fmt: skip
+    """The results as a Markdown page."""
+    text = ["# Benchmarks", "", f"Made by `python benchmarks/run.py` (`make bench`). Figures are medians of {ROUNDS} rounds;",
+            "ours and the baseline take turns. Memory is the RSS of all processes, mapped files included."]  # fmt: skip
     for name in MEASURED:
         if name in results:
             note, where = importlib.import_module(name).NOTE, f"On {results['machines'][name]}."

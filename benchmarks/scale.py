@@ -1,4 +1,4 @@
-"""Time and memory of the two data stages, from a thousand photos on."""
+"""Time and memory of the stages download and split, from 1,000 photos up."""
 
 import hashlib
 import json
@@ -15,8 +15,8 @@ from plumage.data.dataset.ingest import ingest
 from plumage.data.sources.folder import FolderSource
 
 NOTE = (
-    f"Drawn photos of {SIDE} pixels, a folder of class folders, in the system's cache. Peer: reading and hashing (SHA-256) "
-    "the same files."
+    f"Drawn photos of {SIDE} pixels in class folders, in the system's page cache. "
+    "Baseline: reading and hashing (SHA-256) the same files."
 )
 
 
@@ -25,12 +25,12 @@ def measure(parent: Path, photos: Path | None) -> Rows:
     for count in SIZES:
         root, work = folder_of(count, parent), parent / "work"
         read_and_hash(root)  # both find the files in the system's cache
-        peer, ours, memory, split, split_memory = [], [], [], [], []
+        baseline, ours, memory, split, split_memory = [], [], [], [], []
         for _ in range(ROUNDS):
             shutil.rmtree(work, ignore_errors=True)
             with measured() as usage:
                 read_and_hash(root)
-            peer.append(usage.seconds)
+            baseline.append(usage.seconds)
             with measured() as usage:
                 report = ingest(FolderSource(root), work / "data/dataset", 32, 0.01)
             ours.append(usage.seconds)
@@ -46,12 +46,12 @@ def measure(parent: Path, photos: Path | None) -> Rows:
             split_memory.append(usage.megabytes)
         rows.append({
             "photos": report["photos"],
-            "read and hash, s": statistics.median(peer),
+            "read and hash, s": statistics.median(baseline),
             "folder to data set, s": statistics.median(ours),
-            "ratio": statistics.median(ours) / statistics.median(peer),
+            "ratio": statistics.median(ours) / statistics.median(baseline),
             "memory, MB": max(memory),
             "split, s": statistics.median(split),
-            "memory of split, MB": max(split_memory),
+            "split memory, MB": max(split_memory),
         })  # fmt: skip
         print(rows[-1], flush=True)
     return rows
