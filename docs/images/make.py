@@ -32,7 +32,7 @@ FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
 WIDTH = 1200
 """Of the pictures, in pixels."""
-REPORT_WIDTH, MLFLOW_WIDTH = 1000, 1320
+REPORT_WIDTH, MLFLOW_WIDTH = 910, 1320
 """Of the windows, in CSS pixels: the narrower, the larger the text in the picture."""
 MAX_BYTES = 150_000
 TIMEOUT = 120
@@ -91,8 +91,10 @@ def mlflow_ui() -> Iterator[str]:
         port = probe.getsockname()[1]
     command = [sys.executable, "-c", "from plumage.cli.main import main; main()", "ui", "--port", str(port)]
     path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "DVC_ROOT": str(ROOT)}
+    environment.pop("MLFLOW_TRACKING_URI", None)  # the store of this checkout
     server = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )  # fmt: skip
     try:
         assert server.stdout is not None
@@ -121,9 +123,7 @@ def report(chrome: webdriver.Chrome) -> Image.Image:
     resize(chrome, REPORT_WIDTH, 900)
     chrome.get((ROOT / "reports/report.html").as_uri())
     height = chrome.execute_script("return document.documentElement.scrollHeight")
-    resize(
-        chrome, REPORT_WIDTH, height
-    )  # the whole page, so that nothing sticks to the top of the window or loads late
+    resize(chrome, REPORT_WIDTH, height)  # the whole page: nothing sticks to the window's top or loads late
     cards, classes = find(chrome, ".cards"), find(chrome, ".classes")
     heading = classes.find_element(By.XPATH, "preceding-sibling::h2[1]")
     first = classes.find_elements(By.CSS_SELECTOR, ":scope > *")[0]
