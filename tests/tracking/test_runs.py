@@ -1,4 +1,4 @@
-"""One run for one pipeline execution, whatever is repeated, skipped or restored; and never one that stays RUNNING."""
+"""One run per pipeline execution, whatever is repeated, skipped or restored; and no run stays RUNNING."""
 
 import os
 import signal
@@ -13,29 +13,29 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
+from pipeline_outputs import KEY
 
-from plumage.tracking.runs import RESTORED_FROM, Stage, continued_run, training_run
+from plumage.tracking.inputs import log_datasets
+from plumage.tracking.resume import resume_run
+from plumage.tracking.run import Stage
+from plumage.tracking.tags import RESTORED
+from plumage.tracking.training_run import training_run
 
 PARAMS = {"train.lr": 0.01, "evaluate.bins": 15}
 
 
-@pytest.fixture
-def history(tmp_path: Path) -> Path:
-    path = tmp_path / "history.csv"
-    path.write_text("epoch,train/loss,val/accuracy\n1,2.0,0.5\n2,1.0,0.75\n")
-    return path
+HISTORY = Path("reports/history.csv")
+MISSING_RUN = "0123456789abcdef0123456789abcdef"
 
 
-def train(root: Path, history: Path, params: Mapping[str, object] = PARAMS) -> str:
-    with training_run(root, "plumage", params) as run:
-        run.log_history(history)
+def train(root: Path, params: Mapping[str, object] = PARAMS) -> str:
+    with training_run(root, "plumage", KEY, params) as run:
+        run.log_history(HISTORY)
     return run.id
 
 
-def go_on(
-    root: Path, run_id: str, params: Mapping[str, object], stage: Stage, history: Path, accuracy: float = 0.9
-) -> str:
-    with continued_run(root, "plumage", run_id, params, stage, lambda run: run.log_history(history)) as run:
+def add_stage(root: Path, params: Mapping[str, object], stage: Stage, accuracy: float = 0.9) -> str:
+    with resume_run(root, "plumage", params, stage) as run:
         run.log_metrics({"test/accuracy": accuracy})
     return run.id
 
@@ -49,11 +49,11 @@ def all_runs(root: Path) -> list[MlflowRun]:
     return list(client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]))
 
 
-def test_an_execution_is_one_finished_run(root: Path, history: Path) -> None:
-    run_id = train(root, history)
-    assert go_on(root, run_id, PARAMS, "evaluate", history) == run_id
-    assert go_on(root, run_id, PARAMS, "register", history) == run_id
-    [run] = all_runs(root)
+def test_an_execution_is_one_finished_run(outputs: Path) -> None:
+    run_id = train(outputs)
+    assert add_stage(outputs, PARAMS, "evaluate") == run_id
+    assert add_stage(outputs, PARAMS, "register") == run_id
+    [run] = all_runs(outputs)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"train.lr": "0.01", "evaluate.bins": "15"}
     assert run.data.metrics["val/accuracy"] == 0.75 and run.data.metrics["test/accuracy"] == 0.9
@@ -63,85 +63,91 @@ def test_an_execution_is_one_finished_run(root: Path, history: Path) -> None:
     ]
 
 
-def test_a_repeated_stage_adds_to_the_same_run(root: Path, history: Path) -> None:
-    run_id = train(root, history)
-    go_on(root, run_id, PARAMS, "evaluate", history, accuracy=0.8)
-    assert go_on(root, run_id, PARAMS, "evaluate", history, accuracy=0.9) == run_id
-    [run] = all_runs(root)
+def test_a_repeated_stage_adds_to_the_same_run(outputs: Path) -> None:
+    run_id = train(outputs)
+    add_stage(outputs, PARAMS, "evaluate", accuracy=0.8)
+    assert add_stage(outputs, PARAMS, "evaluate", accuracy=0.9) == run_id
+    [run] = all_runs(outputs)
     assert run.data.metrics["test/accuracy"] == 0.9
 
 
-def test_other_evaluate_parameters_are_an_execution_of_their_own(root: Path, history: Path) -> None:
-    run_id = train(root, history)
-    go_on(root, run_id, PARAMS, "evaluate", history, accuracy=0.8)
+def test_other_evaluate_parameters_get_their_own_run(outputs: Path) -> None:
+    run_id = train(outputs)
+    add_stage(outputs, PARAMS, "evaluate", accuracy=0.8)
     other = {**PARAMS, "evaluate.bins": 10}
-    second = go_on(root, run_id, other, "evaluate", history, accuracy=0.9)
-    assert go_on(root, run_id, other, "register", history) == second != run_id
-    assert go_on(root, run_id, other, "evaluate", history) == second
-    runs = {run.info.run_id: run.data for run in all_runs(root)}
+    second = add_stage(outputs, other, "evaluate", accuracy=0.9)
+    assert add_stage(outputs, other, "register") == second != run_id
+    assert add_stage(outputs, other, "evaluate") == second
+    runs = {run.info.run_id: run.data for run in all_runs(outputs)}
     assert set(runs) == {run_id, second}
     assert runs[run_id].metrics["test/accuracy"] == 0.8 and runs[run_id].params["evaluate.bins"] == "15"
     assert runs[second].params["evaluate.bins"] == "10" and runs[second].metrics["train/loss"] == 1.0
-    assert runs[second].tags[RESTORED_FROM] == run_id
+    assert RESTORED in runs[second].tags and RESTORED not in runs[run_id].tags
 
 
-def test_a_store_that_lacks_the_run_gets_one_restored_from_it(root: Path, history: Path) -> None:
-    elsewhere = "0123456789abcdef0123456789abcdef"
-    first = go_on(root, elsewhere, PARAMS, "evaluate", history)
-    assert go_on(root, elsewhere, PARAMS, "register", history) == first
-    [run] = all_runs(root)
-    assert run.data.tags[RESTORED_FROM] == elsewhere and run.data.metrics["val/accuracy"] == 0.75
+def test_a_store_that_lacks_the_run_gets_it_restored_once(outputs: Path) -> None:
+    first = add_stage(outputs, PARAMS, "evaluate")
+    assert add_stage(outputs, PARAMS, "register") == first
+    [run] = all_runs(outputs)
+    assert RESTORED in run.data.tags and run.data.metrics["val/accuracy"] == 0.75
 
 
-def test_an_interrupted_training_goes_on_in_its_run_and_logs_each_epoch_once(root: Path, history: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), training_run(root, "plumage", PARAMS) as run:
+def test_an_interrupted_training_continues_its_run_and_logs_each_epoch_once(outputs: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), training_run(outputs, "plumage", KEY, PARAMS) as run:
         run.log_epoch(1, {"train/loss": 2.0, "val/accuracy": 0.5})
         raise KeyboardInterrupt
-    with training_run(root, "plumage", PARAMS, run.id) as again:
+    with training_run(outputs, "plumage", KEY, PARAMS, run.id) as again:
         for epoch, loss in ((1, 2.0), (2, 1.0)):
             again.log_epoch(epoch, {"train/loss": loss, "val/accuracy": 0.5})
             again.log_epoch(epoch, {"train/loss": loss, "val/accuracy": 0.5})
-    (found,) = all_runs(root)
+    (found,) = all_runs(outputs)
     assert found.info.run_id == again.id and found.info.status == "FINISHED"
-    assert [point.step for point in store(root).get_metric_history(again.id, "train/loss")] == [1, 2]
+    assert [point.step for point in store(outputs).get_metric_history(again.id, "train/loss")] == [1, 2]
 
 
-def test_it_gets_a_run_of_its_own_where_the_former_is_gone_or_had_other_parameters(root: Path, history: Path) -> None:
-    first = train(root, history)
-    for params, interrupted in ((PARAMS, "0123456789abcdef0123456789abcdef"), ({**PARAMS, "evaluate.bins": 10}, first)):
-        with training_run(root, "plumage", params, interrupted) as run:
+def test_an_interrupted_run_that_is_gone_or_had_other_parameters_is_not_reopened(outputs: Path) -> None:
+    first = train(outputs)
+    for params, interrupted in ((PARAMS, MISSING_RUN), ({**PARAMS, "evaluate.bins": 10}, first)):
+        with training_run(outputs, "plumage", KEY, params, interrupted) as run:
             pass
         assert run.id not in (first, interrupted)
 
 
-def test_a_run_tells_which_stages_it_has(root: Path, history: Path) -> None:
-    elsewhere = "0123456789abcdef0123456789abcdef"
-    with continued_run(root, "plumage", elsewhere, PARAMS, "register", lambda run: run.log_history(history)) as run:
+def test_a_run_tells_which_stages_it_has(outputs: Path) -> None:
+    with resume_run(outputs, "plumage", PARAMS, "evaluate") as run:
         assert run.stages == {"train"}
-    go_on(root, elsewhere, PARAMS, "evaluate", history)
-    with continued_run(root, "plumage", elsewhere, PARAMS, "register", lambda run: run.log_history(history)) as run:
+    add_stage(outputs, PARAMS, "register")
+    with resume_run(outputs, "plumage", PARAMS, "register") as run:
         assert run.stages == {"train", "evaluate", "register"}
 
 
-def test_the_run_is_named_by_the_dvc_experiment(root: Path, history: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_named_by_architecture_and_recipe(outputs: Path) -> None:
+    params = {**PARAMS, "model.name": "efficientnet_b0", "train.recipe": "scratch"}
+    train(outputs, params)
+    restored = add_stage(outputs, {**params, "evaluate.bins": 10}, "evaluate")
+    assert [run.info.run_name for run in all_runs(outputs)] == ["efficientnet_b0-scratch"] * 2
+    assert RESTORED in MlflowClient().get_run(restored).data.tags
+
+
+def test_in_an_experiment_a_run_has_the_name_of_the_experiment(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "puffy-owl")
-    train(root, history)
-    [run] = all_runs(root)
+    train(outputs)
+    [run] = all_runs(outputs)
     assert run.info.run_name == run.data.tags["dvc.exp"] == "puffy-owl"
 
 
-def test_long_and_many_parameters_are_logged(root: Path, history: Path) -> None:
-    train(root, history, {f"data.key{i}": "x" * 2000 for i in range(150)})
-    [run] = all_runs(root)
+def test_long_and_many_parameters_are_logged(outputs: Path) -> None:
+    train(outputs, {f"data.key{i}": "x" * 2000 for i in range(150)})
+    [run] = all_runs(outputs)
     assert len(run.data.params) == 150 and run.data.params["data.key0"] == "x" * 499 + "…"
 
 
-def test_tables_are_replaced_and_show_in_the_ui(root: Path, history: Path) -> None:
-    table = root / "per_class.csv"
-    run_id = train(root, history)
+def test_tables_are_replaced_and_show_in_the_ui(outputs: Path) -> None:
+    table = outputs / "per_class.csv"
+    run_id = train(outputs)
     for count in (3, 2):
         pd.DataFrame({"label": ["owl", "NA", "jay"][:count], "f1": [0.5] * count}).to_csv(table, index=False)
-        with continued_run(root, "plumage", run_id, PARAMS, "evaluate", lambda run: run.log_history(history)) as run:
+        with resume_run(outputs, "plumage", PARAMS, "evaluate") as run:
             run.log_table(table, "per_class")
     client = MlflowClient()
     shown = client.load_table(client.get_run(run_id).info.experiment_id, "per_class.json", [run_id])
@@ -149,7 +155,7 @@ def test_tables_are_replaced_and_show_in_the_ui(root: Path, history: Path) -> No
     assert {file.path for file in client.list_artifacts(run_id)} == {"per_class.csv", "per_class.json"}
 
 
-def test_the_data_set_has_its_dvc_hash(root: Path, history: Path) -> None:
+def test_each_split_is_a_data_set_with_the_dvc_hash(outputs: Path) -> None:
     digest = "0123456789abcdef0123456789abcdef.dir"
     Path("dvc.yaml").write_text(
         "stages: {download: {cmd: x, outs: [data/dataset]}, train: {cmd: x, deps: [data/dataset], outs: [models/m]}}"
@@ -158,14 +164,14 @@ def test_the_data_set_has_its_dvc_hash(root: Path, history: Path) -> None:
         f"stages: {{download: {{outs: [{{path: data/dataset, md5: {digest}}}]}}, "
         "train: {outs: [{path: models/m, md5: old}]}}"
     )
-    Path("splits.csv").write_text("key,label,split\na.jpg,NA,train\nb.jpg,owl,train\nc.jpg,owl,test\n")
-    with training_run(root, "plumage", PARAMS) as run:
-        run.log_dataset("sample", Path("splits.csv"), "data/dataset")
+    Path("data/splits.csv").write_text("key,label,split\na.jpg,NA,train\nb.jpg,owl,train\nc.jpg,owl,test\n")
+    with training_run(outputs, "plumage", KEY, PARAMS) as run:
+        log_datasets(run)
     inputs = MlflowClient().get_run(run.id).inputs
     assert inputs is not None
     assert {(entry.dataset.name, entry.dataset.digest, entry.tags[0].value) for entry in inputs.dataset_inputs} == {
-        ("sample/train", digest, "train"),
-        ("sample/test", digest, "test"),
+        ("photos/train", digest, "train"),
+        ("photos/test", digest, "test"),
     }
     tags = MlflowClient().get_run(run.id).data.tags
     assert tags["dvc.data/dataset"] == digest and "dvc.models/m" not in tags
@@ -174,12 +180,12 @@ def test_the_data_set_has_its_dvc_hash(root: Path, history: Path) -> None:
 CHILD = """
 import contextlib, signal, time
 from pathlib import Path
-from plumage.tracking.runs import training_run
+from plumage.tracking.training_run import training_run
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with SIGINT ignored
 
 for how in ("end", "fail", "SIGINT", "SIGTERM", "SIGKILL"):
-    with contextlib.suppress(BaseException), training_run(Path.cwd(), how, {"train.lr": 0.1}):
+    with contextlib.suppress(BaseException), training_run(Path.cwd(), how, "key", {"train.lr": 0.1}):
         print(how, flush=True)
         if how == "fail":
             raise ValueError("the loss is not finite")
@@ -205,14 +211,14 @@ def test_no_run_stays_running_however_its_process_ends(root: Path) -> None:
     assert found == {"end": "FINISHED", "fail": "FAILED", "SIGINT": "KILLED", "SIGTERM": "KILLED", "SIGKILL": "KILLED"}
 
 
-def test_sigterm_means_what_it_did_before_once_the_run_has_ended(root: Path, history: Path) -> None:
+def test_the_former_sigterm_handler_is_back_once_the_run_has_ended(outputs: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    train(root, history)
+    train(outputs)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_watchdog_ends_with_the_run(root: Path) -> None:
-    with training_run(root, "plumage", PARAMS):
+    with training_run(root, "plumage", KEY, PARAMS):
         [watchdog] = children()
     assert children() == [] and not psutil.pid_exists(watchdog)
 
@@ -222,10 +228,9 @@ def children() -> list[int]:
     return [child.pid for child in found if any("watchdog.py" in word for word in child.cmdline())]
 
 
-def test_a_final_figure_is_the_last_point_of_its_curve(root: Path, history: Path) -> None:
-    with continued_run(
-        root, "plumage", train(root, history), PARAMS, "evaluate", lambda run: run.log_history(history)
-    ) as run:
+def test_a_final_metric_is_the_last_point_of_its_curve(outputs: Path) -> None:
+    train(outputs)
+    with resume_run(outputs, "plumage", PARAMS, "evaluate") as run:
         run.log_results({"val/accuracy": 0.5, "test/accuracy": 0.6})
     metrics = MlflowClient().get_run(run.id).data.metrics
     assert metrics["val/accuracy"] == 0.5 and metrics["test/accuracy"] == 0.6
