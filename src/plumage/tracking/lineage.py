@@ -54,14 +54,14 @@ def environment() -> dict[str, dict[str, str]]:
     return {"packages": dict(sorted(found.items(), key=lambda item: item[0].lower())), "machine": _machine()}
 
 
-def write_lineage(folder: Path, repository: Path, environment: Mapping[str, Any]) -> list[Path]:
+def write_lineage(folder: Path, repository: Path, recorded: Mapping[str, Any]) -> list[Path]:
     """Write lineage that is too long for tags to `folder`: packages, machine and uncommitted changes. Return the files.
 
-    `environment` is what `environment()` returned in the training's process.
+    `recorded` is what `environment()` returned in the training's process.
     """
     packages, machine, diff = folder / PACKAGES_FILE, folder / MACHINE_FILE, folder / DIFF_FILE
-    packages.write_text("".join(f"{name}=={version}\n" for name, version in environment["packages"].items()), "utf-8")
-    write_json(machine, environment["machine"])
+    packages.write_text("".join(f"{name}=={version}\n" for name, version in recorded["packages"].items()), "utf-8")
+    write_json(machine, recorded["machine"])
     changes = uncommitted(repository)
     if changes:
         diff.write_bytes(changes)

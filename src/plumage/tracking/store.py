@@ -89,7 +89,7 @@ def connect(root: Path, experiment: str) -> str:
             return client.create_experiment(experiment, artifact_location=artifacts)
     if found.lifecycle_stage == "deleted":
         raise TrackingError(
-            f"the MLflow experiment {experiment!r} is deleted: restore it with `mlflow experiments restore "
+            f"the MLflow experiment {experiment!r} was deleted; restore it with `mlflow experiments restore "
             f"--experiment-id {found.experiment_id}`, or name another in tracking.experiment"
         )
     return found.experiment_id
