@@ -1,6 +1,5 @@
 """A run that the store lacks is restored from the files that DVC tracks: completely, marked as restored, and once."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +8,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from pipeline_outputs import KEY, write_outputs
 
-from plumage.tracking.inputs import dataset_reference
 from plumage.tracking.resume import resume_run
 from plumage.tracking.run import Run
 from plumage.tracking.tags import DVC_EXPERIMENT, RESTORED, STAGE, TRAINING_KEY
@@ -163,23 +161,3 @@ def test_an_experiment_in_a_copy_uses_the_runs_of_the_original_repository(
     monkeypatch.chdir(outputs)
     assert resume(outputs, "register", OTHER_BINS).id == restored  # after `dvc exp apply`
     assert set(runs()) == {trained, restored}
-
-
-def test_metrics_can_refer_to_the_data_set_as_the_run_has_it(outputs: Path) -> None:
-    digest = "0123456789abcdef0123456789abcdef.dir"
-    references = []
-    for lock in (None, f"stages: {{download: {{outs: [{{path: data/dataset, md5: {digest}}}]}}}}"):
-        Path("dvc.yaml").write_text("stages: {download: {outs: [data/dataset]}, evaluate: {deps: [data/dataset]}}")
-        if lock:
-            Path("dvc.lock").write_text(lock)
-        trained = {**json.loads(Path("models/run.json").read_text()), "training_key": str(len(references))}
-        Path("models/run.json").write_text(json.dumps(trained))
-        run = resume(outputs, "evaluate")
-        references.append(dataset_reference(run, "test"))
-        inputs = MlflowClient().get_run(run.id).inputs
-        assert inputs is not None
-        assert references[-1] in {(entry.dataset.name, entry.dataset.digest) for entry in inputs.dataset_inputs}
-        assert dataset_reference(run, "val") is None
-    without_dvc, with_dvc = references
-    assert without_dvc is not None and without_dvc[0] == "photos/test"
-    assert with_dvc == ("photos/test", digest) != without_dvc

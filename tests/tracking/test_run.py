@@ -1,29 +1,20 @@
-"""One run per pipeline execution, whatever is repeated, skipped or restored; and no run stays RUNNING."""
+"""One run per pipeline execution, whatever is repeated, skipped or restored, with all that its stages logged."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from pipeline_outputs import KEY
 
-from plumage.tracking.inputs import log_datasets
 from plumage.tracking.resume import resume_run
 from plumage.tracking.run import Stage
 from plumage.tracking.tags import RESTORED
 from plumage.tracking.training_run import training_run
 
 PARAMS = {"train.lr": 0.01, "evaluate.bins": 15}
-
-
 HISTORY = Path("reports/history.csv")
 MISSING_RUN = "0123456789abcdef0123456789abcdef"
 
@@ -153,79 +144,6 @@ def test_tables_are_replaced_and_show_in_the_ui(outputs: Path) -> None:
     shown = client.load_table(client.get_run(run_id).info.experiment_id, "per_class.json", [run_id])
     assert shown["label"].tolist() == ["owl", "NA"]
     assert {file.path for file in client.list_artifacts(run_id)} == {"per_class.csv", "per_class.json"}
-
-
-def test_each_split_is_a_data_set_with_the_dvc_hash(outputs: Path) -> None:
-    digest = "0123456789abcdef0123456789abcdef.dir"
-    Path("dvc.yaml").write_text(
-        "stages: {download: {cmd: x, outs: [data/dataset]}, train: {cmd: x, deps: [data/dataset], outs: [models/m]}}"
-    )
-    Path("dvc.lock").write_text(
-        f"stages: {{download: {{outs: [{{path: data/dataset, md5: {digest}}}]}}, "
-        "train: {outs: [{path: models/m, md5: old}]}}"
-    )
-    Path("data/splits.csv").write_text("key,label,split\na.jpg,NA,train\nb.jpg,owl,train\nc.jpg,owl,test\n")
-    with training_run(outputs, "plumage", KEY, PARAMS) as run:
-        log_datasets(run)
-    inputs = MlflowClient().get_run(run.id).inputs
-    assert inputs is not None
-    assert {(entry.dataset.name, entry.dataset.digest, entry.tags[0].value) for entry in inputs.dataset_inputs} == {
-        ("photos/train", digest, "train"),
-        ("photos/test", digest, "test"),
-    }
-    tags = MlflowClient().get_run(run.id).data.tags
-    assert tags["dvc.data/dataset"] == digest and "dvc.models/m" not in tags
-
-
-CHILD = """
-import contextlib, signal, time
-from pathlib import Path
-from plumage.tracking.training_run import training_run
-
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with SIGINT ignored
-
-for how in ("end", "fail", "SIGINT", "SIGTERM", "SIGKILL"):
-    with contextlib.suppress(BaseException), training_run(Path.cwd(), how, "key", {"train.lr": 0.1}):
-        print(how, flush=True)
-        if how == "fail":
-            raise ValueError("the loss is not finite")
-        if how != "end":
-            time.sleep(600)
-"""
-
-
-@pytest.mark.slow
-def test_no_run_stays_running_however_its_process_ends(root: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    child = subprocess.Popen([sys.executable, "-c", CHILD], env=environment, stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    for line in child.stdout:
-        if line.startswith("SIG"):
-            child.send_signal(signal.Signals[line.strip()])
-    assert child.wait() == -signal.SIGKILL
-    names = {experiment.experiment_id: experiment.name for experiment in store(root).search_experiments()}
-    deadline = time.monotonic() + 100
-    while "RUNNING" in (found := {names[run.info.experiment_id]: run.info.status for run in all_runs(root)}).values():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    assert found == {"end": "FINISHED", "fail": "FAILED", "SIGINT": "KILLED", "SIGTERM": "KILLED", "SIGKILL": "KILLED"}
-
-
-def test_the_former_sigterm_handler_is_back_once_the_run_has_ended(outputs: Path) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    train(outputs)
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_the_watchdog_ends_with_the_run(root: Path) -> None:
-    with training_run(root, "plumage", KEY, PARAMS):
-        [watchdog] = children()
-    assert children() == [] and not psutil.pid_exists(watchdog)
-
-
-def children() -> list[int]:
-    found = psutil.Process().children()
-    return [child.pid for child in found if any("watchdog.py" in word for word in child.cmdline())]
 
 
 def test_a_final_metric_is_the_last_point_of_its_curve(outputs: Path) -> None:
