@@ -20,7 +20,7 @@ from plumage.models.saved_model import save_model
 from plumage.registry.gate import Gate
 from plumage.registry.register import CARD_FILE, register
 from plumage.registry.training_photos import write_training_photos
-from plumage.tracking.runs import training_run
+from plumage.tracking.training_run import training_run
 
 NAME = "bird-classifier"
 CLASSES = ["jay", "owl", "wren"]
@@ -78,7 +78,10 @@ def add(
     """Register the model of `seed`, which answers the photos `test` as `right` says: reports/registry.json's content."""
     dataset = dataset or Dataset(root / "dataset")
     model_dir = make_model(root / f"models-{seed}", seed, classes)
-    with tempfile.TemporaryDirectory() as folder, training_run(root, "plumage", {"train.seed": seed}) as run:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        training_run(root, "plumage", f"{seed:x}", {"train.seed": seed}) as run,
+    ):
         predictions, training_photos = Path(folder, "predictions.csv"), Path(folder, "training_photos.parquet")
         write_answers(predictions, dataset, test, right)
         run.log_artifact(predictions)

@@ -1,4 +1,4 @@
-"""Answers on many photos: in order, the same whatever the batch size, and never of a broken model."""
+"""Predictions keep the order of the indices, do not depend on the batch size, and refuse a diverged model."""
 
 import io
 
@@ -21,7 +21,7 @@ PREPROCESSING = Preprocessing(size=32, crop_fraction=0.9)
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """23 photos of four classes, of odd sizes."""
+    """23 photos of various sizes in four classes."""
     rng = np.random.default_rng(0)
 
     def photo(number: int) -> Photo:
@@ -39,26 +39,26 @@ def model():
     return create_model("efficientnet_lite0", 4)
 
 
-def test_each_row_is_the_photo_of_its_index_one_at_a_time(model, dataset):
+def test_each_row_equals_the_prediction_for_its_photo_alone(model, dataset):
     indices = [20, 3, 11, 3, 0]
     for mirrored in (False, True):
         seen: list[torch.Tensor] = []
-        answers = predict(model, dataset, indices, PREPROCESSING, "cpu", 2, mirrored, seen.append)
-        assert answers.logits.shape == (5, 4) and answers.features.shape == (5, 1280)
-        assert answers.logits.dtype == answers.features.dtype == np.float32
+        outputs = predict(model, dataset, indices, PREPROCESSING, "cpu", 2, mirrored, seen.append)
+        assert outputs.logits.shape == (5, 4) and outputs.features.shape == (5, 1280)
+        assert outputs.logits.dtype == outputs.features.dtype == np.float32
         model.eval()
-        for row, view, index in zip(answers.logits, torch.cat(seen), indices, strict=True):
+        for row, view, index in zip(outputs.logits, torch.cat(seen), indices, strict=True):
             expected_view = eval_view(pixels(dataset.photo(index)), PREPROCESSING, mirrored)
             np.testing.assert_array_equal(view, expected_view)
             with torch.no_grad():
                 expected = model(to_model_input(torch.from_numpy(expected_view)[None], PREPROCESSING, "cpu"))[0]
             np.testing.assert_allclose(row, expected.numpy(), atol=1e-5)
     weight, bias = (parameter.detach().numpy() for parameter in model.classifier.parameters())
-    np.testing.assert_allclose(answers.features @ weight.T + bias, answers.logits, atol=1e-5)
+    np.testing.assert_allclose(outputs.features @ weight.T + bias, outputs.logits, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 23, 64])
-def test_the_batch_size_changes_no_answer_and_a_second_call_no_bit(model, dataset, batch_size):
+def test_batch_size_changes_only_rounding_and_repeating_changes_nothing(model, dataset, batch_size):
     indices = range(len(dataset))
     logits = predict(model, dataset, indices, PREPROCESSING, "cpu", batch_size).logits
     np.testing.assert_allclose(logits, predict(model, dataset, indices, PREPROCESSING, "cpu", 4).logits, atol=1e-5)
@@ -69,7 +69,7 @@ def test_no_photos_give_no_rows(model, dataset):
     assert predict(model, dataset, [], PREPROCESSING, "cpu").logits.shape == (0, 4)
 
 
-def test_a_diverged_model_is_one_clear_line_instead_of_figures_of_nothing(model, dataset):
+def test_a_diverged_model_raises_an_error_that_names_the_learning_rate(model, dataset):
     with torch.no_grad():
         model.classifier.weight.fill_(torch.nan)
     with pytest.raises(ModelError, match=r"not finite.*train\.lr"):

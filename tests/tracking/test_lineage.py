@@ -1,11 +1,11 @@
-"""A run's tags say which code and which data it was made from."""
+"""A run's tags tell which code and which data produced it."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from plumage.tracking.lineage import LONGEST_DIFF, environment, lineage_tags, locked_hashes, uncommitted
+from plumage.tracking.lineage import MAX_DIFF_BYTES, environment, lineage_tags, locked_hashes, uncommitted
 
 DVC_YAML = """
 stages:
@@ -42,7 +42,7 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_commit_and_clean_tree_though_the_pipeline_writes_its_outputs(repository: Path) -> None:
+def test_outputs_of_the_pipeline_do_not_make_the_tree_dirty(repository: Path) -> None:
     (repository / "dvc.lock").write_text(DVC_LOCK + "  register: {cmd: x}\n")
     (repository / "reports/metrics.json").unlink()
     (repository / "reports/.gitignore").write_text("/data.json\n/metrics.json\n")
@@ -57,7 +57,7 @@ def test_a_changed_tracked_file_is_dirty(repository: Path) -> None:
     assert lineage_tags(repository, "train")["git.dirty"] == "true"
 
 
-def test_only_what_stages_before_this_one_made_is_tagged(repository: Path) -> None:
+def test_only_outputs_of_earlier_stages_are_tagged(repository: Path) -> None:
     hashes = {key: value for key, value in lineage_tags(repository, "train").items() if key.startswith("dvc.")}
     assert hashes == {"dvc.data/dataset": "aa.dir", "dvc.reports/data.json": "bb", "dvc.data/splits.csv": "cc"}
     assert lineage_tags(repository, "evaluate")["dvc.models/model.safetensors"] == "dd"
@@ -68,9 +68,9 @@ def test_without_git_and_dvc_there_is_only_the_version(tmp_path: Path) -> None:
     assert list(lineage_tags(tmp_path, "train")) == ["plumage.version"]
 
 
-def test_uncommitted_changes_can_be_applied_again_and_are_not_what_the_pipeline_wrote(repository: Path) -> None:
+def test_uncommitted_changes_can_be_applied_and_leave_out_what_the_pipeline_wrote(repository: Path) -> None:
     assert uncommitted(repository) is None
-    (repository / "params.yaml").write_bytes(b"train: {lr: 1}\r\n# \xff no UTF-8\n")
+    (repository / "params.yaml").write_bytes(b"train: {lr: 1}\r\n# \xff not UTF-8\n")
     (repository / "dvc.lock").write_text(DVC_LOCK + "  register: {cmd: x}\n")
     (repository / "reports/metrics.json").write_text('{"accuracy": 1}')
     changes = uncommitted(repository)
@@ -83,20 +83,20 @@ def test_uncommitted_changes_can_be_applied_again_and_are_not_what_the_pipeline_
     assert (repository / "params.yaml").read_bytes() == changed
 
 
-def test_changes_too_long_to_be_code_are_not_kept(repository: Path) -> None:
-    (repository / "params.yaml").write_text("# birds\n" * (LONGEST_DIFF // 8))
+def test_a_diff_too_long_to_be_code_is_not_kept(repository: Path) -> None:
+    (repository / "params.yaml").write_text("# birds\n" * (MAX_DIFF_BYTES // 8))
     assert uncommitted(repository) is None
     assert lineage_tags(repository, "train")["git.dirty"] == "true"
 
 
 def test_the_environment_names_packages_and_the_machine() -> None:
-    made_in = environment()
-    assert {"torch", "mlflow", "dvc"} <= made_in["packages"].keys()
-    assert made_in["machine"].keys() == {"processor", "cores", "memory", "gpu", "system", "python", "torch"}
-    assert all(made_in["machine"].values())
+    found = environment()
+    assert {"torch", "mlflow", "dvc"} <= found["packages"].keys()
+    assert found["machine"].keys() == {"processor", "cores", "memory", "gpu", "system", "python", "torch"}
+    assert all(found["machine"].values())
 
 
-def test_the_lock_tells_the_hash_of_every_output(repository: Path) -> None:
+def test_hashes_of_all_outputs_are_read_from_the_lock(repository: Path) -> None:
     hashes = locked_hashes(repository / "dvc.lock")
     assert hashes["data/dataset"] == "aa.dir" and hashes["reports/metrics.json"] == "ee"
     assert locked_hashes(repository / "none.lock") == {}

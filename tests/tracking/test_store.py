@@ -1,4 +1,4 @@
-"""The store is found, made once, and refused in one line."""
+"""The store is found, created once, and refused in one line if it can't be used."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ def no_tracking_uri(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def test_store_and_files_lie_at_the_root_whatever_its_path(tmp_path: Path) -> None:
+def test_store_and_artifacts_are_at_the_root_whatever_its_path(tmp_path: Path) -> None:
     root = tmp_path / "my birds %41 ü"
     root.mkdir()
     experiment = connect(root, "plumage")
@@ -35,7 +35,7 @@ def test_each_repository_that_a_process_uses_has_its_own_store(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_two_processes_that_start_together_get_one_experiment(tmp_path: Path) -> None:
+def test_two_processes_that_start_together_share_one_experiment(tmp_path: Path) -> None:
     code = "from pathlib import Path; from plumage.tracking.store import connect; print(connect(Path.cwd(), 'a'))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     both = [
@@ -47,7 +47,7 @@ def test_two_processes_that_start_together_get_one_experiment(tmp_path: Path) ->
     assert len(printed) == 1
 
 
-def test_tracking_uri_of_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environments_tracking_uri_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert tracking_uri(tmp_path) == "http://127.0.0.1:5000"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs/store.db")
@@ -64,7 +64,7 @@ def test_tracking_uri_of_the_environment_wins(tmp_path: Path, monkeypatch: pytes
         "file:///somewhere/mlruns",
     ],
 )
-def test_store_out_of_reach_is_one_line(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_store_is_a_one_line_error(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(TrackingError) as caught:
         connect(tmp_path, "plumage")
@@ -72,21 +72,21 @@ def test_store_out_of_reach_is_one_line(uri: str, tmp_path: Path, monkeypatch: p
     assert "\n" not in message and uri.split("secret@")[-1] in message and "secret" not in message
 
 
-def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("birds" * 100)
     with pytest.raises(TrackingError, match=r"mlflow\.db: .*not a database"):
         connect(tmp_path, "plumage")
 
 
-def test_deleted_experiment_says_how_to_restore_it(root: Path) -> None:
+def test_a_deleted_experiment_is_an_error_that_tells_how_to_restore_it(root: Path) -> None:
     mlflow.delete_experiment(connect(root, "plumage"))
     with pytest.raises(TrackingError, match="mlflow experiments restore"):
         connect(root, "plumage")
 
 
-def test_mlflow_phones_no_home() -> None:
+def test_mlflow_telemetry_is_off() -> None:
     code = (
-        "import plumage.tracking.runs; from mlflow.telemetry.client import get_telemetry_client as client; "
+        "import plumage.tracking.training_run; from mlflow.telemetry.client import get_telemetry_client as client; "
         "print(client())"
     )
     ours = ("PYTEST_CURRENT_TEST", "CI", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK")

@@ -1,4 +1,4 @@
-"""MLflow's pages open at the printed address, and end with the command."""
+"""MLflow's UI answers at the printed address, and stops with the command."""
 
 import os
 import signal
@@ -22,11 +22,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_a_taken_port_and_a_store_with_pages_of_its_own_are_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_taken_port_and_a_store_with_its_own_ui_are_errors(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        with pytest.raises(TrackingError, match="take another with --port"):
+        with pytest.raises(TrackingError, match="choose another port with --port"):
             serve_ui(root, "127.0.0.1", other.getsockname()[1])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(TrackingError, match=r"open http://127\.0\.0\.1:9 in a browser"):
@@ -34,7 +34,7 @@ def test_a_taken_port_and_a_store_with_pages_of_its_own_are_said(root: Path, mon
 
 
 @pytest.mark.slow
-def test_the_printed_address_answers_until_the_command_is_ended(root: Path) -> None:
+def test_the_printed_address_answers_until_the_command_stops(root: Path) -> None:
     experiment, port = connect(root, "plumage"), free_port()
     code = (
         f"from pathlib import Path; from plumage.tracking.ui import serve_ui; serve_ui(Path.cwd(), '127.0.0.1', {port})"

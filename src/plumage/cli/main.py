@@ -344,7 +344,7 @@ def _print_lineage(one: "Lineage") -> None:
         ("commit", f"{one.commit}{changes}" if one.commit else "not made in a Git repository"),
         *(("DVC", f"{digest}  {path}") for path, digest in one.dvc.items()),
         *(("SHA-256", f"{digest}  {name}") for name, digest in one.sha256.items()),
-        ("run", one.run + (f", restored from {one.restored_from}" if one.restored_from else "")),
+        ("run", one.run + (", restored from files" if one.restored else "")),
         *((f"test {name}", f"{test[name]:g}") for name in ("accuracy", "macro_f1", "loss", "ece", "n") if name in test),
         *one.machine.items(),
         ("packages", f"{versions}; {len(one.packages):,} in all (--json)"),

@@ -46,7 +46,7 @@ def evaluate(
     """
     sharp: list[NDArray[np.float64]] = []
     outputs = _predict(
-        saved, dataset, rows["test"], settings, look=lambda views: sharp.append(sharpness(views.numpy()))
+        saved, dataset, rows["test"], settings, on_batch=lambda views: sharp.append(sharpness(views.numpy()))
     )
     targets, classes = dataset.targets(), dataset.classes
     truth, val_truth = targets[rows["test"]], targets[rows["val"]]
@@ -113,11 +113,11 @@ def _predict(
     rows: list[int],
     settings: Evaluate,
     mirrored: bool = False,
-    look: Callable[[torch.Tensor], None] = lambda views: None,
+    on_batch: Callable[[torch.Tensor], None] = lambda views: None,
 ) -> Outputs:
     if saved.classes != dataset.classes:
         raise ModelError("the model knows other classes than the data set has; train it on these photos")
-    return predict(saved.model, dataset, rows, saved.preprocessing, _device(), settings.batch_size, mirrored, look)
+    return predict(saved.model, dataset, rows, saved.preprocessing, _device(), settings.batch_size, mirrored, on_batch)
 
 
 def _device() -> str:

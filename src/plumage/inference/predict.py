@@ -1,4 +1,4 @@
-"""A network's answers on many photos of a data set."""
+"""A model's outputs for many photos of a data set."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -19,12 +19,12 @@ from plumage.models.preprocessing import Preprocessing
 
 
 class Outputs(NamedTuple):
-    """Of N photos, in their order."""
+    """What a model computed for N photos, in the order of the indices."""
 
     logits: NDArray[np.float32]
     """N x C."""
     features: NDArray[np.float32]
-    """N x F, pooled: what the classifier sees."""
+    """N x F: pooled feature maps, the classifier's input."""
 
 
 def predict(
@@ -35,13 +35,15 @@ def predict(
     device: torch.device | str,
     batch_size: int = 32,
     mirrored: bool = False,
-    look: Callable[[torch.Tensor], None] = lambda views: None,
+    on_batch: Callable[[torch.Tensor], None] = lambda views: None,
 ) -> Outputs:
-    """What `model` answers on the photos `indices`, or on their mirror images.
+    """Run `model` on the photos `indices`, or on their mirror images if `mirrored`.
 
-    It is moved to `device` and set to evaluation. Photos are decoded a few batches ahead of it, so memory doesn't grow with their
-    number but for the answers. `look` is shown each batch of views, uint8 N x H x W x 3. ModelError when a photo's logits are
-    not finite: the weights have diverged.
+    The model is moved to `device` and put in eval mode. Photos are decoded a few batches ahead, so only the outputs take
+    memory in proportion to their number. `on_batch` is called with each batch of transformed photos, uint8 N x H x W x 3.
+
+    Raises:
+        ModelError: logits are not finite, because training diverged.
     """
     model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
     batches = batched(indices, batch_size)
@@ -53,11 +55,11 @@ def predict(
     done = 0
     with torch.inference_mode():
         for batch in track(views, "Predicting, batches", total=len(batches)):
-            look(batch)
+            on_batch(batch)
             pooled = features_of(to_model_input(batch, preprocessing, device))
             outputs = model.classifier(pooled)
             if not torch.isfinite(outputs).all():
-                raise ModelError("the model's outputs are not finite: training diverged; try a lower train.lr")
+                raise ModelError("the model's logits are not finite because training diverged; lower train.lr")
             here = slice(done, done + len(batch))
             logits[here], features[here] = outputs.cpu().numpy(), pooled.cpu().numpy()
             done += len(batch)

@@ -17,8 +17,8 @@ from plumage.common.files import sha256
 from plumage.errors import TrackingError
 from plumage.registry.register import RUN_ID, SHA256, find_version, model_versions
 from plumage.tracking.lineage import DIFF_FILE, MACHINE_FILE, PACKAGES_FILE
-from plumage.tracking.runs import RESTORED_FROM
 from plumage.tracking.store import one_line_errors, use_store
+from plumage.tracking.tags import RESTORED
 
 PARAMS_FILE, LOCK_FILE, METRICS_FILE = "params.yaml", "dvc.lock", "metrics.json"
 KEPT = (PARAMS_FILE, LOCK_FILE, METRICS_FILE, PACKAGES_FILE, MACHINE_FILE, DIFF_FILE)
@@ -34,8 +34,8 @@ class Lineage:
     registered: str
     """UTC, as 2026-11-26 08:15:00."""
     run: str
-    restored_from: str | None
-    """The run that `run` was brought back from, if it was."""
+    restored: bool
+    """Whether `run` was restored from files instead of logged during training."""
     commit: str | None
     dirty: bool
     """Whether tracked files differed from the commit."""
@@ -87,7 +87,7 @@ def lineage_of(uri: str, root: Path) -> Lineage:
         aliases=sorted(version.aliases),
         registered=f"{datetime.fromtimestamp(version.creation_timestamp / 1000, UTC):%Y-%m-%d %H:%M:%S}",
         run=run,
-        restored_from=_restored_from(run),
+        restored=_is_restored(run),
         commit=tags.get("git.commit"),
         dirty=tags.get("git.dirty") == "true",
         diff=texts.get(DIFF_FILE),
@@ -134,12 +134,12 @@ def fetch_kept(version: ModelVersion, folder: Path) -> dict[str, Path]:
         }
 
 
-def _restored_from(run_id: str) -> str | None:
-    """The run that a run was restored from; None as well when the run is gone."""
+def _is_restored(run_id: str) -> bool:
+    """Whether a run was restored from files; False as well if the run no longer exists."""
     with one_line_errors("the MLflow store"):
         try:
-            return MlflowClient().get_run(run_id).data.tags.get(RESTORED_FROM)
+            return RESTORED in MlflowClient().get_run(run_id).data.tags
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            return None
+            return False

@@ -34,8 +34,8 @@ from plumage.registry.model_card import LONGEST_DESCRIPTION, shortened
 from plumage.registry.promotions import Promotion, author, promotions, record, withdrawal
 from plumage.registry.training_photos import TRAINING_PHOTOS_FILE
 from plumage.registry.versions import model_versions
-from plumage.tracking.reports import flat_metrics
-from plumage.tracking.runs import Run
+from plumage.tracking.evaluation_files import flatten_metrics
+from plumage.tracking.run import Run
 from plumage.tracking.store import lock, one_line_errors, use_store
 
 MODEL_HASH, TEST_HASH, RUN_ID = "plumage.model_hash", "plumage.test_hash", "plumage.run_id"
@@ -82,7 +82,7 @@ def register(
         hashes = {file: sha256(model_dir / file) for file in (WEIGHTS_FILE, DESCRIPTION_FILE)}
         model_hash = hashlib.sha256("".join(hashes.values()).encode()).hexdigest()
         known = [found for found in model_versions(client, model_name) if found.tags.get(MODEL_HASH) == model_hash]
-        flat = {name: str(value) for name, value in flat_metrics(metrics).items() if "_ci95" not in name}
+        flat = {name: str(value) for name, value in flatten_metrics(metrics).items() if "_ci95" not in name}
         figures = {TEST_HASH: test_hash, PREDICTIONS_RUN: run.id, **flat}
         figures |= {f"{SHA256}{file}": digest for file, digest in hashes.items()}
         if known:

@@ -21,8 +21,8 @@ from plumage.data.sources.link_photos import link_photos
 from plumage.errors import PipelineError
 from plumage.registry.lineage_query import LOCK_FILE, METRICS_FILE, PARAMS_FILE, fetch_kept
 from plumage.registry.register import find_version
+from plumage.tracking.evaluation_files import flatten_metrics
 from plumage.tracking.lineage import DIFF_FILE, MACHINE_FILE, PACKAGES_FILE, environment, locked_hashes
-from plumage.tracking.reports import flat_metrics
 
 COMPARED = {
     "data": "data/dataset",
@@ -121,7 +121,7 @@ def _unlike(kept: Mapping[str, Path]) -> list[str]:
 
 
 def _figures(path: Path) -> dict[str, float]:
-    return flat_metrics(json.loads(path.read_text(encoding="utf-8")))
+    return flatten_metrics(json.loads(path.read_text(encoding="utf-8")))
 
 
 @contextmanager

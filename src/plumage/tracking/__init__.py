@@ -1,8 +1,8 @@
-"""Everything that touches MLflow: the store, a pipeline execution's run, the model registry and the served model."""
+"""MLflow runs: the store, one run per pipeline execution, its tags, the lineage facts that it records, and the UI."""
 
 import os
 
-# MLflow reads these when it is first imported, which only this package's modules do.
+# MLflow reads these when it is first imported. Every import of it goes through this package.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

@@ -1,4 +1,4 @@
-"""What a run was made from: the commit of the code and what differs from it, DVC's hashes, the packages, the machine."""
+"""What produced a run: Git commit and uncommitted changes, DVC's hashes, installed packages, the machine."""
 
 import platform
 import subprocess
@@ -14,49 +14,54 @@ import yaml
 import plumage
 from plumage.common.cores import cores
 from plumage.common.files import write_json
+from plumage.common.paths import DVC_LOCK, DVC_YAML
+from plumage.tracking.tags import DVC, GIT_COMMIT, GIT_DIRTY, VERSION
 
 PACKAGES_FILE, MACHINE_FILE, DIFF_FILE = "packages.txt", "machine.json", "uncommitted.diff"
-LONGEST_DIFF = 1_000_000
-"""Bytes of uncommitted changes that are kept; more than that is data, not code."""
+MAX_DIFF_BYTES = 1_000_000
+"""Longer uncommitted changes are not kept: they are data, not code."""
 
 
 def lineage_tags(folder: Path, stage: str) -> dict[str, str]:
-    """The tags of a run of `stage` in the working tree `folder`.
+    """Tags for a run of `stage` in the working tree `folder`.
 
-    `plumage.version`; `git.commit` and `git.dirty` where there is git; `dvc.<path>` for every output of the stages
-    before this one.
+    Plumage's version; in a Git repository the commit and whether tracked files differ from it; the hash of every output
+    of the stages before this one.
     """
-    return {"plumage.version": plumage.__version__} | _git(folder) | _dvc(folder, stage)
+    return {VERSION: plumage.__version__} | _git_tags(folder) | _dvc_tags(folder, stage)
 
 
 def uncommitted(folder: Path) -> bytes | None:
-    """The changes of tracked files against the commit, for `git apply`; what the pipeline itself writes does not count.
+    """Changes of tracked files since the commit, for `git apply`, without the files that the pipeline writes.
 
-    None where there are none, there is no git, or they are longer than LONGEST_DIFF.
+    None if there are none, there is no Git repository, or they exceed MAX_DIFF_BYTES.
     """
     try:
         diff = subprocess.run(
-            ["git", "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--", *_written_by_hand(folder)],
+            ["git", "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--", *_pathspec_of_sources(folder)],
             cwd=folder,
             capture_output=True,
             check=True,
         ).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
-    return diff if 0 < len(diff) <= LONGEST_DIFF else None
+    return diff if 0 < len(diff) <= MAX_DIFF_BYTES else None
 
 
 def environment() -> dict[str, dict[str, str]]:
-    """What this process runs in: `packages`, the version of every installed one by its name, and `machine`."""
+    """Environment of this process: `packages` (version by name of every installed one) and `machine`."""
     found = {distribution.name: distribution.version for distribution in distributions()}
     return {"packages": dict(sorted(found.items(), key=lambda item: item[0].lower())), "machine": _machine()}
 
 
-def write_lineage(folder: Path, repository: Path, made_in: Mapping[str, Any]) -> list[Path]:
-    """Write what tags are too short for into `folder`: packages and machine (of `environment`), uncommitted changes."""
+def write_lineage(folder: Path, repository: Path, recorded: Mapping[str, Any]) -> list[Path]:
+    """Write lineage that is too long for tags to `folder`: packages, machine and uncommitted changes. Return the files.
+
+    `recorded` is what `environment()` returned in the training's process.
+    """
     packages, machine, diff = folder / PACKAGES_FILE, folder / MACHINE_FILE, folder / DIFF_FILE
-    packages.write_text("".join(f"{name}=={version}\n" for name, version in made_in["packages"].items()), "utf-8")
-    write_json(machine, made_in["machine"])
+    packages.write_text("".join(f"{name}=={version}\n" for name, version in recorded["packages"].items()), "utf-8")
+    write_json(machine, recorded["machine"])
     changes = uncommitted(repository)
     if changes:
         diff.write_bytes(changes)
@@ -64,7 +69,7 @@ def write_lineage(folder: Path, repository: Path, made_in: Mapping[str, Any]) ->
 
 
 def _machine() -> dict[str, str]:
-    """Processor, cores, memory, GPU, operating system, Python and torch."""
+    """Processor, cores, memory, GPU, operating system, Python and torch versions."""
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "processor": processor(),
@@ -78,69 +83,69 @@ def _machine() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's name, which Linux tells elsewhere than Python's `platform` looks."""
+    """Name of the processor. On Linux it is read from /proc/cpuinfo, where Python's `platform` does not look."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
-def _git(folder: Path) -> dict[str, str]:
-    """Commit, and whether a tracked file differs from it. What the pipeline itself writes does not count."""
+def _git_tags(folder: Path) -> dict[str, str]:
+    """The commit, and whether a tracked file differs from it. Files that the pipeline writes do not count."""
     try:
         commit = _run(folder, "git", "rev-parse", "HEAD")
-        by_hand = _written_by_hand(folder)
-        changes = _run(folder, "git", "status", "--porcelain", "--untracked-files=no", "--", *by_hand)
+        sources = _pathspec_of_sources(folder)
+        changes = _run(folder, "git", "status", "--porcelain", "--untracked-files=no", "--", *sources)
     except (OSError, subprocess.CalledProcessError):
         return {}
-    return {"git.commit": commit, "git.dirty": "true" if changes else "false"}
+    return {GIT_COMMIT: commit, GIT_DIRTY: "true" if changes else "false"}
 
 
-def _written_by_hand(folder: Path) -> list[str]:
-    """Git's pathspec of all but what the pipeline writes, and the .gitignore beside it, to which DVC adds lines."""
-    written = [path for spec in _stages(folder / "dvc.yaml").values() for path in _outputs(spec)]
+def _pathspec_of_sources(folder: Path) -> list[str]:
+    """Git pathspec that excludes the pipeline's outputs and the .gitignore files beside them, which DVC edits."""
+    written = [path for spec in _stages(folder / DVC_YAML).values() for path in _outputs(spec)]
     ignoring = {str(PurePosixPath(path).parent / ".gitignore") for path in written}
-    return [".", *(f":(exclude,literal){path}" for path in ["dvc.lock", *written, *sorted(ignoring)])]
+    return [".", *(f":(exclude,literal){path}" for path in [str(DVC_LOCK), *written, *sorted(ignoring)])]
 
 
-def _dvc(folder: Path, stage: str) -> dict[str, str]:
-    """Hashes of the outputs of all stages before `stage`: its own and later ones in dvc.lock are of an older run."""
-    stages, locked = _stages(folder / "dvc.yaml"), _stages(folder / "dvc.lock")
+def _dvc_tags(folder: Path, stage: str) -> dict[str, str]:
+    """Hashes of the outputs of all stages before `stage`. For itself and later ones, dvc.lock still has older hashes."""
+    stages, locked = _stages(folder / DVC_YAML), _stages(folder / DVC_LOCK)
     maker = {path: name for name, spec in stages.items() for path in _outputs(spec)}
     before: list[str] = []
     waiting = [stage]
     while waiting:
         for dependency in stages.get(waiting.pop(), {}).get("deps", []):
             path = PurePosixPath(dependency)
-            name = next((maker[str(part)] for part in [path, *path.parents] if str(part) in maker), None)
+            name = next((maker[str(at)] for at in [path, *path.parents] if str(at) in maker), None)
             if name is not None and name not in before:
                 before.append(name)
                 waiting.append(name)
-    return {f"dvc.{path}": digest for path, digest in _hashes([locked.get(name, {}) for name in before]).items()}
+    return {f"{DVC}{path}": digest for path, digest in _hashes([locked.get(name, {}) for name in before]).items()}
 
 
 def locked_hashes(lock: Path) -> dict[str, str]:
-    """DVC's hash of each output that a dvc.lock names, by its path."""
+    """DVC's hash of each output in a dvc.lock, by path."""
     return _hashes(_stages(lock).values())
 
 
 def _hashes(stages: Iterable[dict[str, Any]]) -> dict[str, str]:
-    """The hash of each output of stages of a dvc.lock."""
+    """Hash by path of each output of these stages from a dvc.lock."""
     outputs = [output for spec in stages for output in spec.get("outs", [])]
     return {output["path"]: output["md5"] for output in outputs if "md5" in output}
 
 
 def _stages(path: Path) -> dict[str, Any]:
-    """The stages of a dvc.yaml or dvc.lock; none where there is no such file."""
+    """Stages of a dvc.yaml or dvc.lock; empty if the file does not exist."""
     if not path.is_file():
         return {}
     return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages") or {}
 
 
 def _outputs(spec: dict[str, Any]) -> list[str]:
-    """The output paths of a stage in dvc.yaml, where one is a string or {path: options}."""
+    """Output paths of a stage in dvc.yaml. An entry is a path, or {path: options}."""
     entries = [entry for key in ("outs", "metrics", "plots") for entry in spec.get(key, [])]
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
 

@@ -1,4 +1,4 @@
-"""The run of the pipeline execution whose outputs lie in the working directory, brought back from them where it is missing."""
+"""The run to which evaluate and register add: the one of the training in models/, restored from files if it is missing."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -6,29 +6,49 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from plumage.tracking.reports import log_evaluation
-from plumage.tracking.runs import Run, Stage, continued_run
+from plumage.common.paths import HISTORY, RUN
+from plumage.tracking.evaluation_files import log_evaluation_files
+from plumage.tracking.execution import Execution, begin_execution
+from plumage.tracking.inputs import log_inputs
+from plumage.tracking.open_run import open_run
+from plumage.tracking.run import Run, Stage
+from plumage.tracking.store import lock
+from plumage.tracking.tags import RESTORED, STAGE
 
 
 @contextmanager
 def resume_run(root: Path, experiment: str, params: Mapping[str, Any], stage: Stage) -> Iterator[Run]:
-    """Add `stage` to the run of models/run.json, as `continued_run` does, with all that earlier stages have logged.
+    """Add `stage` to the run of the training in models/: the newest with its training key and without other `params`.
 
-    What the store lacks (a fresh clone, other `evaluate` parameters) is logged from the files of those stages: inputs,
-    packages and machine of the training, curves, figures, pictures and tables.
+    So a repeated stage replaces what it logged to the same run. Where no run matches (other `evaluate` parameters, a fresh
+    clone after `dvc pull`), a new one is restored from the files of the earlier stages: inputs, packages and machine of the
+    training, curves, results, plots and tables. An interrupted restore is completed in the same run.
 
     Raises:
         TrackingError: the store can't be reached.
     """
-    trained = json.loads(Path("models/run.json").read_text(encoding="utf-8"))
-
-    def restore(run: Run) -> None:
-        run.log_history(Path("reports/history.csv"))
-        run.log_results({"best_epoch": trained["best_epoch"]})
-        run.log_inputs(Path("data/splits.csv"), Path("data/dataset"), trained["choices"], trained["environment"])
-
-    with continued_run(root, experiment, trained["run_id"], params, stage, restore) as run:
+    trained = json.loads(RUN.read_text(encoding="utf-8"))
+    execution = begin_execution(root, experiment, trained["training_key"], params, stage)
+    with lock(root):
+        run_id = _find_or_restore(execution, trained)
+    with open_run(execution, stage, run_id) as run:
         if stage == "register" and "evaluate" not in run.stages:
-            log_evaluation(run, Path("reports"))
-            run.finish("evaluate")
+            log_evaluation_files(run)
+            run.mark_finished("evaluate")
         yield run
+
+
+def _find_or_restore(execution: Execution, trained: Mapping[str, Any]) -> str:
+    """The id of the execution's run; `trained` is the content of models/run.json."""
+    run_id = None
+    for found in execution.runs():
+        if f"{STAGE}train" in found.data.tags:
+            return found.info.run_id
+        if RESTORED in found.data.tags:
+            run_id = found.info.run_id  # its restore was interrupted
+            break
+    with open_run(execution, "train", run_id, restored=True) as run:
+        run.log_history(HISTORY)
+        run.log_results({"best_epoch": trained["best_epoch"]})
+        log_inputs(run, trained["hardware"], trained["environment"])
+    return run.id

@@ -1,7 +1,7 @@
-"""The MLflow store of a repository: where it is, made once, reached or refused in one line.
+"""The MLflow store of a repository: its URI, its creation, its lock, and one-line errors when it can't be reached.
 
-The store is `MLFLOW_TRACKING_URI` when that is set, else `mlflow.db` (SQLite) with the files in `mlartifacts/`, both at
-the root of the real repository (`plumage.common.paths.project_root`), also for an experiment that DVC runs in a copy.
+The store is `MLFLOW_TRACKING_URI` if that is set, else `mlflow.db` (SQLite) with artifacts in `mlartifacts/`. Both are at
+the root of the original repository (`plumage.common.paths.project_root`), even when DVC runs an experiment in a copy.
 """
 
 import logging
@@ -19,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from plumage.common.paths import MLFLOW_ARTIFACTS, MLFLOW_DB
 from plumage.errors import TrackingError
 
 logging.getLogger("mlflow").setLevel(os.environ.get("MLFLOW_LOGGING_LEVEL", "WARNING"))
@@ -26,11 +27,13 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 
 PROBE_SECONDS = 10
 LOCK_SECONDS = 600
+STORE_ERRORS: tuple[type[Exception], ...] = (MlflowException, SQLAlchemyError, requests.RequestException)
+"""What MLflow, its database and its server raise."""
 
 
 def tracking_uri(root: Path) -> str:
-    """The store's URI. A relative SQLite path in `MLFLOW_TRACKING_URI` starts from `root`, as for `mlflow ui` there."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    """URI of the store. A relative SQLite path in `MLFLOW_TRACKING_URI` is relative to `root`, as for `mlflow ui` there."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{MLFLOW_DB}"
     if not uri.startswith("sqlite:"):
         return uri
     url = sqlalchemy.make_url(uri)
@@ -40,25 +43,25 @@ def tracking_uri(root: Path) -> str:
 
 
 def use_store(root: Path) -> str:
-    """Point MLflow at the store of the repository at `root`, and return its URI.
+    """Point MLflow at the store of the repository at `root` and return its URI.
 
     Raises:
-        TrackingError: the store can't be reached, or is no MLflow store.
+        TrackingError: the store can't be reached, or is not an MLflow store.
     """
     uri = tracking_uri(root)
     with one_line_errors(f"the MLflow store {_without_password(uri)}", ImportError, OSError):
         _probe(uri)
-        with _environment_as_it_was():
+        with _environment_restored():
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(uri)
         with lock(root):
-            MlflowClient()  # makes the database where there is none
+            MlflowClient()  # creates the database if it is missing
     return uri
 
 
 @contextmanager
-def _environment_as_it_was() -> Iterator[None]:
-    """Undo what MLflow sets there: it would be the user's choice for the next repository that this process uses."""
+def _environment_restored() -> Iterator[None]:
+    """Undo MLflow's changes to the environment. Left there, they would redirect the next repository in this process."""
     names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
     before = {name: os.environ[name] for name in names if name in os.environ}
     try:
@@ -72,7 +75,7 @@ def _environment_as_it_was() -> Iterator[None]:
 def connect(root: Path, experiment: str) -> str:
     """Point MLflow at the store of the repository at `root` and return the id of `experiment`.
 
-    The database and the experiment are made where missing, under a lock: several experiments may start at once.
+    Creates the database and the experiment if they are missing, under a lock because experiments may start together.
 
     Raises:
         TrackingError: the store can't be reached, or the experiment was deleted.
@@ -82,18 +85,18 @@ def connect(root: Path, experiment: str) -> str:
         client = MlflowClient()
         found = client.get_experiment_by_name(experiment)
         if found is None:
-            files = None if uri.startswith("http") else (root / "mlartifacts").as_uri()
-            return client.create_experiment(experiment, artifact_location=files)
+            artifacts = None if uri.startswith("http") else (root / MLFLOW_ARTIFACTS).as_uri()
+            return client.create_experiment(experiment, artifact_location=artifacts)
     if found.lifecycle_stage == "deleted":
         raise TrackingError(
-            f"the MLflow experiment {experiment!r} is deleted: restore it with `mlflow experiments restore "
+            f"the MLflow experiment {experiment!r} was deleted; restore it with `mlflow experiments restore "
             f"--experiment-id {found.experiment_id}`, or name another in tracking.experiment"
         )
     return found.experiment_id
 
 
 def _probe(uri: str) -> None:
-    """Try the store once. MLflow itself would try for minutes before it says that there is none."""
+    """Try to reach the store once. MLflow itself retries for minutes before it fails."""
     if uri.startswith("http"):
         requests.get(uri, timeout=PROBE_SECONDS)
     elif "://" in uri and not uri.startswith("file:"):
@@ -107,25 +110,25 @@ def _probe(uri: str) -> None:
 
 @contextmanager
 def lock(root: Path) -> Iterator[None]:
-    """Hold the repository's MLflow lock: what looks first and creates then happens in one process at a time.
+    """Hold the repository's MLflow lock, so that only one process at a time checks for something and creates it.
 
-    Held again within itself it does not block.
+    Reentrant.
     """
     try:
-        with filelock.FileLock(root / "mlflow.db.lock", timeout=LOCK_SECONDS, is_singleton=True):
+        with filelock.FileLock(root / f"{MLFLOW_DB}.lock", timeout=LOCK_SECONDS, is_singleton=True):
             yield
     except filelock.Timeout as error:
-        held = f"{error.lock_file}: held by another process for {LOCK_SECONDS} s; is one stuck?"
-        raise TrackingError(held) from error
+        raise TrackingError(
+            f"{error.lock_file}: another process has held this lock for {LOCK_SECONDS} s; check whether it is stuck"
+        ) from error
 
 
 @contextmanager
 def one_line_errors(what: str, *more: type[Exception]) -> Iterator[None]:
-    """Turn what MLflow, its database and its server raise, and `more`, into a TrackingError that starts with `what`."""
-    kinds: tuple[type[Exception], ...] = (MlflowException, SQLAlchemyError, requests.RequestException, *more)
+    """Turn STORE_ERRORS and `more` into a TrackingError of one line that starts with `what`."""
     try:
         yield
-    except kinds as error:
+    except (*STORE_ERRORS, *more) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise TrackingError(f"{what}: {reason}") from error
 

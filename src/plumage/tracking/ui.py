@@ -1,4 +1,4 @@
-"""MLflow's pages over the repository's own store."""
+"""MLflow's UI for the repository's store."""
 
 import os
 import socket
@@ -8,18 +8,19 @@ from typing import NoReturn
 
 from mlflow import MlflowClient
 
+from plumage.common.paths import MLFLOW_ARTIFACTS
 from plumage.errors import TrackingError
 from plumage.tracking.store import one_line_errors, tracking_uri, use_store
 
 VIEW = "workflowType=machine_learning"
-"""Without it MLflow opens its pages on language models, where an experiment's runs are hard to find."""
+"""Without this query MLflow opens its generative AI view, where runs are hard to find."""
 
 
 def serve_ui(root: Path, host: str, port: int) -> NoReturn:
-    """Serve the UI of the repository at `root` until it is interrupted, and print where to look. Does not return.
+    """Print the UI's addresses and serve it for the repository at `root` until interrupted. Does not return.
 
     Raises:
-        TrackingError: the store can't be reached or is a server with pages of its own, or the port is taken.
+        TrackingError: the store can't be reached or is a server with its own UI, or the port is taken.
     """
     uri = tracking_uri(root)
     if uri.startswith("http"):
@@ -30,23 +31,23 @@ def serve_ui(root: Path, host: str, port: int) -> NoReturn:
             probe.bind((host, port))
         except OSError as error:
             raise TrackingError(
-                f"{host}:{port} can't be listened on ({error.strerror}); take another with --port"
+                f"can't listen on {host}:{port} ({error.strerror}); choose another port with --port"
             ) from None
-    pages = f"http://{host}:{port}/#"
-    print("MLflow's pages, until Ctrl-C, in some seconds:")
-    for name, number in _experiments(root).items():
-        print(f"  runs of {name}: {pages}/experiments/{number}/runs?{VIEW}")
-    print(f"  models: {pages}/models", flush=True)
+    ui = f"http://{host}:{port}/#"
+    print("MLflow's UI opens here in a few seconds; Ctrl-C stops it:")
+    for name, experiment_id in _experiments(root).items():
+        print(f"  runs of {name}: {ui}/experiments/{experiment_id}/runs?{VIEW}")
+    print(f"  models: {ui}/models", flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    command += ["--default-artifact-root", (root / "mlartifacts").as_uri(), "--host", host, "--port", str(port)]
-    command += ["--workers", "1"]  # each takes seconds to start, and there is one person looking
+    command += ["--default-artifact-root", (root / MLFLOW_ARTIFACTS).as_uri(), "--host", host, "--port", str(port)]
+    command += ["--workers", "1"]  # each takes seconds to start, and there is one user
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
     os.chdir(root)
-    os.execve(sys.executable, command, environment)  # in this process's place, so that what ends it ends the server
+    os.execve(sys.executable, command, environment)  # replaces this process, so that a signal to it stops the server
 
 
 def _experiments(root: Path) -> dict[str, str]:
-    """Id by name of the experiments in the store, MLflow's empty `Default` aside."""
+    """Id by name of the store's experiments, without MLflow's empty `Default`."""
     use_store(root)
     with one_line_errors("the MLflow store"):
         found = MlflowClient().search_experiments()

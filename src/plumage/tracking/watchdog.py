@@ -1,8 +1,8 @@
-"""A process beside a run that marks it KILLED when the run's own process is gone without a word (kill -9, no memory).
+"""A process that marks a run KILLED when the run's own process disappears (kill -9, out of memory).
 
-Started as `python watchdog.py TRACKING_URI RUN_ID PARENT_PID` in a session of its own, so that what ends its parent
-does not end it. It looks once a second whether it still has that parent, and imports MLflow only when it has not. The
-run's process kills it when the run has ended by itself.
+Started as `python watchdog.py TRACKING_URI RUN_ID PARENT_PID` in its own session, so that it outlives its parent. It checks
+once per second whether it still has that parent, and imports MLflow only when the parent is gone. The run's process kills it
+once the run has ended normally.
 """
 
 import os

@@ -1,0 +1,57 @@
+"""What a training starts from, as its run shows it: parameters, uncommitted changes, photos, hardware, environment."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]  # defined at import time
+
+from plumage.common.paths import DATA_REPORT, DATASET, PARAMS, SPLITS
+from plumage.tracking.lineage import write_lineage
+from plumage.tracking.run import Run
+from plumage.tracking.tags import DVC, HARDWARE
+
+
+def log_inputs(run: Run, hardware: Mapping[str, str], environment: Mapping[str, Any]) -> None:
+    """Log what the training of the active `run` starts from.
+
+    `hardware` has what each `auto` stood for (tags), `environment` the packages and the machine, as
+    `plumage.tracking.lineage.environment` gives them.
+    """
+    for file in (PARAMS, DATA_REPORT):
+        run.log_artifact(file)
+    with tempfile.TemporaryDirectory() as folder:
+        for path in write_lineage(Path(folder), Path.cwd(), environment):
+            run.log_artifact(path)
+    log_datasets(run)
+    run.set_tags({f"{HARDWARE}{name}": value for name, value in hardware.items()})
+
+
+def log_datasets(run: Run) -> None:
+    """Log the photos of each split as an MLflow data set (`photos/train` ...), with DVC's hash of the photos as digest."""
+    table = pd.read_csv(SPLITS, dtype=str, keep_default_na=False)
+    for split, rows in table.groupby("split"):
+        data = from_pandas(
+            rows[["key", "label"]],
+            source=LocalArtifactDatasetSource(str(DATASET)),
+            targets="label",
+            name=_dataset_name(str(split)),
+            digest=run.lineage.get(f"{DVC}{DATASET}"),
+        )
+        mlflow.log_input(data, context=str(split))
+
+
+def dataset_reference(run: Run, split: str) -> tuple[str, str] | None:
+    """Name and digest under which the run has the photos of `split`, to link metrics to them; None if it has none."""
+    inputs = MlflowClient().get_run(run.id).inputs
+    logged = [entry.dataset for entry in inputs.dataset_inputs] if inputs else []
+    return next(((found.name, found.digest) for found in logged if found.name == _dataset_name(split)), None)
+
+
+def _dataset_name(split: str) -> str:
+    return f"photos/{split}"

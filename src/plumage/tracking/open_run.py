@@ -1,0 +1,111 @@
+"""Open an MLflow run for a stage, and give it a final status however the stage ends. No run stays RUNNING."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from types import FrameType
+from typing import NoReturn
+
+import mlflow
+
+from plumage.tracking import watchdog
+from plumage.tracking.execution import Execution
+from plumage.tracking.outbox import UNREACHABLE, Outbox
+from plumage.tracking.run import Run, Stage
+from plumage.tracking.store import one_line_errors
+from plumage.tracking.tags import DVC, DVC_EXPERIMENT, RESTORED, STAGE, TRAINING_KEY
+
+
+class _Terminated(SystemExit):
+    """SIGTERM, as an exception."""
+
+
+@contextmanager
+def open_run(execution: Execution, stage: Stage, run_id: str | None = None, *, restored: bool = False) -> Iterator[Run]:
+    """Start the run of `execution`, or reopen `run_id`, for `stage`. `restored` marks a training logged from its files.
+
+    The final status is FINISHED; FAILED after an exception; KILLED after Ctrl-C or SIGTERM, and, set by the watchdog,
+    after the process disappeared. A real training logs through an outbox, so the store may be down meanwhile.
+
+    Raises:
+        TrackingError: the store can't be reached.
+    """
+    training = stage == "train" and not restored
+    system_metrics = stage != "register" and not restored
+    name = None if run_id else execution.run_name
+    with one_line_errors("MLflow"), _sigterm_raises():
+        active = mlflow.start_run(run_id, execution.experiment_id, name, log_system_metrics=system_metrics)
+        watching = _start_watchdog(active.info.run_id)
+        status, run = "FAILED", None
+        try:
+            finished = frozenset(tag.removeprefix(STAGE) for tag in active.data.tags if tag.startswith(STAGE))
+            run = Run(active.info.run_id, finished, execution.lineage)
+            run.set_tags(_reopening_tags(execution) if run_id else _opening_tags(execution, restored))
+            run.log_params(execution.params)
+            if training and run_id:
+                run.load_logged_epochs()
+            with Outbox(execution.root, run.id) if training else nullcontext() as run.outbox:
+                yield run
+                run.mark_finished(stage)
+            status = "FINISHED"
+        except (KeyboardInterrupt, _Terminated):
+            status = "KILLED"
+            raise
+        finally:
+            _end(status, run.outbox if run else None)
+            watching.kill()  # not reached when the end could not be reported: then the watchdog ends the run
+            watching.wait()
+
+
+def _opening_tags(execution: Execution, restored: bool) -> dict[str, str]:
+    tags = {**execution.lineage, TRAINING_KEY: execution.training_key}
+    if execution.dvc_experiment:
+        tags[DVC_EXPERIMENT] = execution.dvc_experiment
+    if restored:
+        tags[RESTORED] = "true"
+    return tags
+
+
+def _reopening_tags(execution: Execution) -> dict[str, str]:
+    """Only DVC's hashes: the run keeps the commit that it was trained with."""
+    return {key: value for key, value in execution.lineage.items() if key.startswith(DVC)}
+
+
+def _end(status: str, outbox: Outbox | None) -> None:
+    """End the active run, or leave that to the next stage that reaches the store."""
+    try:
+        mlflow.end_run(status)
+    except UNREACHABLE:
+        if outbox is None:
+            raise
+        outbox.add_end(status)
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does, and exit with 143. Only the main thread can install the handler."""
+
+    def terminate(signum: int, frame: FrameType | None) -> NoReturn:
+        raise _Terminated(128 + signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _start_watchdog(run_id: str) -> subprocess.Popen[bytes]:
+    """Start the watchdog of a run. It keeps no terminal, pipe or folder of this process open."""
+    command: Sequence[str] = [
+        sys.executable, "-P", watchdog.__file__, mlflow.get_tracking_uri(), run_id, str(os.getpid()),
+    ]  # fmt: skip
+    null = subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=null, stdout=null, stderr=null, cwd=os.sep, start_new_session=True)

@@ -1,0 +1,120 @@
+"""An open MLflow run, and what a stage can log to it."""
+
+import csv
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+
+from plumage.tracking.outbox import Outbox
+from plumage.tracking.tags import LOGGED_TABLES, STAGE
+
+Stage = Literal["train", "evaluate", "register"]
+MAX_PARAM_LENGTH = 500
+EPOCH_METRIC = "train/loss"
+"""Every epoch has a point of this metric."""
+BATCH_SIZE = 100
+"""MLflow accepts at most this many parameters or tags per call."""
+
+
+class Run:
+    """An open MLflow run. `stages` are the ones that finished in it before; `lineage` is that of the open stage."""
+
+    outbox: Outbox | None = None
+    """While set, metrics and tags go through it instead of straight to the store."""
+
+    def __init__(self, run_id: str, stages: frozenset[str], lineage: Mapping[str, str]) -> None:
+        self.id = run_id
+        self.stages = stages
+        self.lineage = lineage
+        self._client = MlflowClient()
+        self._logged_epochs: set[int] = set()
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log metrics by their MLflow names (`val/accuracy`); for a curve, `step` is the epoch."""
+        if self.outbox:
+            self.outbox.add_metrics({name: float(value) for name, value in metrics.items()}, step or 0)
+            return
+        now = int(time.time() * 1000)
+        entries = [Metric(name, float(value), now, step or 0) for name, value in metrics.items()]
+        self._client.log_batch(self.id, metrics=entries)
+
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Log one point per curve, unless the run already has this epoch."""
+        if epoch not in self._logged_epochs:
+            self.log_metrics(metrics, epoch)
+            self._logged_epochs.add(epoch)
+
+    def load_logged_epochs(self) -> None:
+        """Look up the epochs that the run already has, so that `log_epoch` skips them."""
+        self._logged_epochs = {point.step for point in self._client.get_metric_history(self.id, EPOCH_METRIC)}
+
+    def log_history(self, path: Path) -> None:
+        """Log the curves of a history.csv (`epoch`, then one column per metric), skipping epochs that are there."""
+        self.load_logged_epochs()
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                epoch = int(row.pop("epoch"))
+                self.log_epoch(epoch, {name: float(value) for name, value in row.items() if value})
+
+    def log_results(self, metrics: Mapping[str, float]) -> None:
+        """Log final metrics that changed. For one with a curve it adds a last point, which MLflow shows as its value."""
+        current = self._client.get_run(self.id).data.metrics
+        for name, value in metrics.items():
+            if current.get(name) != float(value):
+                curve = self._client.get_metric_history(self.id, name)
+                self.log_metrics({name: value}, max((point.step for point in curve), default=0))
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log flat parameters (`section.key`), values cut to MAX_PARAM_LENGTH characters."""
+        entries = [Param(key, value) for key, value in param_texts(params).items()]
+        for start in range(0, len(entries), BATCH_SIZE):
+            self._client.log_batch(self.id, params=entries[start : start + BATCH_SIZE])
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags, replacing those of the same name."""
+        if self.outbox:
+            self.outbox.add_tags({key: str(value) for key, value in tags.items()})
+            return
+        entries = [RunTag(key, str(value)) for key, value in tags.items()]
+        for start in range(0, len(entries), BATCH_SIZE):
+            self._client.log_batch(self.id, tags=entries[start : start + BATCH_SIZE])
+
+    def mark_finished(self, stage: Stage) -> None:
+        """Tag the run: everything that `stage` logs is in it."""
+        self.set_tags({f"{STAGE}{stage}": "finished"})
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Copy a file, or the content of a folder, to `folder` of the run's artifacts, replacing what is there."""
+        log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+        log(self.id, str(path), folder)
+
+    def log_table(self, path: Path, name: str) -> None:
+        """Log a CSV file as it is, and as `<name>.json`, which MLflow's UI shows as a table.
+
+        MLflow's own `log_table` appends to an existing table instead of replacing it.
+        """
+        self.log_artifact(path)
+        table = f"{name}.json"
+        with tempfile.TemporaryDirectory() as folder:
+            pd.read_csv(path, keep_default_na=False).to_json(Path(folder, table), orient="split", index=False)
+            self.log_artifact(Path(folder, table))
+        tables = json.loads(self._client.get_run(self.id).data.tags.get(LOGGED_TABLES, "[]"))
+        entry = {"path": table, "type": "table"}
+        if entry not in tables:
+            self._client.set_tag(self.id, LOGGED_TABLES, json.dumps([*tables, entry]))
+
+
+def param_texts(params: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters as MLflow stores them: text of at most MAX_PARAM_LENGTH characters, an ellipsis where it was cut."""
+    texts = {key: str(value) for key, value in params.items()}
+    return {
+        key: text if len(text) <= MAX_PARAM_LENGTH else text[: MAX_PARAM_LENGTH - 1] + "…"
+        for key, text in texts.items()
+    }

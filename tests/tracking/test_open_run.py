@@ -1,0 +1,72 @@
+"""A run gets a final status however its process ends: none stays RUNNING."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from plumage.tracking.training_run import training_run
+
+PARAMS = {"train.lr": 0.01}
+
+CHILD = """
+import contextlib, signal, time
+from pathlib import Path
+from plumage.tracking.training_run import training_run
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with SIGINT ignored
+
+for how in ("end", "fail", "SIGINT", "SIGTERM", "SIGKILL"):
+    with contextlib.suppress(BaseException), training_run(Path.cwd(), how, "key", {"train.lr": 0.1}):
+        print(how, flush=True)
+        if how == "fail":
+            raise ValueError("the loss is not finite")
+        if how != "end":
+            time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_no_run_stays_running_however_its_process_ends(root: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    child = subprocess.Popen([sys.executable, "-c", CHILD], env=environment, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    for line in child.stdout:
+        if line.startswith("SIG"):
+            child.send_signal(signal.Signals[line.strip()])
+    assert child.wait() == -signal.SIGKILL
+    deadline = time.monotonic() + 100
+    while "RUNNING" in (found := status_by_experiment(root)).values():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert found == {"end": "FINISHED", "fail": "FAILED", "SIGINT": "KILLED", "SIGTERM": "KILLED", "SIGKILL": "KILLED"}
+
+
+def status_by_experiment(root: Path) -> dict[str, str]:
+    client = MlflowClient(f"sqlite:///{root}/mlflow.db")
+    names = {experiment.experiment_id: experiment.name for experiment in client.search_experiments()}
+    return {names[run.info.experiment_id]: run.info.status for run in client.search_runs(list(names))}
+
+
+def test_the_former_sigterm_handler_is_back_once_the_run_has_ended(root: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with training_run(root, "plumage", "key", PARAMS):
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_watchdog_ends_with_the_run(root: Path) -> None:
+    with training_run(root, "plumage", "key", PARAMS):
+        [watchdog] = children()
+    assert children() == [] and not psutil.pid_exists(watchdog)
+
+
+def children() -> list[int]:
+    found = psutil.Process().children()
+    return [child.pid for child in found if any("watchdog.py" in word for word in child.cmdline())]
