@@ -37,7 +37,7 @@ def names(count: int) -> list[str]:
 
 def some_photos(count: int) -> list[tuple[ExamplePhoto, str]]:
     heat = np.linspace(0, 1, 9, dtype=np.float32).reshape(3, 3)
-    return [(ExamplePhoto(make_photo((60, 90, 200), i), heat), f"WREN\ntaken for $OWL$, {i}%") for i in range(count)]
+    return [(ExamplePhoto(make_photo((60, 90, 200), i), heat), f"WREN\npredicted $OWL$, {i}%") for i in range(count)]
 
 
 def drawings(make_sample):

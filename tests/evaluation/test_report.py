@@ -92,7 +92,7 @@ def page(result: EvaluationResult, tmp_path: Path) -> Path:
 
 
 class Elements(HTMLParser):
-    """Counts the page's elements and collects what its attributes point at."""
+    """The page's tags, and the targets of its links and sources."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Elements(HTMLParser):
         self.targets += [value for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
 
 
-def test_the_page_needs_nothing_but_itself_and_is_the_same_bytes_again(result, page, tmp_path):
+def test_the_page_is_self_contained_and_reproducible(result, page, tmp_path):
     html = page.read_text(encoding="utf-8")
     targets = Elements(html).targets
     assert targets
@@ -115,7 +115,7 @@ def test_the_page_needs_nothing_but_itself_and_is_the_same_bytes_again(result, p
     assert written(result, tmp_path).read_bytes() == before
 
 
-def test_class_names_keys_and_title_are_text_and_never_markup(page):
+def test_class_names_keys_and_title_are_escaped(page):
     tags = Elements(page.read_text(encoding="utf-8")).tags
     assert tags.count("script") == 2, "the page's code and its data"
     assert "u" not in tags
@@ -123,25 +123,25 @@ def test_class_names_keys_and_title_are_text_and_never_markup(page):
     assert tags.count("i") == 6, "the interval bars of six classes"
 
 
-def test_the_page_says_the_figures_the_photos_the_model_and_the_parameters(page):
+def test_the_page_shows_metrics_photos_model_and_parameters(page):
     text = page.read_text(encoding="utf-8")
     for expected in (
-        "43.2%", "1234", "null", "0.002", "true", "efficientnet_b0", "90 test photos of 6 classes", "temperature of 1.25",
-        "at a confidence of 0.500 or more it is right on", "<strong>worse</strong>",
+        "43.2%", "1234", "null", "0.002", "true", "efficientnet_b0", "90 test photos in 6 classes", "temperature of 1.25",
+        "with a confidence threshold of 0.500 it answers", "<strong>worse</strong>",
     ):  # fmt: skip
         assert expected in text
 
 
 def test_a_perfect_model_of_two_photos_has_a_page(tmp_path):
     page = written(make_result(Sample(np.array([0, 1]), np.eye(2)), ["a", "b"]), tmp_path)
-    assert "No test photo was taken for another class" in page.read_text(encoding="utf-8")
+    assert "No test photo is misclassified" in page.read_text(encoding="utf-8")
 
 
-def test_a_model_that_is_never_right_and_classes_without_photos_have_a_page(tmp_path):
+def test_a_model_that_is_always_wrong_and_classes_without_photos_have_a_page(tmp_path):
     probabilities = np.array([[0.1, 0.6, 0.3], [0.7, 0.2, 0.1]])
     page = written(make_result(Sample(np.array([0, 1]), probabilities), ["a", "b", "c"]), tmp_path)
     text = page.read_text(encoding="utf-8")
-    assert "No test photo was right" in text and "none of its photos was right" in text
+    assert "No test photo is correct" in text and "no photo of it is correct" in text
 
 
 def column(browser: Any, number: int) -> list[str]:
@@ -149,8 +149,8 @@ def column(browser: Any, number: int) -> list[str]:
     return [cell.text.split("\n")[0] for cell in cells if cell.is_displayed()]
 
 
-def hush(browser: Any) -> None:
-    """Nothing complained, and no name became code."""
+def assert_no_errors(browser: Any) -> None:
+    """The browser logged nothing, and no name ran as code."""
     assert browser.execute_script("return window.hacked") is None
     assert browser.get_log("browser") == []
 
@@ -164,7 +164,7 @@ def scale(browser: Any, canvas: str) -> float:
 
 
 def wheel(browser: Any, canvas: str, delta: int) -> None:
-    """A turn of the wheel over the middle of the canvas."""
+    """Turn the wheel over the middle of the canvas."""
     browser.execute_script(
         "const box = document.getElementById(arguments[0]).getBoundingClientRect();"
         "document.getElementById(arguments[0]).dispatchEvent(new WheelEvent('wheel', {deltaY: arguments[1], bubbles: true,"
@@ -174,7 +174,7 @@ def wheel(browser: Any, canvas: str, delta: int) -> None:
 
 
 def hover(browser: Any, canvas: str, x: float, y: float) -> None:
-    """Move the pointer to (x, y), 0 to 1, of what the canvas shows beside and above its names."""
+    """Move the pointer to (x, y), each 0 to 1, of the area that the canvas shows beside its names."""
     element = browser.find_element("css selector", f"#{canvas}")
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
     size, inset = element.size["width"], float(element.get_attribute("data-inset"))
@@ -183,7 +183,7 @@ def hover(browser: Any, canvas: str, x: float, y: float) -> None:
     move.perform()
 
 
-def test_in_a_browser_the_class_table_sorts_and_nothing_complains(page, browser):
+def test_the_class_table_sorts(page, browser):
     browser.get(page.as_uri())
     f1 = [float(value) for value in column(browser, 5)]
     assert f1 == sorted(f1), "worst class first"
@@ -197,10 +197,10 @@ def test_in_a_browser_the_class_table_sorts_and_nothing_complains(page, browser)
     assert [head.text for head in browser.find_elements("css selector", "th[aria-sort]")] == [photos.text]
     browser.find_element("css selector", "#classes thead button").send_keys(Keys.SPACE)
     assert set(column(browser, 1)) == set(CLASSES)
-    hush(browser)
+    assert_no_errors(browser)
 
 
-def test_the_confusion_matrix_zooms_and_says_each_cell_by_mouse_and_by_keyboard(page, result, browser):
+def test_the_confusion_matrix_zooms_and_describes_cells_by_mouse_and_keyboard(page, result, browser):
     browser.get(page.as_uri())
     hover(browser, "confusion", 1.5 / 6, 0.5 / 6)
     actual, predicted = result.class_order[0], result.class_order[1]
@@ -236,10 +236,10 @@ def test_the_confusion_matrix_zooms_and_says_each_cell_by_mouse_and_by_keyboard(
     )
     canvas.send_keys("0")
     assert scale(browser, "confusion") == 1
-    hush(browser)
+    assert_no_errors(browser)
 
 
-def test_the_map_says_the_photo_under_the_pointer_and_the_keyboard_walks_through_them(page, result, browser):
+def test_the_map_describes_photos_by_mouse_and_keyboard(page, result, browser):
     browser.get(page.as_uri())
     points = json.loads(browser.execute_script("return document.getElementById('data').textContent"))["points"]
     for photo in (3, 41):
@@ -256,10 +256,10 @@ def test_the_map_says_the_photo_under_the_pointer_and_the_keyboard_walks_through
     assert result.sample.labels[wrong] != result.sample.predicted[wrong]
     canvas.send_keys(Keys.ARROW_RIGHT)
     assert says(browser, "points")[7:12] != f"{wrong:05d}"
-    hush(browser)
+    assert_no_errors(browser)
 
 
-def test_filtering_by_class_filters_tables_photos_and_points(page, result, browser):
+def test_the_class_filter_applies_to_tables_photos_and_map(page, result, browser):
     browser.get(page.as_uri())
     box = browser.find_element("css selector", "#filter")
     box.send_keys("oWl")
@@ -281,10 +281,10 @@ def test_filtering_by_class_filters_tables_photos_and_points(page, result, brows
     assert column(browser, 1) == [CLASSES[0]]
     box.send_keys(Keys.CONTROL, "a", Keys.BACKSPACE)
     assert len(column(browser, 1)) == 6
-    hush(browser)
+    assert_no_errors(browser)
 
 
-def test_photos_come_when_they_are_near_and_the_heat_maps_can_be_laid_over_them(page, result, browser):
+def test_photos_load_lazily_and_heat_maps_can_be_overlaid(page, result, browser):
     browser.set_window_size(900, 500)
     browser.get(page.as_uri())
     photos = browser.find_elements("css selector", ".photo")
@@ -308,10 +308,10 @@ def test_photos_come_when_they_are_near_and_the_heat_maps_can_be_laid_over_them(
     drawn = np.reshape(browser.execute_script(pixels, photos[0]), (7, 7, 4))
     assert drawn[0, 0, 3] == 0 and drawn[6, 6].tolist() == [255, 0, 0, 191]
     assert (np.diff(drawn[..., 3].ravel()) > 0).all(), "the hotter, the less transparent"
-    hush(browser)
+    assert_no_errors(browser)
 
 
-def test_on_a_narrow_screen_the_page_does_not_scroll_sideways_and_a_tap_says_a_cell(page, result, browser):
+def test_on_a_narrow_screen_the_page_does_not_scroll_sideways_and_a_tap_describes_a_cell(page, result, browser):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     browser.get(page.as_uri())
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
@@ -328,22 +328,24 @@ def test_on_a_narrow_screen_the_page_does_not_scroll_sideways_and_a_tap_says_a_c
     browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     tapped = CLASSES[result.class_order[3]]
     assert says(browser, "confusion").startswith(f"Actual {tapped}, predicted {tapped}: ")
-    hush(browser)
+    assert_no_errors(browser)
 
 
 @pytest.mark.parametrize(
     ("threshold", "target", "told"),
     [
-        (0.5, 0.1, "Answering only at a confidence of 0.500"),
-        (0.5, 1.0, "is not reached"),
-        (None, 0.9, "At no threshold"),
+        (0.5, 0.1, "With a confidence threshold of 0.500"),
+        (0.5, 1.0, "miss the target"),
+        (None, 0.9, "No threshold reaches"),
     ],
 )
-def test_the_page_says_whether_abstaining_gives_the_wanted_accuracy(make_sample, tmp_path, threshold, target, told):
+def test_the_page_says_whether_selective_prediction_reaches_the_target(make_sample, tmp_path, threshold, target, told):
     result = make_result(make_sample(90, 6, skill=1.5), CLASSES)
     result.metrics["test"]["abstain"] = selective_metrics(result.sample, threshold, target)
     text = written(result, tmp_path).read_text(encoding="utf-8")
-    assert [what in text for what in ("Answering only at", "is not reached", "At no threshold")].count(True) == 1
+    assert [what in text for what in ("With a confidence threshold", "miss the target", "No threshold reaches")].count(
+        True
+    ) == 1
     assert told in text
 
 
@@ -370,4 +372,4 @@ def test_with_400_classes_and_5840_photos_the_page_is_under_15_mb_and_works(make
     assert browser.find_element("css selector", "#filtered").text == "11 of 400 classes"
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
-    hush(browser)
+    assert_no_errors(browser)

@@ -54,7 +54,7 @@ def plot_confusion(path: Path, confusion: NDArray[np.int64], classes: Sequence[s
         panel.set(xlim=(0, PANEL), ylim=(height, 0))
         panel.axis("off")
         _list_pairs(panel, confusion, classes, limit=int((height - 1.5) / PAIR))
-        for x, colours, what in ((0.0, CORRECT, "right"), (1.9, WRONG, "taken for another")):
+        for x, colours, what in ((0.0, CORRECT, "correct"), (1.9, WRONG, "misclassified")):
             scale = panel.inset_axes((x, TOP + 0.12, 1.5, 0.12), transform=panel.transData)
             scalars = ScalarMappable(Normalize(0, 1), colours)
             figure.colorbar(scalars, cax=scale, orientation="horizontal", ticks=[0, 0.5, 1])
@@ -90,11 +90,11 @@ def _list_pairs(axes: Axes, confusion: NDArray[np.int64], classes: Sequence[str]
     pairs = confused_pairs(confusion, limit)
     total = int(confusion.sum() - confusion.trace())
     listed = sum(count for _, _, count in pairs)
-    title = f"Most confused: {listed:,} of {total:,} errors" if pairs else "No photo was confused"
+    title = f"Most confused: {listed:,} of {total:,} errors" if pairs else "No photo is misclassified"
     axes.text(0, y, title, fontweight="bold", fontsize=10)
     for rank, (actual, predicted, count) in enumerate(pairs, start=1):
         top = y + rank * PAIR
         axes.text(0.3, top, f"{count:,}", ha="right", va="center", fontweight="bold", fontsize=10)
         axes.text(0.4, top - 0.07, shorten(classes[actual]), va="center", fontsize=8)
-        note = f"taken for {shorten(classes[predicted])}"
+        note = f"predicted {shorten(classes[predicted])}"
         axes.text(0.4, top + 0.09, note, va="center", fontsize=8, color="#c8501e")

@@ -92,8 +92,8 @@ def plot_coverage(path: Path, curve: CoverageCurve) -> None:
     with png_figure(path, 6.5, 4.5) as figure:
         axes = figure.add_subplot()
         axes.step(curve.coverage, curve.accuracy, where="post", color=BLUE, linewidth=1.5)
-        axes.set(xlim=(0, 1), xlabel="share of photos answered, the surest first", ylabel="accuracy of those")
-        axes.set_title("Accuracy when the model may abstain")
+        axes.set(xlim=(0, 1), xlabel="share of photos answered, most confident first", ylabel="accuracy on them")
+        axes.set_title("Accuracy if the model may abstain")
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
 
@@ -112,7 +112,7 @@ def plot_classes(path: Path, table: pd.DataFrame) -> None:
             axes.annotate(f"{support:,}", (1.01, row), va="center", fontsize=8, annotation_clip=False)
         axes.set_yticks(rows, [shorten(str(name)) for name in worst["label"]])
         axes.set(xlim=(0, 1), ylim=(len(worst) - 0.4, -0.6))
-        axes.set_xlabel(f"F1; the line is the mean of all classes, {mean:.3f}; on the right, photos")
+        axes.set_xlabel(f"F1 (line: mean of all classes, {mean:.3f}; right: photos)")
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
         axes.set_title(
@@ -125,7 +125,7 @@ def plot_embedding(path: Path, embedding: Embedding, correct: NDArray[np.bool_])
     with png_figure(path, 6.5, 6.5) as figure:
         axes = figure.add_subplot()
         size = float(np.clip(12_000 / max(1, len(correct)), 5, 24))
-        for chosen, colour, name in ((correct, BLUE, "right"), (~correct, ORANGE, "wrong")):
+        for chosen, colour, name in ((correct, BLUE, "correct"), (~correct, ORANGE, "wrong")):
             points = embedding.points[chosen]
             axes.scatter(
                 points[:, 0],

@@ -24,7 +24,7 @@ def write_plots(reports: Path, result: EvaluationResult) -> None:
     plots.plot_history(folder / HISTORY_PLOT, result.history)
     for name, title, photos in (
         ("mistakes", "The most confident mistakes", result.examples.mistakes),
-        ("unsure", "The least sure hits", result.examples.unsure),
+        ("unsure", "The least confident correct predictions", result.examples.unsure),
     ):
         captioned = [(result.example_photos[photo], _caption(result, photo)) for photo in photos[:MAX_PHOTOS]]
         plots.plot_photos(folder / f"{name}.png", title, captioned)
@@ -35,4 +35,4 @@ def _caption(result: EvaluationResult, photo: int) -> str:
     sample, classes = result.sample, result.classes
     label, predicted = sample.labels[photo], sample.predicted[photo]
     prediction = f"{plots.shorten(classes[predicted], 26)}, {sample.confidence[photo]:.0%}"
-    return prediction if label == predicted else f"{plots.shorten(classes[label], 30)}\ntaken for {prediction}"
+    return prediction if label == predicted else f"{plots.shorten(classes[label], 30)}\npredicted {prediction}"
