@@ -47,7 +47,7 @@ def evaluate(
         ModelError: the model's classes are not the data set's.
     """
     if saved.classes != dataset.classes:
-        raise ModelError("the model's classes are other classes than the data set's; train it on these photos")
+        raise ModelError("the model has other classes than the data set; train it on these photos")
     inputs = _Inputs(saved, dataset, rows, settings)
     predictions = _predict(inputs)
     metrics = _score(inputs, predictions)
@@ -125,7 +125,7 @@ def _score(inputs: _Inputs, predictions: _Predictions) -> dict[str, Any]:
         "uncalibrated": calibration_summary(predictions.uncalibrated),
         "abstain": selective_metrics(predictions.test, threshold, target),
     }
-    if predictions.tta:
+    if predictions.tta is not None:
         test["tta"] = summary(predictions.tta, resamples=settings.bootstrap, seed=settings.seed)
     val_accuracy = float(predictions.val.correct.mean())
     return {"test": test, "temperature": temperature, "val": {"accuracy": round(val_accuracy, DECIMALS)}}
