@@ -1,9 +1,7 @@
-"""Stage evaluate: the model on the test photos: figures, tables, pictures and the report; added to the MLflow run."""
-
-from pathlib import Path
+"""Stage evaluate: metrics, tables, plots and the report of the model on the test photos, logged to the MLflow run."""
 
 from _stage import run_stage
-from plumage.common.paths import project_root
+from plumage.common import paths
 from plumage.config import Params
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.splits_file import read_split
@@ -14,11 +12,11 @@ from plumage.tracking.resume import resume_run
 
 
 def main(params: Params) -> None:
-    dataset = Dataset(Path("data/dataset"))
-    rows = read_split(Path("data/splits.csv"), dataset)
-    reports, shown = Path("reports"), params.flat(but="register")
-    with resume_run(project_root(), params.tracking.experiment, shown, "evaluate") as run:
-        metrics = evaluate(load_model(Path("models")), dataset, rows, params.evaluate, reports, shown)
+    dataset = Dataset(paths.DATASET)
+    rows = read_split(paths.SPLITS, dataset)
+    logged = params.flat(but="register")
+    with resume_run(paths.project_root(), params.tracking.experiment, logged, "evaluate") as run:
+        metrics = evaluate(load_model(paths.MODELS), dataset, rows, params.evaluate, paths.REPORTS, logged)
         log_evaluation_files(run)
     test, interval = metrics["test"], metrics["test"]["accuracy_ci95"]
     print(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.special import softmax
 
 from plumage.accelerate import kernels
 from plumage.data.dataset.ingest import ingest
@@ -52,3 +53,11 @@ def make_dataset(folder: Path, photos: list[Photo]) -> Dataset:
 def read_all(source: Source) -> list[Photo]:
     """Every photo of a source."""
     return [photo for load in source.chunks() for photo in load()]
+
+
+def calibrated_logits(num_samples: int, num_classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Perfectly calibrated logits, N x C: each of the N labels is drawn from their softmax."""
+    rng = np.random.default_rng(seed)
+    logits = 3 * rng.normal(size=(num_samples, num_classes))
+    cumulated = softmax(logits, axis=1).cumsum(axis=1)
+    return logits, (rng.random((num_samples, 1)) > cumulated).sum(axis=1).clip(0, num_classes - 1)

@@ -1,23 +1,24 @@
-"""The tables that `dvc plots` draws from hold what its templates can show."""
+"""The data of `dvc plots` holds what its templates can show."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import confusion_matrix
 
-from plumage.evaluation import metrics
 from plumage.evaluation.dvc_plots import write_plot_data
+from plumage.evaluation.sample import Sample
 
 
 def written(folder: Path, labels: np.ndarray, predicted: np.ndarray, count: int) -> dict[str, pd.DataFrame]:
     names = [f"class {number:03d}" for number in range(count)]
-    bins = metrics.reliability(np.eye(count)[predicted] * 0.7 + 0.3 / count, labels, 10)
-    write_plot_data(folder / "plot_data", labels, predicted, names, bins)
+    sample = Sample(labels, np.eye(count)[predicted] * 0.7 + 0.3 / count, bins=10)
+    write_plot_data(folder / "plot_data", sample, names, confusion_matrix(labels, predicted))
     return {path.stem: pd.read_csv(path) for path in (folder / "plot_data").iterdir()}
 
 
-def test_up_to_thirty_classes_every_photo_is_in_the_confusion_table(tmp_path: Path) -> None:
+def test_with_up_to_30_classes_every_photo_is_in_the_confusion_table(tmp_path: Path) -> None:
     labels = np.arange(30).repeat(4)
     predicted = np.where(np.arange(120) % 4 == 0, (labels + 1) % 30, labels)
     tables = written(tmp_path, labels, predicted, 30)
@@ -26,7 +27,7 @@ def test_up_to_thirty_classes_every_photo_is_in_the_confusion_table(tmp_path: Pa
     assert tables["confusion"].iloc[0].tolist() == ["class 000", "class 001"]
 
 
-def test_of_more_classes_it_holds_those_that_are_most_confused(tmp_path: Path) -> None:
+def test_with_more_classes_it_holds_the_most_confused_ones(tmp_path: Path) -> None:
     labels = np.arange(400).repeat(5)
     predicted = labels.copy()
     predicted[labels == 397] = 200
@@ -39,7 +40,7 @@ def test_of_more_classes_it_holds_those_that_are_most_confused(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("count", [3, 50])
-def test_reliability_has_the_bins_that_have_photos(tmp_path: Path, count: int) -> None:
+def test_reliability_has_one_row_per_bin_with_photos(tmp_path: Path, count: int) -> None:
     labels = np.arange(count).repeat(3)
     predicted = np.where(labels == 1, 2, labels)
     tables = written(tmp_path, labels, predicted, count)
@@ -47,6 +48,6 @@ def test_reliability_has_the_bins_that_have_photos(tmp_path: Path, count: int) -
     assert tables["reliability"]["accuracy"].tolist() == [pytest.approx(1 - 1 / count, abs=1e-6)]
 
 
-def test_a_perfect_model_of_many_classes_has_rows_all_the_same(tmp_path: Path) -> None:
+def test_a_perfect_model_of_many_classes_still_has_30_classes_in_the_table(tmp_path: Path) -> None:
     confusion = written(tmp_path, np.arange(100), np.arange(100), 100)["confusion"]
     assert len(confusion) == 30 and (confusion["actual"] == confusion["predicted"]).all()

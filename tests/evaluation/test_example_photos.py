@@ -1,4 +1,4 @@
-"""Photos are shown as the model sees them, each under its own heat map."""
+"""Example photos show what the model sees, each with its own heat map."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,7 @@ from support import make_dataset
 
 from plumage.data.loading.transforms import eval_view, to_model_input
 from plumage.data.sources.photo import Photo
-from plumage.evaluation.example_photos import SIDE, show_photos
+from plumage.evaluation.example_photos import THUMBNAIL_SIZE, load_example_photos
 from plumage.evaluation.explain import grad_cam
 from plumage.models import create_model
 from plumage.models.preprocessing import Preprocessing
@@ -19,7 +19,7 @@ COLOURS = ["red", "lime", "blue", "yellow", "magenta"]
 
 
 def striped(colour: str, side: int) -> bytes:
-    """A photo twice as wide as high: grey but for its middle square."""
+    """A photo twice as wide as high, grey except for its central square."""
     photo = Image.new("RGB", (2 * side, side), "grey")
     photo.paste(colour, (side // 2, 0, side // 2 + side, side))
     buffer = io.BytesIO()
@@ -33,22 +33,24 @@ def test_each_photo_is_the_square_that_the_model_sees_with_its_own_heat_map(tmp_
     torch.manual_seed(0)
     model, preprocessing = create_model("efficientnet_lite0", 3), Preprocessing(size=128, crop_fraction=1.0)
     rows, classes = [4, 0, 2, 1, 3], [2, 0, 1, 1, 0]
-    shown = show_photos(model, dataset, rows, classes, preprocessing, "cpu", batch_size=2)
-    for row, of, photo in zip(rows, classes, shown, strict=True):
-        assert photo.image().size == (SIDE, SIDE)
+    shown = load_example_photos(model, dataset, rows, classes, preprocessing, "cpu", batch_size=2)
+    for row, label, photo in zip(rows, classes, shown, strict=True):
+        assert photo.image().size == (THUMBNAIL_SIZE, THUMBNAIL_SIZE)
         colour = Image.new("RGB", (1, 1), Path(dataset.keys[row]).stem).getpixel((0, 0))
         seen = np.asarray(photo.image()).reshape(-1, 3).mean(axis=0)
-        assert np.abs(seen - colour).max() < 12, "no grey: what the model does not see is not shown"
+        assert np.abs(seen - colour).max() < 12, "no grey: only what the model sees is shown"
         view = eval_view(np.asarray(Image.open(io.BytesIO(dataset.photo(row)))), preprocessing)
-        alone = grad_cam(model, to_model_input(torch.from_numpy(view)[None], preprocessing, "cpu"), torch.tensor([of]))
+        alone = grad_cam(
+            model, to_model_input(torch.from_numpy(view)[None], preprocessing, "cpu"), torch.tensor([label])
+        )
         np.testing.assert_allclose(photo.heat, alone[0].numpy(), atol=1e-4)
-    again = show_photos(model, dataset, rows, classes, preprocessing, "cpu", batch_size=2)
+    again = load_example_photos(model, dataset, rows, classes, preprocessing, "cpu", batch_size=2)
     assert [photo.jpeg for photo in again] == [photo.jpeg for photo in shown]
 
 
-def test_a_model_of_small_photos_shows_them_in_its_own_size_and_none_is_none(tmp_path: Path) -> None:
+def test_a_model_with_small_inputs_has_small_thumbnails_and_no_rows_give_no_photos(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "dataset", [Photo("a.jpg", "bird", None, striped("red", 100))])
     model, preprocessing = create_model("efficientnet_lite0", 2), Preprocessing(size=32, crop_fraction=1.0)
-    (photo,) = show_photos(model, dataset, [0], [1], preprocessing, "cpu")
+    (photo,) = load_example_photos(model, dataset, [0], [1], preprocessing, "cpu")
     assert photo.image().size == (32, 32) and photo.heat.shape == (1, 1)
-    assert show_photos(model, dataset, [], [], preprocessing, "cpu") == []
+    assert load_example_photos(model, dataset, [], [], preprocessing, "cpu") == []

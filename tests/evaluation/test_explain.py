@@ -1,4 +1,4 @@
-"""A heat map lies where the class is in the photo, and is Grad-CAM as the paper defines it."""
+"""Grad-CAM as the paper defines it, highest where the class is in the photo."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ CORNERS = {"top left": (0, 0), "top right": (0, 1), "bottom left": (1, 0), "bott
 
 
 def photos_with_patch(count: int, seed: int, corner: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
-    """Noisy photos of two classes: a striped patch, a "bird", somewhere or in a `corner` (class 1), or a plain one (class 0)."""
+    """Noisy photos of two classes: a striped patch, the "bird" (class 1), or a plain one (class 0), anywhere or in `corner`."""
     rng = np.random.default_rng(seed)
     photos = rng.normal(0, 0.3, (count, 3, SIDE, SIDE)).astype(np.float32)
     labels = np.arange(count) % 2 if corner is None else np.ones(count, int)
@@ -31,7 +31,7 @@ def photos_with_patch(count: int, seed: int, corner: tuple[int, int] | None = No
 
 @pytest.fixture(scope="module")
 def trained() -> EfficientNet:
-    """A small network that tells the two classes of `photos_with_patch` apart."""
+    """A small network that separates the two classes of `photos_with_patch`."""
     torch.manual_seed(0)
     model = EfficientNet(EfficientNetConfig("small", 0.5, 0.3, SIDE, dropout=0.0, drop_path=0.0), 2).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -48,7 +48,7 @@ def trained() -> EfficientNet:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("corner", CORNERS)
-def test_the_map_of_a_photo_with_the_bird_in_a_corner_lies_in_that_corner(trained: EfficientNet, corner: str) -> None:
+def test_the_map_is_highest_in_the_corner_where_the_bird_is(trained: EfficientNet, corner: str) -> None:
     down, right = CORNERS[corner]
     photos, labels = photos_with_patch(6, 7, (down, right))
     heat = grad_cam(trained, photos, labels).numpy()
@@ -59,7 +59,7 @@ def test_the_map_of_a_photo_with_the_bird_in_a_corner_lies_in_that_corner(traine
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_lite0"])
-def test_it_is_grad_cam_as_the_paper_computes_it_with_a_backward_pass(name: str) -> None:
+def test_it_equals_the_paper_s_grad_cam_with_a_backward_pass(name: str) -> None:
     torch.manual_seed(1)
     model = create_model(name, num_classes=5).eval()
     model.classifier.weight.data.normal_()
@@ -75,7 +75,7 @@ def test_it_is_grad_cam_as_the_paper_computes_it_with_a_backward_pass(name: str)
     torch.testing.assert_close(heat, expected / expected.amax((1, 2), keepdim=True), rtol=1e-4, atol=1e-5)
 
 
-def test_the_model_stays_as_it_was_and_a_photo_s_map_does_not_depend_on_its_batch() -> None:
+def test_the_model_is_unchanged_and_a_map_does_not_depend_on_its_batch() -> None:
     model = create_model("efficientnet_lite0", num_classes=3).eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     photos, classes = torch.randn(4, 3, 64, 64), torch.tensor([0, 1, 2, 0])
@@ -86,10 +86,10 @@ def test_the_model_stays_as_it_was_and_a_photo_s_map_does_not_depend_on_its_batc
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(value.requires_grad and value.grad is None for value in model.parameters())
     assert not model.training
-    model(photos).sum().backward()  # it can still be trained
+    model(photos).sum().backward()  # still trainable
 
 
-def test_where_nothing_speaks_for_the_class_the_map_is_empty() -> None:
+def test_the_map_is_zero_without_evidence_for_the_class() -> None:
     model = create_model("efficientnet_lite0", num_classes=2).eval()
     model.classifier.weight.data.fill_(-1.0)  # maps of ReLU6 are never negative
     heat = grad_cam(model, torch.randn(2, 3, 64, 64), torch.tensor([0, 1]))

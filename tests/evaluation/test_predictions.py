@@ -1,4 +1,4 @@
-"""Answers are read for the photos that they were given for, or not at all."""
+"""Predictions are read only for the photos they were made for."""
 
 from pathlib import Path
 
@@ -6,31 +6,36 @@ import numpy as np
 import pytest
 
 from plumage.errors import DataError
-from plumage.evaluation.predictions import read_answers
-from plumage.evaluation.tables import write_predictions
+from plumage.evaluation.predictions import read_predictions
+from plumage.evaluation.sample import Sample
+from plumage.evaluation.tables import predictions_table, write_table
 
 CLASSES = ["a, b", "NA", "c"]
 
 
-def test_answers_come_back_in_the_order_asked_for_with_any_class_name(tmp_path: Path) -> None:
+def write(path: Path, keys: list[str], sample: Sample) -> None:
+    write_table(path, predictions_table(sample, keys, CLASSES))
+
+
+def test_predictions_come_back_in_the_order_of_the_keys_with_any_class_name(tmp_path: Path) -> None:
     probabilities = np.array([[0.1, 0.7, 0.2], [0.8, 0.1, 0.1], [0.2, 0.2, 0.6]], np.float32)
-    write_predictions(tmp_path / "p.csv", ["z", "x", "y"], np.array([1, 1, 2]), probabilities, CLASSES)
-    assert read_answers(tmp_path / "p.csv", ["x", "y", "z"], ["NA", "c", "NA"]) == ["a, b", "c", "NA"]
+    write(tmp_path / "p.csv", ["z", "x", "y"], Sample(np.array([1, 1, 2]), probabilities))
+    assert read_predictions(tmp_path / "p.csv", ["x", "y", "z"], ["NA", "c", "NA"]) == ["a, b", "c", "NA"]
 
 
-def test_other_photos_other_labels_and_no_table_are_one_line(tmp_path: Path) -> None:
+def test_other_photos_other_labels_and_broken_files_are_errors_of_one_line(tmp_path: Path) -> None:
     probabilities = np.eye(3, dtype=np.float32)
-    write_predictions(tmp_path / "p.csv", ["x", "y", "z"], np.arange(3), probabilities, CLASSES)
+    write(tmp_path / "p.csv", ["x", "y", "z"], Sample(np.arange(3), probabilities))
     (tmp_path / "broken.csv").write_bytes(b"key,label\n\xff\xfe,")
     (tmp_path / "short.csv").write_text("key,label\nx,c\n")
     for name, keys, labels, told in (
-        ("p.csv", ["x", "y"], ["a, b", "NA"], "of other photos"),
-        ("p.csv", ["x", "y", "w"], CLASSES, "of other photos"),
-        ("p.csv", ["x", "y", "z"], ["c", "NA", "c"], "of other photos or labels"),
-        ("absent.csv", ["x"], ["c"], "no table of predictions"),
-        ("broken.csv", ["x"], ["c"], "no table of predictions"),
-        ("short.csv", ["x"], ["c"], "no table of predictions"),
+        ("p.csv", ["x", "y"], ["a, b", "NA"], "other photos"),
+        ("p.csv", ["x", "y", "w"], CLASSES, "other photos"),
+        ("p.csv", ["x", "y", "z"], ["c", "NA", "c"], "other photos or labels"),
+        ("absent.csv", ["x"], ["c"], "not a table of predictions"),
+        ("broken.csv", ["x"], ["c"], "not a table of predictions"),
+        ("short.csv", ["x"], ["c"], "not a table of predictions"),
     ):
         with pytest.raises(DataError, match=told) as error:
-            read_answers(tmp_path / name, keys, labels)
+            read_predictions(tmp_path / name, keys, labels)
         assert "\n" not in str(error.value)

@@ -15,7 +15,7 @@ from scipy.stats import binom
 from plumage.config import Register
 from plumage.data.dataset.store import Dataset
 from plumage.errors import ModelError, TrackingError
-from plumage.evaluation.predictions import answers_of
+from plumage.evaluation.predictions import compute_predictions
 from plumage.registry.gate import BY_HAND, Challenger, Champion, Gate, sentences
 from plumage.registry.training_photos import write_training_photos
 
@@ -183,7 +183,7 @@ def test_else_the_champion_is_asked_anew(photos: Path, cause: str) -> None:
             Path(MlflowClient().get_run(first["run_id"]).info.artifact_uri.removeprefix("file://")) / "predictions.csv"
         ).unlink()
     dataset = Dataset(photos / "dataset")
-    answers = answers_of(photos / "models-1", dataset, test)
+    answers = compute_predictions(photos / "models-1", dataset, test)
     right = np.mean([answer == dataset.labels[row] for answer, row in zip(answers, test, strict=True)])
     decision = add(photos, 2, hits(len(test), of=len(test)), test=test, train=range(50))["decision"]
     assert decision["promoted"] and decision["champion_test_accuracy"] == pytest.approx(right, abs=1e-6)
@@ -200,17 +200,17 @@ def test_a_champion_of_other_classes_stays(photos: Path) -> None:
 
 
 def test_the_same_classes_in_another_order_are_compared_by_name(bench: Bench) -> None:
-    straight = answers_of(make_model(bench.folder / "one", 5), bench.dataset, TEST)
+    straight = compute_predictions(make_model(bench.folder / "one", 5), bench.dataset, TEST)
     turned = bench.folder / "other"
     shutil.copytree(bench.folder / "one", turned)
     description = json.loads((turned / "model.json").read_text())
     assert description["classes"] == CLASSES
     (turned / "model.json").write_text(json.dumps(description | {"classes": ["owl", "wren", "jay"]}))
     names = dict(zip(CLASSES, ["owl", "wren", "jay"], strict=True))
-    assert answers_of(turned, bench.dataset, TEST) == [names[answer] for answer in straight]
+    assert compute_predictions(turned, bench.dataset, TEST) == [names[answer] for answer in straight]
     (turned / "model.json").write_text(json.dumps(description | {"classes": ["owl", "wren", "tit"]}))
     with pytest.raises(ModelError, match="does not know 'jay' and also knows 'tit'"):
-        answers_of(turned, bench.dataset, TEST)
+        compute_predictions(turned, bench.dataset, TEST)
 
 
 @pytest.mark.parametrize("without", ["no file", "a broken file"])

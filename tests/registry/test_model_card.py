@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from plumage.evaluation.slices import Slice
-from plumage.evaluation.tables import write_slices
+from plumage.evaluation.slices import Slice, slice_table
+from plumage.evaluation.tables import write_table
 from plumage.models.efficientnet import configure
 from plumage.models.preprocessing import Preprocessing
 from plumage.models.saved_model import FORMAT, Description
@@ -108,7 +108,7 @@ def test_abstaining_is_told_as_it_came_out() -> None:
 
 def test_only_slices_that_are_worse_are_named(tmp_path: Path) -> None:
     worse, same = Slice("brightness", 3, 80, 12, 20, 95, 100, 0.01), Slice("sharpness", 5, 9, 95, 100, 12, 20, 1.0)
-    write_slices(tmp_path / "slices.csv", [worse, same])
+    write_table(tmp_path / "slices.csv", slice_table([worse, same]))
     with (tmp_path / "slices.csv").open(encoding="utf-8", newline="") as file:
         card = model_card(replace(FACTS, slices=list(csv.DictReader(file))))
     assert "brightness 3 to 80: accuracy 0.600 (0.387 to 0.781, 20 photos) against 0.950 of the rest" in card

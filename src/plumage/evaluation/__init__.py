@@ -1,1 +1,1 @@
-"""EvaluationResult: predictions, metrics, tables, pictures and the report."""
+"""Evaluation of a model on its test photos: metrics, tables, plots and the report."""

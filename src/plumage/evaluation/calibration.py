@@ -1,72 +1,54 @@
-"""Probabilities that mean what they say, and a model that may abstain.
+"""Calibration: whether a probability is how often such a prediction is correct."""
 
-Everywhere: `logits` and `probabilities` are N x C, `labels` N integers in 0..C-1; confidence is the most probable class's probability.
-"""
-
-import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plumage.evaluation.metrics import Floats, Ints
+from plumage.evaluation.sample import Sample
 
 
-def brier_score(probabilities: Floats, labels: Ints) -> float:
-    """The mean squared distance of the probabilities from the truth, 0 to 2 (Brier 1950): the sum over classes, not their mean."""
-    distance = probabilities.astype(np.float64)
-    distance[np.arange(len(labels)), labels] -= 1
-    return float((distance**2).sum(axis=1).mean())
+@dataclass(frozen=True)
+class Reliability:
+    """Photos in B equal-width bins (low, high] of confidence. The means of an empty bin are 0."""
 
-
-def adaptive_ece(probabilities: Floats, labels: Ints, bins: int = 15) -> float:
-    """Expected calibration error over bins of equally many photos, by confidence (Nguyen & O'Connor 2015, arXiv 1508.05154): where most
-    photos are sure, bins of equal width (`metrics.reliability`) leave them all in one. Photos of equal confidence share a bin.
-    """
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == labels
-    which = np.searchsorted(np.sort(confidence), confidence) * bins // len(labels)
-    gap = np.bincount(which, weights=right) - np.bincount(which, weights=confidence)
-    return float(np.abs(gap).sum() / len(labels))
-
-
-class Coverage(NamedTuple):
-    """What a model says that abstains below a threshold of confidence; K thresholds, the highest first."""
-
-    threshold: NDArray[np.float64]
-    """The K confidences that occur."""
-    coverage: NDArray[np.float64]
-    """The share of photos that are at least so sure."""
+    edges: NDArray[np.float64]
+    """B + 1."""
+    count: NDArray[np.int64]
+    """B: photos per bin."""
+    confidence: NDArray[np.float64]
+    """B: mean confidence per bin."""
     accuracy: NDArray[np.float64]
-    """Among those."""
+    """B: accuracy per bin."""
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: the gap between accuracy and confidence, averaged over bins by their number of photos."""
+        return float((self.count * np.abs(self.accuracy - self.confidence)).sum() / self.count.sum())
 
 
-def coverage_curve(probabilities: Floats, labels: Ints) -> Coverage:
-    """Accuracy against coverage (El-Yaniv & Wiener 2010, the risk-coverage curve); photos of equal confidence are taken together."""
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    order = np.argsort(-confidence, kind="stable")
-    confidence, right = confidence[order], (probabilities.argmax(axis=1) == labels)[order]
-    last = np.flatnonzero(np.append(confidence[1:] != confidence[:-1], True)) if len(order) else np.zeros(0, np.int64)
-    return Coverage(confidence[last], (last + 1) / max(1, len(order)), np.cumsum(right)[last] / (last + 1))
-
-
-def threshold_for(target: float, curve: Coverage) -> float | None:
-    """The lowest threshold at which the accuracy is `target` or more; None where none is."""
-    enough = np.flatnonzero(curve.accuracy >= target)
-    return float(curve.threshold[enough[-1]]) if len(enough) else None
-
-
-def selective_metrics(probabilities: Floats, labels: Ints, threshold: float | None, target: float) -> dict[str, Any]:
-    """`abstain` of reports/metrics.json: how a model does that answers only at `threshold` or more. It never answers with None, which
-    is written as 1; the accuracy of no answers is 0.
+def reliability(sample: Sample) -> Reliability:
+    """Accuracy by confidence (Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3). Unlike scikit-learn's
+    `calibration_curve` it has the counts per bin.
     """
-    sure = probabilities.max(axis=1).astype(np.float64) >= (math.inf if threshold is None else threshold)
-    right = probabilities.argmax(axis=1) == labels
-    accuracy = float(right[sure].mean()) if sure.any() else 0.0
-    return {
-        "target_accuracy": target,
-        "threshold": 1.0 if threshold is None else round(threshold, 6),
-        "coverage": round(float(sure.mean()), 6),
-        "accuracy": round(accuracy, 6),
-        "reached": int(accuracy >= target),
-    }
+    bins, confidence = sample.bins, sample.confidence
+    edges = np.linspace(0, 1, bins + 1)
+    bin_of = np.searchsorted(edges, confidence, side="left") - 1
+    bin_of = np.clip(bin_of, 0, bins - 1)  # a float32 confidence can be just over 1
+    count = np.bincount(bin_of, minlength=bins)
+    means = (
+        np.bincount(bin_of, weights=values, minlength=bins) / np.maximum(count, 1)
+        for values in (confidence, sample.correct)
+    )
+    return Reliability(edges, count, *means)
+
+
+def adaptive_ece(sample: Sample) -> float:
+    """Expected calibration error over bins with equally many photos, by confidence (Nguyen & O'Connor 2015, arXiv 1508.05154).
+
+    Where most predictions are confident, bins of equal width (`reliability`) leave them all in one. Photos of equal confidence share a bin.
+    """
+    confidence = sample.confidence
+    bin_of = np.searchsorted(np.sort(confidence), confidence) * sample.bins // len(sample)
+    gap = np.bincount(bin_of, weights=sample.correct) - np.bincount(bin_of, weights=confidence)
+    return float(np.abs(gap).sum() / len(sample))

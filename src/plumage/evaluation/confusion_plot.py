@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture that still says something with 1,000 classes."""
+"""Plot of a confusion matrix, readable with up to 1,000 classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,26 +10,25 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from plumage.evaluation.metrics import confused_pairs
-from plumage.evaluation.plots import GREY, INK, picture, shorten
+from plumage.evaluation.confusion import confused_pairs
+from plumage.evaluation.plots import GREY, INK, png_figure, shorten
 
-RIGHT = LinearSegmentedColormap.from_list("right", ["#cfe6ee", "#1f6f8b", "#0b3040"])
+CORRECT = LinearSegmentedColormap.from_list("correct", ["#cfe6ee", "#1f6f8b", "#0b3040"])
 WRONG = LinearSegmentedColormap.from_list("wrong", ["#f5b48a", "#c8501e", "#6b1d04"])
 COUNTED_CLASSES = 30
-"""Up to as many classes the cells hold their counts."""
+"""Most classes for which the cells show their counts."""
 NAMED_CLASSES = 100
-"""Up to as many every row and column has its name; with more, about 40 of them."""
-MARK = 3.0
-"""Side of the smallest mark in points: one wrong photo among 1,000 classes is to be seen, though its cell isn't."""
+"""Most classes for which every row and column is named; with more, about 40 are."""
+MIN_MARK = 3.0
+"""Smallest side of a mark in points: one error among 1,000 classes stays visible though its cell is smaller."""
 PANEL, PAIR, TOP = 4.2, 0.37, 0.45
-"""Inches: width of the list of pairs, height of a pair, and height of the titles."""
+"""In inches: width of the list of pairs, height of a pair, height of the titles."""
 
 
 def plot_confusion(path: Path, confusion: NDArray[np.int64], classes: Sequence[str], order: NDArray[np.int64]) -> None:
-    """A C x C confusion matrix (row: actual class) in an `order` of its classes (`confusion_order`) and, beside it, its most confused
-    pairs by name and count.
+    """A C x C confusion matrix (row: actual class) with its classes in `order`, beside a list of its most confused pairs.
 
-    A cell's colour is its share of the row: right predictions blue, errors orange, empty cells blank.
+    The stronger a cell's colour, the larger its share of the row: correct predictions blue, errors orange, empty cells blank.
     """
     confusion, classes = confusion[np.ix_(order, order)], [classes[number] for number in order]
     count = len(classes)
@@ -40,7 +39,7 @@ def plot_confusion(path: Path, confusion: NDArray[np.int64], classes: Sequence[s
     longest = max(len(shorten(name)) for name in classes[::every])
     margin = 0.45 + 0.0088 * font * longest
     width, height = margin + side + 0.4 + PANEL, margin + side + TOP
-    with picture(path, width, height) as figure:
+    with png_figure(path, width, height) as figure:
         figure.set_layout_engine("none")
         matrix = figure.add_axes((margin / width, margin / height, side / width, side / height))
         _draw_cells(matrix, confusion, cell)
@@ -55,7 +54,7 @@ def plot_confusion(path: Path, confusion: NDArray[np.int64], classes: Sequence[s
         panel.set(xlim=(0, PANEL), ylim=(height, 0))
         panel.axis("off")
         _list_pairs(panel, confusion, classes, limit=int((height - 1.5) / PAIR))
-        for x, colours, what in ((0.0, RIGHT, "right"), (1.9, WRONG, "taken for another")):
+        for x, colours, what in ((0.0, CORRECT, "correct"), (1.9, WRONG, "misclassified")):
             scale = panel.inset_axes((x, TOP + 0.12, 1.5, 0.12), transform=panel.transData)
             scalars = ScalarMappable(Normalize(0, 1), colours)
             figure.colorbar(scalars, cax=scale, orientation="horizontal", ticks=[0, 0.5, 1])
@@ -65,37 +64,37 @@ def plot_confusion(path: Path, confusion: NDArray[np.int64], classes: Sequence[s
 
 
 def _draw_cells(axes: Axes, confusion: NDArray[np.int64], cell: float) -> None:
-    """A square for each non-zero cell, `cell` points wide with a small gap, but never under MARK points."""
+    """One square per non-zero cell, `cell` points wide with a small gap, but at least MIN_MARK points."""
     count = len(confusion)
     rows, columns = np.nonzero(confusion)
     share = confusion[rows, columns] / confusion.sum(axis=1)[rows]
-    right = rows == columns
-    colours = np.where(right[:, None], RIGHT(share), WRONG(share))
-    order = np.lexsort((share, ~right))  # errors over right ones, large shares over small ones
-    size = max(cell * 0.94, MARK)
+    correct = rows == columns
+    colours = np.where(correct[:, None], CORRECT(share), WRONG(share))
+    order = np.lexsort((share, ~correct))  # errors on top, then large shares on top of small ones
+    size = max(cell * 0.94, MIN_MARK)
     axes.scatter(columns[order], rows[order], s=size**2, c=colours[order], marker="s", linewidths=0, clip_on=False)
     axes.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5), aspect="equal", facecolor="#f4f5f6")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     if count <= COUNTED_CLASSES:
-        for row, column, part in zip(rows, columns, share, strict=True):
+        for row, column, of_row in zip(rows, columns, share, strict=True):
             axes.text(
                 int(column), int(row), f"{confusion[row, column]:,}", ha="center", va="center",
-                fontsize=min(9, 0.42 * cell), color="white" if part > 0.35 else INK,
+                fontsize=min(9, 0.42 * cell), color="white" if of_row > 0.35 else INK,
             )  # fmt: skip
 
 
 def _list_pairs(axes: Axes, confusion: NDArray[np.int64], classes: Sequence[str], limit: int) -> None:
-    """The most frequent errors, a pair on two lines, downwards in inches."""
+    """The `limit` most frequent errors, two lines per pair; the axes' unit is an inch, downwards."""
     y = TOP + 0.85
     pairs = confused_pairs(confusion, limit)
     total = int(confusion.sum() - confusion.trace())
     listed = sum(count for _, _, count in pairs)
-    title = f"Most confused: {listed:,} of {total:,} errors" if pairs else "No photo was confused"
+    title = f"Most confused: {listed:,} of {total:,} errors" if pairs else "No photo is misclassified"
     axes.text(0, y, title, fontweight="bold", fontsize=10)
     for rank, (actual, predicted, count) in enumerate(pairs, start=1):
         top = y + rank * PAIR
         axes.text(0.3, top, f"{count:,}", ha="right", va="center", fontweight="bold", fontsize=10)
         axes.text(0.4, top - 0.07, shorten(classes[actual]), va="center", fontsize=8)
-        note = f"taken for {shorten(classes[predicted])}"
+        note = f"predicted {shorten(classes[predicted])}"
         axes.text(0.4, top + 0.09, note, va="center", fontsize=8, color="#c8501e")

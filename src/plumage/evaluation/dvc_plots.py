@@ -1,4 +1,4 @@
-"""What `dvc plots` draws from: small CSV files in the form that DVC's templates take."""
+"""Data of `dvc plots`: small CSV files in the form that DVC's templates take."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,35 +7,40 @@ import numpy as np
 import pandas as pd
 
 from plumage.common.files import atomic_path
-from plumage.evaluation.metrics import Ints, Reliability, confused_pairs, confusion_matrix
+from plumage.evaluation.calibration import reliability
+from plumage.evaluation.confusion import confused_pairs
+from plumage.evaluation.sample import Ints, Sample
 from plumage.evaluation.tables import write_table
 
-CONFUSION_CLASSES = 30
-"""DVC's template writes a number into each cell, which is readable up to as many classes."""
+MAX_CLASSES = 30
+"""DVC's template writes a number into each cell of the confusion matrix, which is readable up to this many classes."""
 
 
-def write_plot_data(folder: Path, labels: Ints, predicted: Ints, classes: Sequence[str], bins: Reliability) -> None:
-    """Write confusion.csv (actual, predicted: a row a photo; of more than CONFUSION_CLASSES classes only those of the most confused
-    pairs) and reliability.csv (confidence, accuracy, photos: a row a bin that has photos). `labels` and `predicted` are N each.
+def write_plot_data(folder: Path, sample: Sample, classes: Sequence[str], confusion: Ints) -> None:
+    """Write confusion.csv and reliability.csv into `folder`.
+
+    confusion.csv (actual, predicted) has one row per photo; with more than MAX_CLASSES classes only the most confused ones are kept.
+    reliability.csv (confidence, accuracy, photos) has one row per bin that has photos.
     """
-    chosen = _confused_classes(labels, predicted, len(classes))
-    kept = np.isin(labels, chosen) & np.isin(predicted, chosen)
-    names, some = np.array(classes, dtype=object), bins.count > 0
+    chosen = _most_confused_classes(confusion)
+    kept = np.isin(sample.labels, chosen) & np.isin(sample.predicted, chosen)
+    names, bins = np.array(classes, dtype=object), reliability(sample)
+    filled = bins.count > 0
     tables = {
-        "confusion": {"actual": names[labels[kept]], "predicted": names[predicted[kept]]},
+        "confusion": {"actual": names[sample.labels[kept]], "predicted": names[sample.predicted[kept]]},
         "reliability": {
-            "confidence": bins.confidence[some], "accuracy": bins.accuracy[some], "photos": bins.count[some],
+            "confidence": bins.confidence[filled], "accuracy": bins.accuracy[filled], "photos": bins.count[filled],
         },
     }  # fmt: skip
-    with atomic_path(folder) as beside:
-        beside.mkdir()
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
         for name, columns in tables.items():
-            write_table(beside / f"{name}.csv", pd.DataFrame(columns))
+            write_table(temporary / f"{name}.csv", pd.DataFrame(columns))
 
 
-def _confused_classes(labels: Ints, predicted: Ints, count: int) -> list[int]:
-    """As many classes as a picture holds: those of the most confused pairs, and where that is not all yet, the first ones."""
+def _most_confused_classes(confusion: Ints) -> list[int]:
+    """At most MAX_CLASSES classes: those of the most confused pairs, then the first of the others."""
     chosen: dict[int, None] = {}
-    for actual, taken_for, _ in confused_pairs(confusion_matrix(labels, predicted, count), CONFUSION_CLASSES**2):
-        chosen |= dict.fromkeys((actual, taken_for))
-    return list(chosen | dict.fromkeys(range(count)))[:CONFUSION_CLASSES]
+    for actual, predicted, _ in confused_pairs(confusion, MAX_CLASSES**2):
+        chosen |= dict.fromkeys((actual, predicted))
+    return list(chosen | dict.fromkeys(range(len(confusion))))[:MAX_CLASSES]

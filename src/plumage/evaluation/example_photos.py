@@ -1,4 +1,4 @@
-"""Photos as a report shows them: what the model sees of them, small, and where it looks."""
+"""Example photos as the report shows them: a thumbnail of the model's input and its Grad-CAM."""
 
 import io
 from collections.abc import Sequence
@@ -17,25 +17,25 @@ from plumage.evaluation.explain import grad_cam
 from plumage.models.efficientnet import EfficientNet
 from plumage.models.preprocessing import Preprocessing
 
-SIDE = 112
-"""Pixels of a thumbnail at most; the model's own size where that is smaller."""
-QUALITY = 76
+THUMBNAIL_SIZE = 112
+"""Largest side of a thumbnail in pixels; a model with smaller inputs has smaller thumbnails."""
+JPEG_QUALITY = 76
 
 
 @dataclass(frozen=True)
-class ShownPhoto:
-    """The square that the model sees, as a small JPEG, and its Grad-CAM."""
+class ExamplePhoto:
+    """A thumbnail of the square that the model sees, and its Grad-CAM."""
 
     jpeg: bytes
     heat: NDArray[np.float32]
-    """h x w, 0 to 1: the map that the whole square is overlaid with."""
+    """h x w, 0 to 1, covering the whole square."""
 
     def image(self) -> Image.Image:
-        """The JPEG, decoded."""
+        """The decoded JPEG."""
         return Image.open(io.BytesIO(self.jpeg))
 
 
-def show_photos(
+def load_example_photos(
     model: EfficientNet,
     dataset: Dataset,
     rows: Sequence[int],
@@ -43,25 +43,26 @@ def show_photos(
     preprocessing: Preprocessing,
     device: torch.device | str,
     batch_size: int = 32,
-) -> list[ShownPhoto]:
-    """The photos `rows`, in their order, with what speaks for class `classes[i]` in each. `model` is moved to `device` and set to
-    evaluation. PhotoError for a photo that can't be decoded.
+) -> list[ExamplePhoto]:
+    """The photos `rows`, in order, each with the Grad-CAM of class `classes[i]`. Moves `model` to `device`, in eval mode.
+
+    Raises:
+        PhotoError: a photo can't be decoded.
     """
     model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
-    wanted = batched(classes, batch_size)
-    views = load_batches(dataset, batched(rows, batch_size), central_view(preprocessing), preprocessing.size)
-    shown: list[ShownPhoto] = []
-    for batch, of in zip(track(views, "Explaining, batches", total=len(wanted)), wanted, strict=True):
-        heat = grad_cam(model, to_model_input(batch, preprocessing, device), torch.tensor(of, device=device))
-        shown += [
-            ShownPhoto(_jpeg(square), grid) for square, grid in zip(batch.numpy(), heat.cpu().numpy(), strict=True)
-        ]
-    return shown
+    class_batches = batched(classes, batch_size)
+    batches = load_batches(dataset, batched(rows, batch_size), central_view(preprocessing), preprocessing.size)
+    photos: list[ExamplePhoto] = []
+    progress = track(batches, "Explaining, batches", total=len(class_batches))
+    for batch, of_batch in zip(progress, class_batches, strict=True):
+        heat = grad_cam(model, to_model_input(batch, preprocessing, device), torch.tensor(of_batch, device=device))
+        photos += map(ExamplePhoto, map(_jpeg, batch.numpy()), heat.cpu().numpy())
+    return photos
 
 
 def _jpeg(square: NDArray[np.uint8]) -> bytes:
-    picture = Image.fromarray(square)
-    picture.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
+    thumbnail = Image.fromarray(square)
+    thumbnail.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+    thumbnail.save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
     return buffer.getvalue()

@@ -1,66 +1,69 @@
-"""Which test photos are worth a look. Photos are by their place, 0..N-1; of equals the earlier comes first."""
+"""Which test photos the report shows as examples. Photos go by their index, 0 to N - 1; of equals the earlier comes first."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
 
-from plumage.evaluation.metrics import Floats, Ints, confused_pairs, confusion_matrix
+from plumage.evaluation.confusion import confused_pairs
+from plumage.evaluation.sample import Floats, Sample
 
 
 class Extremes(NamedTuple):
-    """A class's photo of the highest probability of the class, and that of the lowest, None where there is only one photo."""
+    """A class's photos with the highest and the lowest probability of the class."""
 
     label: int
     best: int
     worst: int | None
+    """None if the class has only one photo."""
 
 
 class Pair(NamedTuple):
-    """An error that is made `times` times: a photo of class `actual` that was taken for `predicted`, and one of `predicted` that was
-    not mistaken, None where all were.
-    """
+    """One kind of error: `num_errors` photos of class `actual` were predicted as `predicted`."""
 
     actual: int
     predicted: int
-    times: int
+    num_errors: int
     confused: int
-    right: int | None
+    """One of those photos."""
+    correct: int | None
+    """A correctly predicted photo of class `predicted`; None if there is none."""
 
 
-class Gallery(NamedTuple):
-    """What to show."""
+class Examples(NamedTuple):
+    """The photos to show."""
 
     mistakes: list[int]
-    """The wrong photos with the most probable predictions, the most probable first."""
+    """Wrong predictions, the most confident first."""
     unsure: list[int]
-    """The right ones with the least probable predictions, the least probable first."""
+    """Correct predictions, the least confident first."""
     extremes: list[Extremes]
-    """A class each, in class order."""
+    """One per class, in class order."""
     pairs: list[Pair]
-    """The most frequent first."""
+    """The most frequent error first."""
 
-    def shown(self) -> list[int]:
+    def indices(self) -> list[int]:
         """All photos, each once, in ascending order."""
         several = [*self.extremes, *self.pairs]
         photos = [photo for entry in several for photo in (entry[-2], entry[-1]) if photo is not None]
         return sorted({*self.mistakes, *self.unsure, *photos})
 
 
-def choose_photos(labels: Ints, probabilities: Floats, *, photos: int, pairs: int, classes: int) -> Gallery:
-    """What to show of N photos with probabilities N x C: at most `photos` mistakes and as many unsure hits, `pairs` pairs, and the
-    extremes of `classes` classes, those of the lowest recall.
+def choose_examples(sample: Sample, *, photos: int, pairs: int, classes: int) -> Examples:
+    """Choose at most `photos` mistakes and as many unsure photos, `pairs` pairs, and the extremes of the `classes` classes with the
+    lowest recall.
 
-    A pair is shown by its most confident mistake, beside the surest photo of the other class.
+    A pair shows its most confident error, beside the other class's photo with the highest probability of its label.
     """
-    predicted, count = probabilities.argmax(axis=1), probabilities.shape[1]
-    top, of_label = probabilities.max(axis=1), probabilities[np.arange(len(labels)), labels]
-    wrong, right = np.flatnonzero(predicted != labels), np.flatnonzero(predicted == labels)
+    labels, predicted, confidence = sample.labels, sample.predicted, sample.confidence
+    label_probability = sample.probabilities[np.arange(len(sample)), labels]
+    wrong, correct = np.flatnonzero(~sample.correct), np.flatnonzero(sample.correct)
 
-    by_class = np.lexsort((-of_label, labels))  # the surest first, class after class
-    support = np.bincount(labels, minlength=count)
+    by_class = np.lexsort((-label_probability, labels))  # class by class, the most probable first
+    support = np.bincount(labels, minlength=sample.num_classes)
     first = np.cumsum(support) - support
-    recall = np.bincount(labels[right], minlength=count) / np.maximum(support, 1)
+    recall = np.bincount(labels[correct], minlength=sample.num_classes) / np.maximum(support, 1)
     tested = np.flatnonzero(support)
     chosen = np.sort(tested[np.argsort(recall[tested], kind="stable")][:classes])
 
@@ -68,16 +71,18 @@ def choose_photos(labels: Ints, probabilities: Floats, *, photos: int, pairs: in
         own = by_class[first[label] : first[label] + support[label]]
         return Extremes(label, int(own[0]), int(own[-1]) if len(own) > 1 else None)
 
-    def pair(actual: int, taken_for: int, times: int) -> Pair:
-        confused = _highest(top, wrong[(labels[wrong] == actual) & (predicted[wrong] == taken_for)])
-        others = right[labels[right] == taken_for]
-        return Pair(actual, taken_for, times, confused, _highest(of_label, others) if len(others) else None)
+    def pair(actual: int, other: int, num_errors: int) -> Pair:
+        confused = _highest(confidence, wrong[(labels[wrong] == actual) & (predicted[wrong] == other)])
+        candidates = correct[labels[correct] == other]
+        shown = _highest(label_probability, candidates) if len(candidates) else None
+        return Pair(actual, other, num_errors, confused, shown)
 
-    return Gallery(
-        mistakes=wrong[np.argsort(-top[wrong], kind="stable")][:photos].tolist(),
-        unsure=right[np.argsort(top[right], kind="stable")][:photos].tolist(),
+    confusion = confusion_matrix(labels, predicted, labels=np.arange(sample.num_classes))
+    return Examples(
+        mistakes=wrong[np.argsort(-confidence[wrong], kind="stable")][:photos].tolist(),
+        unsure=correct[np.argsort(confidence[correct], kind="stable")][:photos].tolist(),
         extremes=[extremes(label) for label in chosen.tolist()],
-        pairs=[pair(*found) for found in confused_pairs(confusion_matrix(labels, predicted, count), pairs)],
+        pairs=[pair(*found) for found in confused_pairs(confusion, pairs)],
     )
 
 

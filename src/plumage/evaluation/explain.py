@@ -1,4 +1,4 @@
-"""Where a model looks: Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) at an EfficientNet's last maps."""
+"""Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) of an EfficientNet's last feature maps: where the model looks."""
 
 import torch
 from torch import Tensor
@@ -7,17 +7,17 @@ from plumage.models.efficientnet import EfficientNet
 
 
 def grad_cam(model: EfficientNet, photos: Tensor, classes: Tensor) -> Tensor:
-    """What speaks for class `classes[i]` in photo i, at each place of the head's maps: N x h x w float32, 0 to 1.
+    """The evidence for class `classes[i]` in photo i at each position of the last feature maps: N x h x w float32, 0 to 1.
 
-    `photos` is N x 3 x H x W as the model, in evaluation, takes them; h x w is a 32nd of H x W. Each map is relative to its own
-    maximum; one where nothing speaks for the class is 0 all over. Neither weights nor gradients are touched.
+    `photos` is N x 3 x H x W, normalised as the model expects; the model is in eval mode. h x w is 1/32 of H x W. Each map is scaled to
+    its own maximum; a map without evidence for the class is all 0. Weights and gradients stay as they are.
 
-    Grad-CAM weights the last maps by the mean gradient of the class's logit. Here that logit is a linear function of the maps' means, so
-    the gradient is its weights, over h * w, everywhere: Grad-CAM is CAM (Zhou et al. 2016), and needs no backward pass.
+    Grad-CAM weights the last maps by the mean gradient of the class's logit. Here the logit is linear in the maps' means, so the gradient
+    is the classifier's weights / (h * w) everywhere: Grad-CAM is CAM (Zhou et al. 2016) and needs no backward pass.
     """
     with torch.inference_mode():
         maps = model.head(model.blocks(model.stem(photos))).float()
         weights = model.classifier.weight.float()[classes]
         heat = torch.einsum("nfhw,nf->nhw", maps, weights).relu()
-        most = heat.amax((1, 2), keepdim=True)
-        return heat / torch.where(most > 0, most, 1)
+        highest = heat.amax((1, 2), keepdim=True)
+        return heat / torch.where(highest > 0, highest, 1)

@@ -1,7 +1,7 @@
-"""The pictures of `reports/plots/`: PNG, the same bytes for the same figures.
+"""Plots as PNG files: the same data gives the same bytes.
 
-They use matplotlib's Figure directly, so no state is shared with a caller's pyplot, and matplotlib's own defaults, so a
-person's matplotlibrc doesn't change them. The confusion matrix has a file of its own, `confusion_plot.py`.
+They use matplotlib's Figure directly, which shares no state with a caller's pyplot, and matplotlib's default style, which a personal
+matplotlibrc does not change. The confusion matrix has its own file, `confusion_plot.py`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +17,10 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from plumage.common.files import atomic_path
+from plumage.evaluation.calibration import Reliability
 from plumage.evaluation.embedding import Embedding
-from plumage.evaluation.example_photos import ShownPhoto
-from plumage.evaluation.metrics import Floats, Reliability
+from plumage.evaluation.example_photos import ExamplePhoto
+from plumage.evaluation.selective import CoverageCurve
 
 BLUE, ORANGE, GREY, INK = "#1f6f8b", "#c8501e", "#8a8f98", "#22262b"
 STYLE = {
@@ -30,51 +31,53 @@ STYLE = {
     "legend.frameon": False, "savefig.dpi": 150,
 }  # fmt: skip
 WORST_CLASSES = 30
-"""Bars show at most as many classes."""
+"""Most classes that a bar chart shows."""
 COLUMNS = 4
-"""Photos in a line, each twice."""
+"""Photos per row; each is shown twice."""
 HEAT = "autumn_r"
-"""Matplotlib's colours from yellow to red: what speaks for a class most is red."""
+"""Matplotlib's colours from yellow to red: red is the strongest evidence for a class."""
 
 
 @contextmanager
-def picture(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """A figure of width x height inches to draw on, written to `path` as PNG when the block ends without an error."""
+def png_figure(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """An empty figure of width x height inches, written to `path` as PNG if the block ends without an error."""
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
-        with atomic_path(path) as beside:
-            figure.savefig(beside, format="png", metadata={"Software": None})
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
 def shorten(name: str, length: int = 40) -> str:
-    """`name`, its end cut to at most `length` characters where longer."""
+    """`name`, cut to at most `length` characters."""
     return name if len(name) <= length else f"{name[: length - 1].rstrip()}…"
 
 
 def plot_reliability(path: Path, bins: Mapping[str, Reliability]) -> None:
-    """Accuracy against confidence by bin, of one or two states of a model (before and after its calibration), and how many photos are
-    in each bin. The last state is drawn as bars, one before it as points, larger for more photos.
+    """Accuracy against confidence per bin, and the number of photos per bin.
+
+    `bins` has one or more states of a model (before and after calibration). The last is drawn as bars, earlier ones as points whose area
+    grows with the number of photos.
     """
     *before, (name, after) = bins.items()
-    with picture(path, 6.5, 6.5) as figure:
+    with png_figure(path, 6.5, 6.5) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
-        some = after.count > 0
+        filled = after.count > 0
         left, right, width = after.edges[:-1], after.edges[1:], np.diff(after.edges)
         bars = {"width": width, "align": "edge", "edgecolor": "white"}
         upper.bar(left, after.accuracy, color=BLUE, label=f"accuracy, {name}" if before else "accuracy", **bars)
         upper.hlines(
-            after.confidence[some], left[some], right[some], color=ORANGE, linewidth=2, label="mean confidence"
+            after.confidence[filled], left[filled], right[filled], color=ORANGE, linewidth=2, label="mean confidence"
         )
         for earlier, other in before:
-            kept = other.count > 0
-            area = 10 + 90 * other.count[kept] / other.count.max()
+            shown = other.count > 0
+            area = 10 + 90 * other.count[shown] / other.count.max()
             label = f"accuracy, {earlier}"
             upper.scatter(
-                other.confidence[kept], other.accuracy[kept], area, color=INK, label=label, zorder=3, clip_on=False
+                other.confidence[shown], other.accuracy[shown], area, color=INK, label=label, zorder=3, clip_on=False
             )
         upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
-        errors = ", ".join(f"ECE {state.ece:.3f}{f' {said}' if before else ''}" for said, state in bins.items())
+        errors = ", ".join(f"ECE {state.ece:.3f}{f' {when}' if before else ''}" for when, state in bins.items())
         upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=f"Reliability, {errors}")
         upper.legend(loc="upper left")
         lower.bar(left, after.count, color=GREY, **bars)
@@ -84,24 +87,22 @@ def plot_reliability(path: Path, bins: Mapping[str, Reliability]) -> None:
         lower.xaxis.set_major_formatter(PercentFormatter(1))
 
 
-def plot_coverage(path: Path, coverage: Floats, accuracy: Floats) -> None:
-    """The accuracy of the photos that a model answers against their share, when it abstains from those it is least sure of."""
-    with picture(path, 6.5, 4.5) as figure:
+def plot_coverage(path: Path, curve: CoverageCurve) -> None:
+    """Accuracy against coverage, for a model that abstains on its least confident predictions."""
+    with png_figure(path, 6.5, 4.5) as figure:
         axes = figure.add_subplot()
-        axes.step(coverage, accuracy, where="post", color=BLUE, linewidth=1.5)
-        axes.set(xlim=(0, 1), xlabel="share of photos answered, the surest first", ylabel="accuracy of those")
-        axes.set_title("Accuracy when the model may abstain")
+        axes.step(curve.coverage, curve.accuracy, where="post", color=BLUE, linewidth=1.5)
+        axes.set(xlim=(0, 1), xlabel="share of photos answered, most confident first", ylabel="accuracy on them")
+        axes.set_title("Accuracy if the model may abstain")
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
 
 
 def plot_classes(path: Path, table: pd.DataFrame) -> None:
-    """F1 of each class that has photos, the worst first, with its interval; of many, only the worst WORST_CLASSES. `table` is that of
-    reports/per_class.csv.
-    """
+    """F1 per class with its interval, the worst first; at most the WORST_CLASSES worst. `table` is reports/per_class.csv."""
     tested = table[table["support"] > 0]
     worst = tested.sort_values("f1", kind="stable").head(WORST_CLASSES)
-    with picture(path, 7.5, 1.2 + 0.24 * len(worst)) as figure:
+    with png_figure(path, 7.5, 1.2 + 0.24 * len(worst)) as figure:
         axes = figure.add_subplot()
         rows = np.arange(len(worst))
         axes.barh(rows, worst["f1"], height=0.72, color=BLUE)
@@ -111,19 +112,20 @@ def plot_classes(path: Path, table: pd.DataFrame) -> None:
             axes.annotate(f"{support:,}", (1.01, row), va="center", fontsize=8, annotation_clip=False)
         axes.set_yticks(rows, [shorten(str(name)) for name in worst["label"]])
         axes.set(xlim=(0, 1), ylim=(len(worst) - 0.4, -0.6))
-        axes.set_xlabel(f"F1; the line is the mean of all classes, {mean:.3f}; on the right, photos")
+        axes.set_xlabel(f"F1 (line: mean of all classes, {mean:.3f}; right: photos)")
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
-        few = len(worst) == len(tested)
-        axes.set_title("F1 by class" if few else f"F1 of the {len(worst)} worst of {len(tested):,} classes")
+        axes.set_title(
+            "F1 by class" if len(worst) == len(tested) else f"F1 of the {len(worst)} worst of {len(tested):,} classes"
+        )
 
 
-def plot_embedding(path: Path, embedding: Embedding, right: NDArray[np.bool_]) -> None:
-    """N photos as points, the `right` ones blue, the others orange above them."""
-    with picture(path, 6.5, 6.5) as figure:
+def plot_embedding(path: Path, embedding: Embedding, correct: NDArray[np.bool_]) -> None:
+    """N photos as points: correct predictions blue, wrong ones orange on top."""
+    with png_figure(path, 6.5, 6.5) as figure:
         axes = figure.add_subplot()
-        size = float(np.clip(12_000 / max(1, len(right)), 5, 24))
-        for chosen, colour, name in ((right, BLUE, "right"), (~right, ORANGE, "wrong")):
+        size = float(np.clip(12_000 / max(1, len(correct)), 5, 24))
+        for chosen, colour, name in ((correct, BLUE, "correct"), (~correct, ORANGE, "wrong")):
             points = embedding.points[chosen]
             axes.scatter(
                 points[:, 0],
@@ -143,36 +145,36 @@ def plot_embedding(path: Path, embedding: Embedding, right: NDArray[np.bool_]) -
         axes.legend(markerscale=2)
 
 
-def plot_photos(path: Path, title: str, photos: Sequence[tuple[ShownPhoto, str]]) -> None:
-    """Photos with their captions, each beside itself under its Grad-CAM."""
+def plot_photos(path: Path, title: str, photos: Sequence[tuple[ExamplePhoto, str]]) -> None:
+    """Photos with captions, each next to a copy overlaid with its Grad-CAM."""
     columns = min(COLUMNS, max(1, len(photos)))
     rows = max(1, -(-len(photos) // columns))
-    with picture(path, max(2.6 * columns, 4), 1.85 * rows + 0.4) as figure:
+    with png_figure(path, max(2.6 * columns, 4), 1.85 * rows + 0.4) as figure:
         figure.suptitle(title, fontweight="bold", fontsize=11, x=0.01, ha="left")
         grid = figure.subplots(rows, 2 * columns, squeeze=False)
         for axes in grid.flat:
             axes.axis("off")
-        for place, (photo, caption) in enumerate(photos):
-            plain, covered = (grid[place // columns, 2 * (place % columns) + side] for side in (0, 1))
+        for number, (photo, caption) in enumerate(photos):
+            plain, overlaid = (grid[number // columns, 2 * (number % columns) + side] for side in (0, 1))
             image = photo.image()
-            whole = (0, image.width, image.height, 0)
-            plain.imshow(image, extent=whole)
-            covered.imshow(image, extent=whole)
-            covered.imshow(
-                photo.heat, extent=whole, cmap=HEAT, vmin=0, vmax=1, alpha=0.7 * np.clip(photo.heat, 0, 1),
+            extent = (0, image.width, image.height, 0)
+            plain.imshow(image, extent=extent)
+            overlaid.imshow(image, extent=extent)
+            overlaid.imshow(
+                photo.heat, extent=extent, cmap=HEAT, vmin=0, vmax=1, alpha=0.7 * np.clip(photo.heat, 0, 1),
                 interpolation="bilinear",
             )  # fmt: skip
             plain.set_title(caption, fontsize=7, fontweight="normal", pad=4)
 
 
 def plot_history(path: Path, history: pd.DataFrame) -> None:
-    """Learning curves from `reports/history.csv`: losses, accuracies and learning rate, whichever columns it has."""
+    """Learning curves of reports/history.csv: loss, accuracy and learning rate, where it has them."""
     panels = [
         (title, [column for column in history.columns if column.split("/")[-1] == last])
         for title, last in (("Loss", "loss"), ("Accuracy", "accuracy"), ("Learning rate", "lr"))
     ]
     panels = [(title, columns) for title, columns in panels if columns]
-    with picture(path, 4 * len(panels), 3.4) as figure:
+    with png_figure(path, 4 * len(panels), 3.4) as figure:
         for axes, (title, columns) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
             _draw_curves(axes, history, columns)
             axes.set(title=title, xlabel="epoch")
@@ -182,9 +184,9 @@ def _draw_curves(axes: Axes, history: pd.DataFrame, columns: Sequence[str]) -> N
     colours = {"train": GREY, "val": BLUE}
     few = len(history) <= 25
     for column in columns:
-        part, name = column.split("/")[0], column.split("/")[-1]
-        colour = colours.get(part, ORANGE)
-        axes.plot(history["epoch"], history[column], color=colour, marker="." if few else "", label=part)
+        split, name = column.split("/")[0], column.split("/")[-1]
+        colour = colours.get(split, ORANGE)
+        axes.plot(history["epoch"], history[column], color=colour, marker="." if few else "", label=split)
         if column == "val/accuracy" and history[column].notna().any():
             best = int(np.nanargmax(history[column]))
             epoch, value = history["epoch"].iloc[best], history[column].iloc[best]

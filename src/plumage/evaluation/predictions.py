@@ -1,4 +1,4 @@
-"""Which class a model takes each photo for, by name: what models of the same classes are compared by."""
+"""Predicted classes by name, from a predictions.csv or from a saved model: what two models are compared by."""
 
 import csv
 from collections.abc import Sequence
@@ -13,28 +13,34 @@ from plumage.inference.predict import predict
 from plumage.models.saved_model import load_model
 
 
-def read_answers(path: Path, keys: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """The answers (`pred_1`) in a predictions.csv for the photos `keys`, in their order.
+def read_predictions(path: Path, keys: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """The predicted classes (`pred_1`) in a predictions.csv, in the order of `keys`.
 
-    DataError when it can't be read, or is of other photos, or of photos with other labels.
+    Raises:
+        DataError: the file can't be read, or has other photos or other labels than `keys` and `labels`.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            answers = {row["key"]: (row["label"], row["pred_1"]) for row in csv.DictReader(file)}
+            rows = {row["key"]: (row["label"], row["pred_1"]) for row in csv.DictReader(file)}
     except (OSError, KeyError, ValueError, csv.Error) as error:
-        raise DataError(f"{path}: is no table of predictions ({error})") from None
-    if answers.keys() != set(keys) or any(answers[key][0] != label for key, label in zip(keys, labels, strict=True)):
-        raise DataError(f"{path}: is of other photos or labels than the test photos; run `dvc repro evaluate`")
-    return [answers[key][1] for key in keys]
+        raise DataError(f"{path}: not a table of predictions ({error})") from None
+    if rows.keys() != set(keys) or any(rows[key][0] != label for key, label in zip(keys, labels, strict=True)):
+        raise DataError(f"{path}: holds other photos or labels than the test split; run `dvc repro evaluate`")
+    return [rows[key][1] for key in keys]
 
 
-def answers_of(folder: Path, dataset: Dataset, rows: Sequence[int]) -> list[str]:
-    """The answers of the model saved in `folder` for the photos `rows`. ModelError when it knows other classes."""
+def compute_predictions(folder: Path, dataset: Dataset, rows: Sequence[int]) -> list[str]:
+    """The classes that the model saved in `folder` predicts for the photos `rows`.
+
+    Raises:
+        ModelError: the model's classes are not the data set's.
+    """
     saved = load_model(folder)
-    lacking, more = set(dataset.classes) - set(saved.classes), set(saved.classes) - set(dataset.classes)
-    if lacking or more:
-        told = [f"{what} {_some(names)}" for what, names in (("does not know", lacking), ("also knows", more)) if names]
-        raise ModelError(f"it knows other classes than the test photos have: it {' and '.join(told)}")
+    missing, extra = set(dataset.classes) - set(saved.classes), set(saved.classes) - set(dataset.classes)
+    if missing or extra:
+        both = (("does not know", missing), ("also knows", extra))
+        differences = [f"{what} {_some(names)}" for what, names in both if names]
+        raise ModelError(f"the model's classes differ from the data set's: it {' and '.join(differences)}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     outputs = predict(saved.model, dataset, rows, saved.preprocessing, device, Evaluate().batch_size)
     return [saved.classes[number] for number in outputs.logits.argmax(axis=1)]

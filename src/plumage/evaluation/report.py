@@ -1,4 +1,4 @@
-"""`reports/report.html`: the evaluation on one page that needs nothing but itself."""
+"""The HTML report: the evaluation on one self-contained page."""
 
 import base64
 import json
@@ -10,57 +10,63 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from plumage.common import paths
 from plumage.common.files import atomic_path
-from plumage.evaluation.metrics import Floats
+from plumage.evaluation.calibration import Reliability
+from plumage.evaluation.metric_table import CALIBRATION, HEADLINES
 from plumage.evaluation.result import EvaluationResult
+from plumage.evaluation.selective import CoverageCurve
+from plumage.evaluation.write_plots import HISTORY_PLOT
 
 MAX_POINTS = 20_000
-"""Of the map: a fiftieth of a second to draw, and some 2 MB."""
+"""Most points on the map: it draws in a fiftieth of a second and takes about 2 MB."""
 CURVE_POINTS = 200
+"""Most points of the coverage curve."""
 GRID = 2000
-"""Steps of a point's coordinates."""
+"""Steps per axis to which the map's coordinates are rounded."""
 
 
-def write_report(path: Path, judged: EvaluationResult, history: Path) -> None:
-    """Write the page: the same inputs give the same bytes. `history` is the picture of the training, a PNG file."""
+def write_report(reports: Path, result: EvaluationResult) -> None:
+    """Write report.html into `reports`, which holds plots/ already. The same inputs give the same bytes."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["n"] = "{:,}".format
+    environment.filters |= {"n": "{:,}".format, "sentence": lambda text: text[0].upper() + text[1:]}
     template = environment.from_string(files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8"))
-    wrong = int(judged.confusion.sum() - judged.confusion.trace())
     page = template.render(
-        judged=judged,
-        test=judged.metrics["test"],
-        errors=wrong,
-        classes=_class_rows(judged),
-        slices=judged.slices.to_dict("records"),
-        reliability={name: _bins(bins) for name, bins in judged.reliability.items()},
-        curve=_curve(*judged.coverage),
-        history="data:image/png;base64," + _base64(history.read_bytes()),
-        probability=lambda place, label: float(judged.probabilities[place, label]),
-        points=MAX_POINTS,
-        data=_data(judged),
+        result=result,
+        sample=result.sample,
+        test=result.metrics["test"],
+        headlines=HEADLINES,
+        calibration=CALIBRATION,
+        num_errors=int((~result.sample.correct).sum()),
+        classes=_class_rows(result),
+        slices=result.slices.to_dict("records"),
+        reliability={name: _bins(bins) for name, bins in result.reliability.items()},
+        curve=_curve(result.coverage),
+        history="data:image/png;base64," + _base64((reports / paths.PLOTS.name / HISTORY_PLOT).read_bytes()),
+        max_points=MAX_POINTS,
+        data=_data(result),
     )
-    with atomic_path(path) as beside:
-        beside.write_text(page, encoding="utf-8")
+    with atomic_path(reports / paths.REPORT_PAGE.name) as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
-def _class_rows(judged: EvaluationResult) -> list[dict[str, Any]]:
-    """A row a class, the lowest F1 first, with the class that it is most often taken for."""
-    errors = judged.confusion - np.diag(judged.confusion.diagonal())
+def _class_rows(result: EvaluationResult) -> list[dict[str, Any]]:
+    """One row per class, the lowest F1 first, with the class it is most often confused with."""
+    errors = result.confusion - np.diag(result.confusion.diagonal())
     rows: list[dict[str, Any]] = [
         {
             **{str(key): value for key, value in row.items()},
             "number": number,
-            "taken_for": judged.classes[errors[number].argmax()] if errors[number].any() else "",
-            "times": int(errors[number].max()),
+            "confused_with": result.classes[errors[number].argmax()] if errors[number].any() else "",
+            "count": int(errors[number].max()),
         }
-        for number, row in enumerate(judged.per_class.to_dict("records"))
+        for number, row in enumerate(result.class_scores.to_dict("records"))
     ]
     return sorted(rows, key=lambda row: row["f1"])
 
 
-def _bins(bins: Any) -> list[dict[str, float]]:
-    """The bins that have photos, with the height of their bars: the share of the fullest one."""
+def _bins(bins: Reliability) -> list[dict[str, float]]:
+    """The bins that have photos; `share` is a bin's count relative to the fullest bin's."""
     return [
         {
             "low": float(bins.edges[i]),
@@ -74,46 +80,49 @@ def _bins(bins: Any) -> list[dict[str, float]]:
     ]
 
 
-def _curve(coverage: Floats, accuracy: Floats) -> dict[str, Any]:
-    """At most CURVE_POINTS of the curve, and the tenth that its axis starts at."""
-    chosen = np.unique(np.linspace(0, len(coverage) - 1, CURVE_POINTS).round().astype(int))
-    low = np.floor(accuracy[chosen].min() * 10) / 10
-    return {
-        "low": min(0.9, float(low)),
-        "points": list(zip(coverage[chosen].tolist(), accuracy[chosen].tolist(), strict=True)),
-    }
+def _curve(curve: CoverageCurve) -> dict[str, Any]:
+    """At most CURVE_POINTS points of the curve, and the multiple of 0.1 at which its accuracy axis starts."""
+    chosen = np.unique(np.linspace(0, len(curve.coverage) - 1, CURVE_POINTS).round().astype(int))
+    coverage, accuracy = curve.coverage[chosen], curve.accuracy[chosen]
+    low = float(np.floor(accuracy.min() * 10) / 10)
+    return {"low": min(0.9, low), "points": list(zip(coverage.tolist(), accuracy.tolist(), strict=True))}
 
 
-def _data(judged: EvaluationResult) -> Markup:
-    """What the page's script reads, as JSON that can stand in a script element: classes by number, photos by their place."""
-    actual, predicted = np.nonzero(judged.confusion)
-    count = len(judged.labels)
-    places = np.unique(np.linspace(0, count - 1, min(count, MAX_POINTS)).round().astype(int))
-    points = judged.embedding.points[places]
-    low, extent = points.min(axis=0), np.ptp(points, axis=0).max()
-    middle = (1 - np.ptp(points, axis=0) / (extent or 1)) / 2  # of the shorter axis in the square
-    grid = ((points - low) / (extent or 1) + middle) * GRID
+def _data(result: EvaluationResult) -> Markup:
+    """Data of the page's script, as JSON that is safe in a script element. Classes and photos go by their index."""
+    actual, predicted = np.nonzero(result.confusion)
     data = {
-        "classes": list(judged.classes),
-        "support": judged.confusion.sum(axis=1).tolist(),
-        "order": judged.order.tolist(),
-        "cells": np.stack([actual, predicted, judged.confusion[actual, predicted]], axis=1).ravel().tolist(),
-        "points": {
-            "grid": GRID,
-            "x": grid[:, 0].round().astype(int).tolist(),
-            "y": (GRID - grid[:, 1]).round().astype(int).tolist(),
-            "label": judged.labels[places].tolist(),
-            "predicted": judged.predicted[places].tolist(),
-            "key": [judged.keys[place] for place in places.tolist()],
-        },
-        "photos": {place: _base64(photo.jpeg) for place, photo in judged.photos.items()},
+        "classes": list(result.classes),
+        "support": result.confusion.sum(axis=1).tolist(),
+        "order": result.class_order.tolist(),
+        "cells": np.stack([actual, predicted, result.confusion[actual, predicted]], axis=1).ravel().tolist(),
+        "points": _points(result),
+        "photos": {index: _base64(photo.jpeg) for index, photo in result.example_photos.items()},
         "heat": {
-            place: [*photo.heat.shape, _base64((photo.heat * 255).round().astype(np.uint8).tobytes())]
-            for place, photo in judged.photos.items()
+            index: [*photo.heat.shape, _base64((photo.heat * 255).round().astype(np.uint8).tobytes())]
+            for index, photo in result.example_photos.items()
         },
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c"))
+
+
+def _points(result: EvaluationResult) -> dict[str, Any]:
+    """The map's points, at most MAX_POINTS, evenly chosen: coordinates in steps of GRID, label, prediction and key."""
+    count = len(result.sample)
+    indices = np.unique(np.linspace(0, count - 1, min(count, MAX_POINTS)).round().astype(int))
+    points = result.embedding.points[indices]
+    extent = np.ptp(points, axis=0).max() or 1
+    margin = (1 - np.ptp(points, axis=0) / extent) / 2  # centres the shorter axis in the square
+    grid = ((points - points.min(axis=0)) / extent + margin) * GRID
+    return {
+        "grid": GRID,
+        "x": grid[:, 0].round().astype(int).tolist(),
+        "y": (GRID - grid[:, 1]).round().astype(int).tolist(),
+        "label": result.sample.labels[indices].tolist(),
+        "predicted": result.sample.predicted[indices].tolist(),
+        "key": [result.keys[index] for index in indices.tolist()],
+    }
 
 
 def _base64(data: bytes) -> str:

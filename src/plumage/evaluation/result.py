@@ -1,4 +1,4 @@
-"""A model on its test photos: everything that the pictures and the page show."""
+"""EvaluationResult: a model's predictions on its test photos and what follows from them, for tables, plots and the report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,66 +8,77 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
 
-from plumage.evaluation.confusion_order import confusion_order
+from plumage.evaluation.calibration import Reliability, reliability
+from plumage.evaluation.class_scores import class_scores
+from plumage.evaluation.confusion import confusion_order
 from plumage.evaluation.embedding import Embedding, principal_components
-from plumage.evaluation.example_photos import ShownPhoto
-from plumage.evaluation.examples import Gallery
-from plumage.evaluation.metrics import Floats, Ints, Reliability, confusion_matrix
+from plumage.evaluation.example_photos import ExamplePhoto
+from plumage.evaluation.examples import Examples
+from plumage.evaluation.sample import Floats, Sample
+from plumage.evaluation.selective import CoverageCurve, coverage_curve
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EvaluationResult:
-    """N test photos of C classes, and what a model makes of them. Photos are by their place, 0..N-1, classes by 0..C-1."""
+    """N test photos of C classes. Photos go by their index, 0 to N - 1, classes by theirs, 0 to C - 1."""
 
     title: str
     metrics: Mapping[str, Any]
-    """What reports/metrics.json holds."""
-    parts: Mapping[str, int]
-    """Photos of each part of the split."""
+    """Content of reports/metrics.json."""
+    split_sizes: Mapping[str, int]
+    """Number of photos per split."""
     classes: Sequence[str]
     keys: Sequence[str]
-    """N."""
-    labels: Ints
-    """N."""
-    probabilities: Floats
-    """N x C, calibrated."""
+    """N keys of the photos."""
+    sample: Sample
+    """Labels and calibrated probabilities."""
+    uncalibrated: Sample
+    """Labels and the probabilities at temperature 1."""
     features: Floats
     """N x F, pooled."""
-    per_class: pd.DataFrame
-    """reports/per_class.csv: a row a class, in class order."""
     slices: pd.DataFrame
-    """reports/slices.csv: a row a slice."""
-    reliability: Mapping[str, Reliability]
-    """By a short name of the model's state: before its calibration, where there is one, and after."""
-    coverage: tuple[Floats, Floats]
-    """K shares of photos answered, ascending, and the accuracy of each."""
+    """reports/slices.csv: one row per slice."""
     history: pd.DataFrame
-    """reports/history.csv."""
-    gallery: Gallery
-    photos: Mapping[int, ShownPhoto]
-    """All that the gallery names, each with the Grad-CAM of its predicted class."""
+    """reports/history.csv: one row per epoch."""
+    examples: Examples
+    example_photos: Mapping[int, ExamplePhoto]
+    """The photos that `examples` names, each with the Grad-CAM of its predicted class."""
     model: Mapping[str, Any]
-    """What the model is: names and values."""
+    """Properties of the model: architecture, preprocessing, temperature."""
     params: Mapping[str, Any]
-    """`section.key` and value."""
-
-    @cached_property
-    def predicted(self) -> NDArray[np.int64]:
-        """N predicted classes."""
-        return self.probabilities.argmax(axis=1)
+    """Parameters as `section.key`."""
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
-        """C x C counts: the row is the actual class, the column the predicted one."""
-        return confusion_matrix(self.labels, self.predicted, len(self.classes))
+        """C x C counts. Row: actual class; column: predicted class."""
+        counts: NDArray[np.int64] = confusion_matrix(
+            self.sample.labels, self.sample.predicted, labels=np.arange(len(self.classes))
+        )
+        return counts
 
     @cached_property
-    def order(self) -> NDArray[np.int64]:
-        """The C classes, confused ones beside one another."""
+    def class_order(self) -> NDArray[np.int64]:
+        """The C classes, those confused with each other side by side."""
         return confusion_order(self.confusion)
 
     @cached_property
+    def class_scores(self) -> pd.DataFrame:
+        """reports/per_class.csv: one row per class, in class order."""
+        return class_scores(self.sample, self.classes)
+
+    @cached_property
+    def reliability(self) -> dict[str, Reliability]:
+        """Reliability before and after calibration."""
+        return {"before calibration": reliability(self.uncalibrated), "after": reliability(self.sample)}
+
+    @cached_property
+    def coverage(self) -> CoverageCurve:
+        """Accuracy against coverage."""
+        return coverage_curve(self.sample)
+
+    @cached_property
     def embedding(self) -> Embedding:
-        """The photos in a plane."""
+        """The photos in a plane, by their features."""
         return principal_components(self.features)

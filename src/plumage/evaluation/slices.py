@@ -1,62 +1,73 @@
-"""Which kinds of photos a model does worse on: by size, brightness, sharpness, and how common their class was in training."""
+"""Slices: kinds of photos on which a model is worse, by size, brightness, sharpness, and photos of their class in training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import fisher_exact
 
+from plumage.evaluation.intervals import wilson
+
 GROUPS = 4
-"""Of about equally many photos; fewer where many photos have the same value."""
-LEVEL = 0.05
+"""Slices per property, of about equally many photos; fewer where many photos share a value."""
+ALPHA = 0.05
+"""Chance of a false alarm over all slices together."""
 
 
 class Slice(NamedTuple):
-    """Photos whose `what` is from `low` to `high`, and how the model does on them and on the rest."""
+    """Photos whose `name` lies between `low` and `high`, compared with the rest."""
 
-    what: str
+    name: str
     low: float
     high: float
-    right: int
-    photos: int
-    rest_right: int
-    rest_photos: int
+    num_correct: int
+    num_samples: int
+    rest_correct: int
+    rest_samples: int
     p_value: float
-    """That so many more of its photos are wrong by chance (Fisher 1922, exact, one-sided), for all slices at once (Holm 1979)."""
+    """Probability that so many more of its photos are wrong by chance: one-sided exact test (Fisher 1922), corrected for the number of
+    slices (Holm 1979).
+    """
 
     @property
     def worse(self) -> bool:
         """Whether it is significantly worse than the rest."""
-        return self.p_value < LEVEL
+        return self.p_value < ALPHA
 
     def __str__(self) -> str:
-        mine, others = self.right / self.photos, self.rest_right / self.rest_photos
+        accuracy, rest_accuracy = self.num_correct / self.num_samples, self.rest_correct / self.rest_samples
         return (
-            f"{self.what} {self.low:.4g} to {self.high:.4g}: accuracy {mine:.3f} of {self.photos:,} photos, {others:.3f} of the others "
-            f"(p = {self.p_value:.2g})"
+            f"{self.name} {self.low:.4g} to {self.high:.4g}: accuracy {accuracy:.3f} on {self.num_samples:,} photos, "
+            f"{rest_accuracy:.3f} on the others (p = {self.p_value:.2g})"
         )
 
 
-def find_slices(values: Mapping[str, NDArray[Any]], right: NDArray[np.bool_]) -> list[Slice]:
-    """The slices by each of `values`, N numbers, of N photos of which `right` were: in order of `values`, then of size."""
+def find_slices(properties: Mapping[str, NDArray[Any]], correct: NDArray[np.bool_]) -> list[Slice]:
+    """The slices of N photos by each property, N values per name; `correct` says which photos the model gets right."""
     found: list[Slice] = []
-    for what, value in values.items():
-        edges = np.unique(np.quantile(value, np.arange(1, GROUPS) / GROUPS, method="lower"))
-        group = np.searchsorted(edges, value, side="left")  # a value at an edge is below it
+    for name, values in properties.items():
+        edges = np.unique(np.quantile(values, np.arange(1, GROUPS) / GROUPS, method="lower"))
+        group = np.searchsorted(edges, values, side="left")  # a value at an edge belongs below it
         for number in np.unique(group) if len(np.unique(group)) > 1 else []:
-            inside = group == number
-            hits, photos = int(right[inside].sum()), int(inside.sum())
-            rest_hits, rest = int(right[~inside].sum()), int((~inside).sum())
-            table = [[photos - hits, hits], [rest - rest_hits, rest_hits]]
-            p_value = float(fisher_exact(table, alternative="greater").pvalue)
-            low, high = float(value[inside].min()), float(value[inside].max())
-            found.append(Slice(what, low, high, hits, photos, rest_hits, rest, p_value))
-    return [part._replace(p_value=p) for part, p in zip(found, _holm([part.p_value for part in found]), strict=True)]
+            found.append(_slice(name, values, group == number, correct))
+    adjusted = _holm([part.p_value for part in found])
+    return [part._replace(p_value=p_value) for part, p_value in zip(found, adjusted, strict=True)]
+
+
+def _slice(name: str, values: NDArray[Any], inside: NDArray[np.bool_], correct: NDArray[np.bool_]) -> Slice:
+    """The photos `inside` against the rest; the p-value is not yet corrected."""
+    num_correct, num_samples = int(correct[inside].sum()), int(inside.sum())
+    rest_correct, rest_samples = int(correct[~inside].sum()), int((~inside).sum())
+    table = [[num_samples - num_correct, num_correct], [rest_samples - rest_correct, rest_correct]]
+    p_value = float(fisher_exact(table, alternative="greater").pvalue)
+    low, high = float(values[inside].min()), float(values[inside].max())
+    return Slice(name, low, high, num_correct, num_samples, rest_correct, rest_samples, p_value)
 
 
 def _holm(p_values: list[float]) -> list[float]:
-    """Adjusted so that under all true nulls at once one below LEVEL is as rare as LEVEL."""
+    """Adjusted p-values: if no slice is worse, one below ALPHA occurs at a rate of at most ALPHA."""
     order = np.argsort(p_values, kind="stable")
     adjusted = np.empty(len(order))
     adjusted[order] = np.maximum.accumulate(np.sort(p_values) * np.arange(len(order), 0, -1))
@@ -64,9 +75,33 @@ def _holm(p_values: list[float]) -> list[float]:
     return result
 
 
+def slice_table(slices: Sequence[Slice]) -> pd.DataFrame:
+    """reports/slices.csv, one row per slice.
+
+    Columns: slice, low, high, n, accuracy, accuracy_low, accuracy_high, rest_accuracy, p_value, worse (0 or 1).
+    """
+    correct = np.array([part.num_correct for part in slices], np.int64)
+    samples = np.array([part.num_samples for part in slices], np.int64)
+    low, high = wilson(correct, samples)
+    columns = {
+        "slice": [part.name for part in slices],
+        "low": [part.low for part in slices],
+        "high": [part.high for part in slices],
+        "n": samples,
+        "accuracy": correct / samples,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "rest_accuracy": [part.rest_correct / part.rest_samples for part in slices],
+        "p_value": [part.p_value for part in slices],
+        "worse": [int(part.worse) for part in slices],
+    }
+    return pd.DataFrame(columns)
+
+
 def sharpness(views: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The variance of the Laplacian of each photo's luma (Pech-Pacheco et al. 2000), of N x H x W x 3 views: N, blurred ones low."""
+    """N variances of the Laplacian of the luma (Pech-Pacheco et al. 2000) of N x H x W x 3 views; low for blurred photos."""
     luma = views @ np.array([299, 587, 114], np.int32)
-    around = luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1] + luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
-    variance: NDArray[np.float64] = (around - 4 * luma[:, 1:-1, 1:-1]).reshape(len(views), -1).var(axis=1) / 1e6
+    neighbours = luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1] + luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
+    laplacian = (neighbours - 4 * luma[:, 1:-1, 1:-1]).reshape(len(views), -1)
+    variance: NDArray[np.float64] = laplacian.var(axis=1) / 1e6
     return variance

@@ -19,7 +19,7 @@ from plumage.config import Register
 from plumage.data.dataset.store import Dataset
 from plumage.errors import ModelError, PlumageError
 from plumage.evaluation.compare import Comparison, compare
-from plumage.evaluation.predictions import answers_of, read_answers
+from plumage.evaluation.predictions import compute_predictions, read_predictions
 from plumage.inference.latency import latency_ms
 from plumage.inference.predictor import Predictor
 from plumage.models.saved_model import WEIGHTS_FILE, load_model
@@ -78,7 +78,7 @@ class Gate:
             PlumageError: the challenger's own files can't be read or are of other photos.
         """
         keys, labels = ([column[row] for row in self.test] for column in (self.dataset.keys, self.dataset.labels))
-        answers = np.array(read_answers(challenger.predictions, keys, labels), dtype=object)
+        answers = np.array(read_predictions(challenger.predictions, keys, labels), dtype=object)
         truth = np.array(labels, dtype=object)
         limits = self._limits(challenger, answers == truth, truth)
         decision: dict[str, Any] = {
@@ -139,7 +139,7 @@ class Gate:
         level, margin = self.settings.alpha, self.settings.margin
         figures = (
             f"{comparison.accuracy:.4f} against {comparison.champion_accuracy:.4f} of champion version {champion} on "
-            f"{comparison.photos:,} photos"
+            f"{comparison.num_samples:,} photos"
         )
         if self.settings.gate == "superior":
             p = f"McNemar p = {comparison.p_value:.2g}"
@@ -157,10 +157,10 @@ class Gate:
         """The champion's answers for the test photos, and where they are from."""
         if champion.judged_here:
             try:
-                return np.array(read_answers(champion.predictions(), keys, labels), dtype=object), "logged"
+                return np.array(read_predictions(champion.predictions(), keys, labels), dtype=object), "logged"
             except PlumageError:
                 pass  # they are gone, or the photos have other names now: it can be asked again
-        return np.array(answers_of(champion.model(), self.dataset, self.test), dtype=object), "evaluated anew"
+        return np.array(compute_predictions(champion.model(), self.dataset, self.test), dtype=object), "evaluated anew"
 
     def _seen_by(self, champion: Champion) -> tuple[dict[str, Any], NDArray[np.bool_]]:
         """What is left out as the champion was trained on it, and which of the test photos stay."""
@@ -233,7 +233,7 @@ def _shown(comparison: Comparison, source: str) -> dict[str, Any]:
         return round(value, DECIMALS)
 
     return {
-        "photos": comparison.photos,
+        "photos": comparison.num_samples,
         "champion_answers": source,
         "accuracy": rounded(comparison.accuracy),
         "champion_accuracy": rounded(comparison.champion_accuracy),

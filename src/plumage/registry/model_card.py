@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from plumage.evaluation.metric_table import HEADLINES, METRICS
 from plumage.models.saved_model import Description
 
 LONGEST_DESCRIPTION = 5000
@@ -15,14 +16,6 @@ LONGEST_DESCRIPTION = 5000
 LISTED_CLASSES = 10
 FEW_PHOTOS = 10
 """Test photos of a class under which its figures say little: at 10 of 10 right, the 95% interval starts at 0.69 (exact)."""
-FIGURES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "top5_accuracy": "top-5 accuracy",
-    "macro_f1": "macro F1",
-    "loss": "log loss, in nats",
-}
-CALIBRATION = {"ece": "expected calibration error", "adaptive_ece": "adaptive ECE", "brier": "Brier score"}
 RECIPES = {
     "scratch": "trained from random weights",
     "finetune": "fine-tuned",
@@ -114,11 +107,11 @@ def _figures(metrics: Mapping[str, Any]) -> list[str]:
         "",
     ]
     lines += ["| | | 95% interval |", "|---|---|---|"]
-    for key, name in FIGURES.items():
-        if key in test:
-            interval = test.get(f"{key}_ci95")
+    for metric in HEADLINES:
+        if metric.name in test:
+            interval = test.get(f"{metric.name}_ci95")
             span = f"{interval['low']:.3f} to {interval['high']:.3f}" if interval else ""
-            lines.append(f"| {name} | {test[key]:.3f} | {span} |")
+            lines.append(f"| {metric.label} | {test[metric.name]:.3f} | {span} |")
     if "tta" in test:
         lines += ["", f"Averaged over each photo and its mirror image: accuracy {test['tta']['accuracy']:.3f}."]
     abstain = test.get("abstain")
@@ -143,7 +136,7 @@ def _calibration(metrics: Mapping[str, Any]) -> list[str]:
             f"The logits are divided by a temperature of {metrics['temperature']:.3f}, fitted on the val photos.",
             "",
         ]
-    known = {key: name for key, name in CALIBRATION.items() if key in test}
+    known = {metric.name: metric.label for metric in METRICS if metric not in HEADLINES and metric.name in test}
     if not before:
         return lines + [f"- {name}: {test[key]:.4f}" for key, name in known.items()]
     rows = [f"| {name} | {before[key]:.4f} | {test[key]:.4f} |" for key, name in known.items() if key in before]

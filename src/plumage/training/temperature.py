@@ -1,4 +1,4 @@
-"""Temperature scaling: how sure a trained model may be."""
+"""Temperature scaling (Guo et al. 2017, arXiv 1706.04599): calibrate a trained model on the val photos."""
 
 import math
 from collections.abc import Sequence
@@ -19,12 +19,13 @@ from plumage.training.trainer import History
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 TEMPERATURES = (0.05, 20.0)
-"""Where the best one is sought: with few photos, all of them right, the likeliest would be 0."""
+"""Lowest and highest: with few photos, all predicted correctly, the log loss falls down to temperature 0."""
 
 
 def fit_temperature(logits: Floats, labels: Ints) -> float:
-    """The temperature at which logits / temperature have the lowest log loss (Guo et al. 2017, arXiv 1706.04599, section 4.2), to 4
-    digits. It changes no prediction. 1 without photos.
+    """The temperature that minimises the log loss of N x C `logits` / temperature (section 4.2), to 4 digits; 1 without photos.
+
+    It changes confidences and no prediction.
     """
     if not len(labels):
         return 1.0
@@ -48,7 +49,7 @@ def best_temperature(
     preprocessing: Preprocessing,
     device: torch.device,
 ) -> float:
-    """The temperature at which `model`, as `history` left it, says best how sure it may be on the photos `val`."""
+    """The best temperature of `model` on the rows `val`. A probe's `history` has their features, which saves a forward pass."""
     if history.val_features is None:
         logits = predict(model, dataset, val, preprocessing, device).logits
     else:
