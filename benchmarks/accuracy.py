@@ -18,7 +18,7 @@ from plumage.data.dataset.ingest import ingest
 from plumage.data.dataset.store import Dataset as Store
 from plumage.data.sources.archive import ArchiveSource
 from plumage.data.sources.sample import SampleSource
-from plumage.data.split.strategies import Photos, stratified_split
+from plumage.data.split.stratified import Photos, stratified_split
 from plumage.inference.predict import predict
 from plumage.training.recipes import new_model, train_model
 

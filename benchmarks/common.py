@@ -1,4 +1,4 @@
-"""What the benchmarks share: photos to work on, time and memory. Importing it lets them import plumage and what tests use."""
+"""What the benchmarks share: photos, timing and memory. Importing it makes plumage and the tests' helpers importable."""
 
 import ctypes
 import shutil
@@ -30,7 +30,7 @@ PER_CLASS = 146
 
 
 class Usage:
-    """The seconds that a piece of work took, and the most memory that it and its processes held, in MB."""
+    """The seconds that some work took, and the peak memory of its processes, in MB."""
 
     seconds: float
     megabytes: float
@@ -38,7 +38,7 @@ class Usage:
 
 @contextmanager
 def measured(others_only: bool = False) -> Iterator[Usage]:
-    """With `others_only`, this process itself doesn't count."""
+    """Measure the block. With `others_only`, memory of this process doesn't count."""
     usage, done, me = Usage(), threading.Event(), psutil.Process()
     peak = 0
 
@@ -62,7 +62,7 @@ def measured(others_only: bool = False) -> Iterator[Usage]:
 
 
 def plain_memory() -> None:
-    """Take back `keep_memory` for a peer: the C library's own limits, as large as they grow by themselves (glibc's)."""
+    """Undo `keep_memory` for a peer: set glibc's limits to the values that they grow to by themselves."""
     if sys.platform == "linux":
         with suppress(AttributeError):
             libc = ctypes.CDLL(None)
@@ -72,7 +72,7 @@ def plain_memory() -> None:
 
 
 def in_turn(work: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
-    """The median seconds of each piece of work, after one round that does not count, one after the other in each round."""
+    """The median seconds of each piece of work. All run once per round; the first round doesn't count."""
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for number in range(rounds + 1):
         for name, do in work.items():
@@ -84,29 +84,29 @@ def in_turn(work: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict
 
 
 def dataset_of(photos: int, folder: Path) -> tuple[Path, Dataset]:
-    """A folder of about so many drawn photos, and the data set of them."""
+    """A folder of about this many drawn photos, and its data set."""
     root = folder_of(photos, folder)
     ingest(FolderSource(root), folder / "dataset", min_size=1, max_refused=1)
     return root, Dataset(folder / "dataset")
 
 
 def draw(job: tuple[Callable[[], list[Any]], Path]) -> None:
-    load, root = job
-    for photo in load():
+    chunk, root = job
+    for photo in chunk():
         path = root / photo.key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(photo.data)
 
 
 def folder_of(photos: int, parent: Path) -> Path:
-    """A folder of about so many drawn photos, kept for the next time."""
+    """A folder of about this many drawn photos, kept for the next run."""
     classes = max(4, photos // PER_CLASS)
     root = parent / f"{photos}x{SIDE}"
     if not root.is_dir():
         draft = parent / "draft"
         shutil.rmtree(draft, ignore_errors=True)
         source = SampleSource(classes, photos // classes, SIDE, 0)
-        for _ in map_in_processes(draw, ((load, draft) for load in source.chunks())):
+        for _ in map_in_processes(draw, ((chunk, draft) for chunk in source.chunks())):
             pass
         draft.rename(root)
     return root

@@ -1,4 +1,4 @@
-"""What DVC takes when there are many photos behind the pipeline."""
+"""DVC's overhead with many photos."""
 
 import shutil
 import statistics
@@ -16,12 +16,12 @@ from clone import Clone
 
 NOTE = (
     f"{SIZES[-1]:,} photos of {SIDE} pixels, all five stages; the outputs of training and what follows are placeholders, "
-    "committed to DVC as theirs: it can't tell."
+    "committed to DVC like real ones."
 )
 
 
 def measure(parent: Path, photos: Path | None) -> Rows:
-    """A first `dvc repro` of the data stages, one with nothing to do, and a queued experiment up to its train stage."""
+    """Time a first `dvc repro` of the data stages, one with nothing to do, and a queued experiment up to its train stage."""
     count = SIZES[-1]
     root = folder_of(count, parent)
     packed = parent / f"{count}.tar"

@@ -1,4 +1,4 @@
-"""The loader alone on one core, against ImageFolder and DataLoader with the same augmentation."""
+"""The loader alone on one core, compared with ImageFolder and DataLoader with the same augmentation."""
 
 import os
 from pathlib import Path
@@ -16,16 +16,16 @@ from plumage.data.loading.transforms import augmentation_draws, to_model_input, 
 from plumage.models.preprocessing import Preprocessing
 
 NOTE = (
-    "1,000 drawn photos of 224 pixels to batches of 32 random crops (half of the area or more, mirrored or not), normalised, all on "
+    "1,000 drawn photos of 224 pixels to batches of 32 random crops (half of the area or more, mirrored or not), normalised, on "
     "one core. Peer: ImageFolder, RandomResizedCrop, RandomHorizontalFlip, ToTensor, Normalize, DataLoader."
 )
 PHOTOS, BATCH = 1_000, 32
 
 
 def measure(folder: Path, photos: Path | None) -> Rows:
-    """A row a size of the model's input."""
+    """One row per input size of the model."""
     root, dataset = dataset_of(PHOTOS, folder)
-    kernels.keep_memory()  # as training does; the peer has it, too
+    kernels.keep_memory()  # as training does; the peer benefits too
     all_cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(all_cores)})
     rows: Rows = []
@@ -43,10 +43,10 @@ def measure(folder: Path, photos: Path | None) -> Rows:
         def ours(preprocessing: Preprocessing = preprocessing, count: int = count) -> None:
             order = batched(np.random.default_rng(0).permutation(count).tolist(), BATCH)
 
-            def view(photo: np.ndarray, row: int, out: np.ndarray) -> None:
+            def transform(photo: np.ndarray, row: int, out: np.ndarray) -> None:
                 train_view(photo, preprocessing, augmentation_draws(0, 1, row), 0.5, True, out)
 
-            for batch in load_batches(dataset, order, view, preprocessing.size, threads=1):
+            for batch in load_batches(dataset, order, transform, preprocessing.size, threads=1):
                 to_model_input(batch, preprocessing, "cpu")
 
         def theirs(images: ImageFolder = images, count: int = count) -> None:

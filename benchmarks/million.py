@@ -1,4 +1,4 @@
-"""A million photos through both data stages, as DVC runs them."""
+"""Time and memory of the two data stages with a million photos."""
 
 import io
 import shutil
@@ -18,7 +18,7 @@ NOTE = "A million photos of 32 pixels in a tar: `pipeline/download.py`, then `pi
 
 
 def measure(parent: Path, photos: Path | None) -> Rows:
-    """A million photos of 32 pixels, a tar of 1,000 classes, through both stages as DVC runs them."""
+    """Run both stages, as DVC does, on a tar of a million photos of 32 pixels in 1,000 classes."""
     work = parent / "million"
     shutil.rmtree(work, ignore_errors=True)
     (work / "reports").mkdir(parents=True)
@@ -26,8 +26,8 @@ def measure(parent: Path, photos: Path | None) -> Rows:
         per_class = 1_000
         classes = map_in_processes(paint, (range(start, start + per_class) for start in range(0, 1_000_000, per_class)))
         for number, of_class in enumerate(classes):
-            for place, photo in enumerate(of_class):
-                member = tarfile.TarInfo(f"CLASS {number:03d}/{place:03d}.jpg")
+            for index, photo in enumerate(of_class):
+                member = tarfile.TarInfo(f"CLASS {number:03d}/{index:03d}.jpg")
                 member.size = len(photo)
                 archive.addfile(member, io.BytesIO(photo))
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -44,7 +44,7 @@ def measure(parent: Path, photos: Path | None) -> Rows:
 
 
 def paint(rows: range) -> list[bytes]:
-    """Soft random colours, 32 pixels: photos to the stages, and much quicker to make than birds."""
+    """Blurred random colours, 32 pixels: much faster to make than birds."""
     photos = []
     for row in rows:
         colors = Image.fromarray(np.random.default_rng(row).integers(0, 255, (10, 10, 3), dtype=np.uint8))

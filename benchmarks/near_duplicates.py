@@ -1,4 +1,4 @@
-"""How surely changed copies of photos are grouped with them, and how seldom other photos are."""
+"""Recall and precision of finding altered copies of photos."""
 
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ from plumage.data.sources.sample import draw_photo
 from plumage.data.split.near_duplicates import group_near_duplicates
 
 NOTE = (
-    "A changed copy of each photo beside it, `split.similarity` at its default; a pair is right when it is a photo and its "
+    "An altered copy is added for each photo; `split.similarity` has its default. A pair is right when it is a photo and its "
     "copy."
 )
 
 
 def measure(parent: Path, photos: Path | None) -> Rows:
-    """On drawn photos, and on the real ones in the archive `photos`."""
+    """Measure on drawn photos, and on the real ones in the archive `photos`."""
     rows = found_again("sample", [draw_photo(0, species, number, 96) for species in range(100) for number in range(20)])
     if photos:
         source = ArchiveSource(photos, parent / "unpacked")

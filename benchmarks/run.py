@@ -1,7 +1,7 @@
-"""What Plumage costs, in half an hour: `python benchmarks/run.py` writes docs/benchmarks.md and docs/benchmarks.json.
+"""Measure Plumage in half an hour: `python benchmarks/run.py` writes docs/benchmarks.md and docs/benchmarks.json.
 
-Ours and the peer run alternately in one process, ROUNDS times; figures are medians. Photos are drawn once, into a folder
-that is kept (--folder). When --photos names an archive of real photos, near-duplicates and accuracy are measured on them, too.
+Plumage and its peer run in turn in one process, ROUNDS times; figures are medians. The drawn photos are kept for the next run
+(--folder). With --photos, near-duplicates and accuracy are also measured on that archive of real photos.
 """
 
 import importlib
@@ -23,17 +23,17 @@ MEASURED = (
     "scale", "formats", "near_duplicates", "dvc_costs", "million",
     "inference", "steps", "loaders", "epochs", "probe_cost", "accuracy", "memory",
 )  # fmt: skip
-"""Modules beside this one, with a function `measure` and a NOTE about its table: the data stages, then training and evaluation,
-of which inference comes before what leaves the process with memory that its peer would gain by."""
+"""The benchmark modules, each with a function `measure` and a NOTE for its table: the data stages, then training and evaluation.
+Inference comes before the benchmarks that leave the process with memory that its peer would profit from."""
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="for the drawn photos, 850 MB, which are kept")] = ROOT / ".bench",
+    folder: Annotated[Path, typer.Option(help="folder for the drawn photos, 850 MB, which are kept")] = ROOT / ".bench",
     photos: Annotated[
         Path | None, typer.Option(help="an archive of real photos, for near-duplicates and accuracy")
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option(help=f"of {', '.join(MEASURED)}; what is not measured stays as it was")
+        list[str] | None, typer.Option(help=f"some of {', '.join(MEASURED)}; the figures of others stay")
     ] = None,
 ) -> None:
     """Measure, and write the page."""
@@ -49,7 +49,7 @@ def main(
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The figures as a page."""
+    """Return docs/benchmarks.md."""
     text = ["# Benchmarks", "", f"By `python benchmarks/run.py` (`make bench`); medians of {ROUNDS} rounds, ours and the peer in",
             "turn. Memory is what all processes hold (RSS), mapped files included."]  # fmt: skip
     for name in MEASURED:

@@ -1,4 +1,4 @@
-"""Time and memory of the two data stages, from a thousand photos on."""
+"""Time and memory of the two data stages, from a thousand photos up."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ def measure(parent: Path, photos: Path | None) -> Rows:
     rows = []
     for count in SIZES:
         root, work = folder_of(count, parent), parent / "work"
-        read_and_hash(root)  # both find the files in the system's cache
+        read_and_hash(root)  # warms the system's cache for both
         peer, ours, memory, split, split_memory = [], [], [], [], []
         for _ in range(ROUNDS):
             shutil.rmtree(work, ignore_errors=True)
@@ -60,5 +60,5 @@ def measure(parent: Path, photos: Path | None) -> Rows:
 def read_and_hash(root: Path) -> None:
     for parent, _, names in os.walk(root):
         for name in names:
-            with open(f"{parent}/{name}", "rb") as file:  # noqa: PTH123  # the quickest way
+            with open(f"{parent}/{name}", "rb") as file:  # noqa: PTH123  # the fastest way
                 hashlib.sha256(file.read()).digest()
