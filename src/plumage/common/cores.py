@@ -1,8 +1,8 @@
-"""How many processor cores there are to use."""
+"""The number of processor cores to use."""
 
 
 def cores() -> int:
-    """The processor cores that this process may use: its affinity mask and its container's CPU quota (cgroup) count."""
-    from joblib import cpu_count  # here: joblib takes 0.1 s to import, which `plumage --help` can do without
+    """The number of cores that this process may use, by its affinity mask and its container's CPU quota (cgroup)."""
+    from joblib import cpu_count  # late: importing joblib takes 0.1 s
 
     return int(cpu_count())

@@ -1,4 +1,4 @@
-"""Atomic writes: a file or folder is written under a temporary name and renamed into place, so it is never half there."""
+"""Atomic writes: a file or folder is written under a temporary name and renamed into place, so it is complete or absent."""
 
 import hashlib
 import json

@@ -95,7 +95,7 @@ class _Dataset:
     """A data set on the Hub at a commit: lists and fetches its files."""
 
     def __init__(self, name: str, revision: str | None) -> None:
-        from huggingface_hub import HfApi, get_cached_repo_tree  # here: other sources start without it
+        from huggingface_hub import HfApi, get_cached_repo_tree  # late: it is slow to import
         from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
         self.name, self.revision = name, revision

@@ -1,7 +1,7 @@
 """Recognises the labelled photos among the files of a folder or an archive.
 
 Known layouts: class folders with photos, or splits (train, valid, validation, val, test in any case) with class folders.
-Either may lie in wrapping folders.
+Both may be inside wrapping folders.
 """
 
 from collections import Counter
@@ -35,7 +35,7 @@ def recognise(files: Mapping[str, int], where: str) -> tuple[list[Found], dict[s
     Class names that differ only in case or spaces are one class, under its most frequent spelling.
 
     Raises:
-        DataError: there are no photos, or they lie in no known layout; it names `where`.
+        DataError: there are no photos, or they don't have a known layout; it names `where`.
     """
     photos: list[str] = []  # names only, split again on each use: the segments of a million names would fill the memory
     passed_over: Counter[str] = Counter()

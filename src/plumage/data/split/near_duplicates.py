@@ -28,9 +28,9 @@ BITS_PER_BAND = (12, 16)
 MANY = 200_000
 PAIRS_PER_BLOCK = 500_000
 COARSE_CUTS = (0.0, 0.06)
-"""Shares that a crop may cut off each end of a side, for comparing hashes ..."""
+"""Shares that a crop may cut off each end of a side, for comparing hashes."""
 FINE_CUTS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1)
-"""... and for comparing thumbnails."""
+"""The same, for comparing thumbnails."""
 WORTH_FITTING = 0.8
 """Thumbnails that correlate less under the coarse cuts skip the fine ones."""
 
@@ -75,14 +75,14 @@ def _candidates(hashes: NDArray[np.uint64], usable: NDArray[np.bool_]) -> NDArra
             return ((hashes >> np.uint64(shift)) & np.uint64(2**bits - 1)).astype(np.uint32)
 
         order = np.argsort(band(hashes[0]), kind="stable")
-        whole = hashes[0][order]
-        in_order = band(whole)
+        uncropped = hashes[0][order]
+        in_order = band(uncropped)
         found = []
         for crop in hashes:
             first = np.searchsorted(in_order, band(crop), "left")
             count = np.searchsorted(in_order, band(crop), "right") - first
             for i, j in _expand(first, count):
-                near = np.flatnonzero(np.bitwise_count(crop[i] ^ whole[j]) <= RADIUS)
+                near = np.flatnonzero(np.bitwise_count(crop[i] ^ uncropped[j]) <= RADIUS)
                 pairs = np.stack([i[near], order[j[near]]])
                 found.append(np.sort(pairs[:, pairs[0] != pairs[1]], axis=0))
         return found
@@ -119,22 +119,22 @@ def _similarities(thumbnails: NDArray[np.uint8], pairs: NDArray[np.int64]) -> ND
         return np.concatenate([np.empty(0, np.float32), *pool.map(of_block, range(0, len(pairs), 2048))])
 
 
-def _fit(cut: NDArray[np.float32], whole: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the best correlation of each of `whole` with a crop of its counterpart in `cut`.
+def _fit(source: NDArray[np.float32], full: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the best correlation of each of `full` with a crop of its counterpart in `source`.
 
     The coarse crops come first; the best of them is refined, rows and columns in turn.
     """
-    whole = _unit(whole)
+    full = _unit(full)
     coarse, fine = _cuts(COARSE_CUTS), _cuts(FINE_CUTS)
-    fits = np.stack([_correlation(rows @ cut @ columns.T, whole) for rows, columns in product(coarse, repeat=2)])
+    fits = np.stack([_correlation(rows @ source @ columns.T, full) for rows, columns in product(coarse, repeat=2)])
     best = fits.max(0)
     worth = best >= WORTH_FITTING
-    cut, whole, columns = cut[worth], whole[worth], coarse[fits[:, worth].argmax(0) % len(coarse)]
+    source, full, columns = source[worth], full[worth], coarse[fits[:, worth].argmax(0) % len(coarse)]
     for _ in range(2):
-        strips = cut @ columns.transpose(0, 2, 1)
-        rows = fine[np.stack([_correlation(choice @ strips, whole) for choice in fine]).argmax(0)]
-        strips = rows @ cut
-        fits = np.stack([_correlation(strips @ choice.T, whole) for choice in fine])
+        strips = source @ columns.transpose(0, 2, 1)
+        rows = fine[np.stack([_correlation(choice @ strips, full) for choice in fine]).argmax(0)]
+        strips = rows @ source
+        fits = np.stack([_correlation(strips @ choice.T, full) for choice in fine])
         columns = fine[fits.argmax(0)]
         best[worth] = np.maximum(best[worth], fits.max(0))
     return best
@@ -167,7 +167,7 @@ def _dct() -> NDArray:
 
 def connected(pairs: NDArray[np.int64]) -> list[list[int]]:
     """Return the connected components of the graph whose edges are `pairs` (n x 2), sorted by their first row."""
-    from scipy.sparse import coo_array  # here: SciPy's graphs take a third of a second to import
+    from scipy.sparse import coo_array  # late: importing SciPy's graphs takes 0.3 s
     from scipy.sparse.csgraph import connected_components
 
     rows, nodes = np.unique(pairs, return_inverse=True)
