@@ -91,8 +91,8 @@ def dataset_of(photos: int, folder: Path) -> tuple[Path, Dataset]:
 
 
 def draw(job: tuple[Callable[[], list[Any]], Path]) -> None:
-    load, root = job
-    for photo in load():
+    chunk, root = job
+    for photo in chunk():
         path = root / photo.key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(photo.data)
@@ -106,7 +106,7 @@ def folder_of(photos: int, parent: Path) -> Path:
         draft = parent / "draft"
         shutil.rmtree(draft, ignore_errors=True)
         source = SampleSource(classes, photos // classes, SIDE, 0)
-        for _ in map_in_processes(draw, ((load, draft) for load in source.chunks())):
+        for _ in map_in_processes(draw, ((chunk, draft) for chunk in source.chunks())):
             pass
         draft.rename(root)
     return root

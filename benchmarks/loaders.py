@@ -43,10 +43,10 @@ def measure(folder: Path, photos: Path | None) -> Rows:
         def ours(preprocessing: Preprocessing = preprocessing, count: int = count) -> None:
             order = batched(np.random.default_rng(0).permutation(count).tolist(), BATCH)
 
-            def view(photo: np.ndarray, row: int, out: np.ndarray) -> None:
+            def transform(photo: np.ndarray, row: int, out: np.ndarray) -> None:
                 train_view(photo, preprocessing, augmentation_draws(0, 1, row), 0.5, True, out)
 
-            for batch in load_batches(dataset, order, view, preprocessing.size, threads=1):
+            for batch in load_batches(dataset, order, transform, preprocessing.size, threads=1):
                 to_model_input(batch, preprocessing, "cpu")
 
         def theirs(images: ImageFolder = images, count: int = count) -> None:

@@ -12,6 +12,7 @@ import yaml
 from common import ROOT, Rows, measured
 from PIL import Image
 
+from plumage.common.paths import PARAMS, REPORTS
 from plumage.common.workers import map_in_processes
 
 NOTE = "A million photos of 32 pixels in a tar file: `pipeline/download.py`, then `pipeline/split.py`."
@@ -21,18 +22,18 @@ def measure(parent: Path, photos: Path | None) -> Rows:
     """One row per stage, on a tar file of a million photos of 32 pixels in 1,000 classes."""
     work = parent / "million"
     shutil.rmtree(work, ignore_errors=True)
-    (work / "reports").mkdir(parents=True)
+    (work / REPORTS).mkdir(parents=True)
     with tarfile.open(work / "photos.tar", "w") as archive:
         per_class = 1_000
         classes = map_in_processes(paint, (range(start, start + per_class) for start in range(0, 1_000_000, per_class)))
         for number, of_class in enumerate(classes):
-            for place, photo in enumerate(of_class):
-                member = tarfile.TarInfo(f"CLASS {number:03d}/{place:03d}.jpg")
+            for index, photo in enumerate(of_class):
+                member = tarfile.TarInfo(f"CLASS {number:03d}/{index:03d}.jpg")
                 member.size = len(photo)
                 archive.addfile(member, io.BytesIO(photo))
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = yaml.safe_load((ROOT / PARAMS).read_text())
     params["data"] |= {"source": "archive", "path": "photos.tar"}
-    (work / "params.yaml").write_text(yaml.safe_dump(params))
+    (work / PARAMS).write_text(yaml.safe_dump(params))
     rows = []
     for stage in ("download", "split"):
         with measured(others_only=True) as usage:

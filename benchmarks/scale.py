@@ -11,6 +11,7 @@ from pathlib import Path
 
 from common import ROOT, ROUNDS, SIDE, SIZES, Rows, folder_of, measured
 
+from plumage.common.paths import DATA_REPORT, DATASET, PARAMS, REPORTS
 from plumage.data.dataset.ingest import ingest
 from plumage.data.sources.folder import FolderSource
 
@@ -32,12 +33,12 @@ def measure(parent: Path, photos: Path | None) -> Rows:
                 read_and_hash(root)
             baseline.append(usage.seconds)
             with measured() as usage:
-                report = ingest(FolderSource(root), work / "data/dataset", 32, 0.01)
+                report = ingest(FolderSource(root), work / DATASET, 32, 0.01)
             ours.append(usage.seconds)
             memory.append(usage.megabytes)
-            (work / "reports").mkdir()
-            (work / "reports/data.json").write_text(json.dumps(report))
-            shutil.copy(ROOT / "params.yaml", work)
+            (work / REPORTS).mkdir()
+            (work / DATA_REPORT).write_text(json.dumps(report))
+            shutil.copy(ROOT / PARAMS, work)
             with measured(others_only=True) as usage:
                 subprocess.run(
                     [sys.executable, ROOT / "pipeline/split.py"], cwd=work, check=True, stdout=subprocess.DEVNULL
@@ -60,5 +61,5 @@ def measure(parent: Path, photos: Path | None) -> Rows:
 def read_and_hash(root: Path) -> None:
     for parent, _, names in os.walk(root):
         for name in names:
-            with open(f"{parent}/{name}", "rb") as file:  # noqa: PTH123  # the quickest way
+            with open(f"{parent}/{name}", "rb") as file:  # noqa: PTH123  # the fastest way
                 hashlib.sha256(file.read()).digest()

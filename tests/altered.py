@@ -1,4 +1,4 @@
-"""Changed copies of photos: resaved, resized, cropped, relit; what is found again of them is tested and measured."""
+"""Altered copies of photos (resaved, resized, cropped, brighter or darker) for testing and measuring near-duplicates."""
 
 import io
 from collections.abc import Callable
@@ -41,7 +41,7 @@ CHANGES: dict[str, tuple[Callable[[Image.Image, np.random.Generator], bytes], fl
     "larger": (lambda image, rng: resaved(resized(image, 1.6)), 0.99),
     "brighter": (lambda image, rng: resaved(ImageEnhance.Brightness(image).enhance(1.2)), 0.97),
     "darker": (lambda image, rng: resaved(ImageEnhance.Brightness(image).enhance(0.8)), 0.99),
-    "cropped by up to 3% a side": (lambda image, rng: resaved(cropped(image, 0.03, rng)), 0.95),
+    "cropped by up to 3% per side": (lambda image, rng: resaved(cropped(image, 0.03, rng)), 0.95),
     "all at once": (
         lambda image, rng: resaved(resized(ImageEnhance.Brightness(cropped(image, 0.04, rng)).enhance(0.9), 0.75), 70),
         0.92,

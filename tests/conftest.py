@@ -1,4 +1,4 @@
-"""Photos and data sets that tests make for themselves."""
+"""Fixtures: photos, data sets, a browser and a small disk."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # a core each: torch's threads of several processes would wait for each other
+if "PYTEST_XDIST_WORKER" in os.environ:  # one core per process: threads of several processes would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 from support import make_dataset, make_photo
 
@@ -36,7 +36,7 @@ def class_folders(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def color_dataset(tmp_path: Path) -> Callable[[int], Dataset]:
-    """Makes a data set of the four classes, which colour alone tells apart, with so many photos each."""
+    """Makes a data set of four classes that differ in colour, given the number of photos per class."""
 
     def make(photos_per_class: int) -> Dataset:
         photos = [
@@ -51,7 +51,7 @@ def color_dataset(tmp_path: Path) -> Callable[[int], Dataset]:
 
 @pytest.fixture
 def shared_data() -> Path:
-    """The real photos that developers have beside the repository; a user has not."""
+    """Real photos that developers have beside the repository."""
     if not SHARED.is_dir():
         pytest.skip(f"the real photos for developers are not at {SHARED}")
     return SHARED
@@ -59,7 +59,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Any]:
-    """Headless Chromium that keeps to itself; its console and its requests are logged."""
+    """Headless Chromium without background requests; it logs its console and its requests."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
         pytest.skip("needs Chromium and its driver (Debian packages chromium and chromium-driver)")

@@ -1,4 +1,4 @@
-"""Web servers on this machine in place of the real ones: real HTTP, and faults on demand."""
+"""Local web servers that stand in for the real ones: real HTTP, with faults on demand."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ S = TypeVar("S", bound="StandIn")
 
 
 class Seen(NamedTuple):
-    """A request that came."""
+    """A request that the server received."""
 
     method: str
     path: str
@@ -24,7 +24,7 @@ class Seen(NamedTuple):
 
 
 class Request(BaseHTTPRequestHandler):
-    """Sends what its server says."""
+    """Answers a request as its server says."""
 
     protocol_version = "HTTP/1.1"
     server: "StandIn"
@@ -55,7 +55,7 @@ class Request(BaseHTTPRequestHandler):
         self.send(json.dumps(value).encode(), status, {"Content-Type": "application/json"})
 
     def send_file(self, data: bytes, headers: dict[str, str] | None = None) -> None:
-        """A file, or the range of it that is asked for; the server may drop it before its end."""
+        """Send a file, or the requested range of it; the server may drop the connection before its end."""
         server, etag = self.server, f'"{hashlib.sha256(data).hexdigest()}"'
         headers = {"Accept-Ranges": "bytes"} | ({"ETag": etag} if server.etags else {}) | (headers or {})
         start, status = 0, 200
@@ -78,11 +78,11 @@ class Request(BaseHTTPRequestHandler):
             self.send(rest, status, headers)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing on the console."""
+        """Log nothing."""
 
 
 class StandIn(ThreadingHTTPServer):
-    """Serves the bytes of `files` by their paths, and notes what came in `seen`."""
+    """Serves the bytes of `files` by path, and records requests in `seen`."""
 
     daemon_threads = True
 
@@ -91,12 +91,12 @@ class StandIn(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.seen: list[Seen] = []
         self.statuses: list[int] = []
-        """What the next requests are answered instead."""
+        """Statuses that answer the next requests instead."""
         self.drops: list[int] = []
-        """After so many bytes each the next files end early."""
+        """Numbers of bytes after which the next files are dropped."""
         self.redirects: dict[str, str] = {}
         self.ranges = self.if_range = self.etags = True
-        """What the server knows of."""
+        """Features that the server supports."""
         self.throttle = 0.0
         """Seconds between two pieces of a file."""
 
@@ -113,7 +113,7 @@ class StandIn(ThreadingHTTPServer):
             request.send(b"", 404)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no error."""
+        """Ignore clients that disconnect."""
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def serve(stand_in: S) -> Iterator[S]:
 
 
 def closed_port() -> int:
-    """A port at which nobody listens."""
+    """A port on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

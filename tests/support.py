@@ -1,4 +1,4 @@
-"""What tests share: photos that they make for themselves, and what they need of the machine."""
+"""Helpers for tests: photos and data sets made on the fly, and requirements of the machine."""
 
 import io
 from collections.abc import Iterator
@@ -14,16 +14,16 @@ from scipy.special import softmax
 from plumage.accelerate import kernels
 from plumage.data.dataset.ingest import ingest
 from plumage.data.dataset.store import Dataset
-from plumage.data.sources.photo import Load, Photo, Source
+from plumage.data.sources.photo import Chunk, Photo, Source
 
 needs_kernels = pytest.mark.skipif(
     kernels.c_compiler() is None, reason="no C compiler, or not Linux: torch's operations are used"
 )
-"""Where there is a compiler, C that does not compile fails such a test."""
+"""Skips a test only without a compiler: where there is one, C that doesn't compile fails it."""
 
 
 def make_photo(color: tuple[int, int, int], seed: int, size: tuple[int, int] = (40, 32), format: str = "JPEG") -> bytes:
-    """A noisy plane of one colour, as a photo file."""
+    """A photo file of one colour with noise."""
     noise = np.random.default_rng(seed).normal(0, 12, (size[1], size[0], 3))
     buffer = io.BytesIO()
     Image.fromarray(np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)).save(buffer, format)
@@ -31,7 +31,7 @@ def make_photo(color: tuple[int, int, int], seed: int, size: tuple[int, int] = (
 
 
 class MemorySource:
-    """Photos that a test has at hand, as a source."""
+    """A source of the photos given."""
 
     def __init__(self, photos: list[Photo]) -> None:
         self.about: dict[str, Any] = {}
@@ -40,19 +40,19 @@ class MemorySource:
     def __len__(self) -> int:
         return len(self._photos)
 
-    def chunks(self) -> Iterator[Load]:
+    def chunks(self) -> Iterator[Chunk]:
         return (partial(list, self._photos[start : start + 64]) for start in range(0, len(self), 64))
 
 
 def make_dataset(folder: Path, photos: list[Photo]) -> Dataset:
-    """The data set of these photos; a photo that is none is left out."""
+    """Write a data set of these photos; unusable ones are left out."""
     ingest(MemorySource(photos), folder, min_size=1, max_refused=1)
     return Dataset(folder)
 
 
 def read_all(source: Source) -> list[Photo]:
     """Every photo of a source."""
-    return [photo for load in source.chunks() for photo in load()]
+    return [photo for chunk in source.chunks() for photo in chunk()]
 
 
 def calibrated_logits(num_samples: int, num_classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

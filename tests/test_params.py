@@ -1,4 +1,4 @@
-"""params.yaml is checked whole: a mistake is one line that names the key, what it got and what it takes."""
+"""All of params.yaml is checked: a mistake is one line that names the key, what it got and what it takes."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize(
     ("tree", "parts"),
     [
-        ({"train": {"epochs": 0}}, ["train.epochs", "got 0", "takes a whole number, 1 or more"]),
+        ({"train": {"epochs": 0}}, ["train.epochs", "got 0", "takes an integer, 1 or more"]),
         ({"train": {"epochs": True}}, ["train.epochs", "got True"]),
         ({"train": {"epochs": "ten"}}, ["train.epochs", "got 'ten'"]),
         ({"train": {"lr": float("nan")}}, ["train.lr", "got nan"]),
@@ -28,7 +28,9 @@ ROOT = Path(__file__).parents[1]
         ({"data": {"sha256": "12"}}, ["data.sha256", "got '12'", "64 hexadecimal digits"]),
         ({"data": {"dataset": "birds"}}, ["data.dataset", "got 'birds'", "owner/name"]),
         ({"data": {"max_refused": 5}}, ["data.max_refused", "got 5", "0 to 1"]),
-        ({"split": {"on_leak": "ignore"}}, ["split.on_leak", "got 'ignore'", "mend", "refuse"]),
+        ({"split": {"on_leak": "ignore"}}, ["split.on_leak", "got 'ignore'", "repair", "refuse"]),
+        ({"split": {"on_leak": "mend"}}, ["split.on_leak: mend is called repair now"]),
+        ({"train": {"mixing": 0.5}}, ["train.mixing: is called train.wise_ft_alpha now"]),
         ({"register": {"model_name": "a/b"}}, ["register.model_name", "got 'a/b'"]),
         ({"train": {"recipe": "probe"}}, ["model.weights", "got null", "imagenet"]),
         (
@@ -54,12 +56,12 @@ def test_a_mistake_is_one_line_with_the_key_and_what_it_takes(tree: Any, parts: 
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("data: [", "no valid YAML"),
-        ("data:\n\tseed: 1", "no valid YAML"),
+        ("data: [", "not valid YAML"),
+        ("data:\n\tseed: 1", "not valid YAML"),
         ("split:\n  seed: 1\n  seed: 2", "given twice"),
     ],
 )
-def test_text_that_is_no_yaml_is_one_line(tmp_path: Path, text: str, part: str) -> None:
+def test_invalid_yaml_is_one_line(tmp_path: Path, text: str, part: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(ConfigError, match=part) as caught:
         load_params(tmp_path / "params.yaml")

@@ -1,37 +1,37 @@
-"""One exception class a kind of mistake. Every message is one line: what was wrong, where, what would be right."""
+"""One exception class per kind of mistake. Every message is one line: what was wrong, where, what would be right."""
 
 
 class PlumageError(Exception):
-    """Something that a user can cause and mend; a stage or command prints it as one line and exits with 1."""
+    """A mistake that the user can correct. Stages and commands print it as one line and exit with 1."""
 
 
 class ConfigError(PlumageError):
-    """A key of params.yaml is unknown, of a wrong type, or impossible."""
+    """A key of params.yaml is unknown, or its value has the wrong type or is impossible."""
 
 
 class DataError(PlumageError):
-    """The photos, the data set or its split can't be used as they are."""
+    """The photos, the data set or its split can't be used."""
 
 
 class PhotoError(PlumageError):
-    """A file is not a whole photo."""
+    """A file is not a complete photo."""
 
 
 class WeightsError(PlumageError):
-    """Pretrained weights can't be had, or don't fit the model."""
+    """Pretrained weights are unavailable, or don't fit the model."""
 
 
 class ModelError(PlumageError):
-    """A model's name or a saved model can't be used."""
+    """A model name is unknown, or a saved model can't be used."""
 
 
 class TrainingError(PlumageError):
-    """Training can't go on."""
+    """Training can't continue."""
 
 
 class TrackingError(PlumageError):
-    """The MLflow store or registry can't be reached, or lacks what was asked for."""
+    """The MLflow store or registry can't be reached, or doesn't have what was asked for."""
 
 
 class PipelineError(PlumageError):
-    """What the pipeline made does not fit what it is to be made from, or can't be made again."""
+    """The pipeline's outputs don't match their inputs, or can't be reproduced."""

@@ -1,6 +1,6 @@
-"""params.yaml, read and checked.
+"""Read and check params.yaml.
 
-An unknown key, a wrong type or an impossible value anywhere is a ConfigError: the key's full name, what it got, what it takes.
+An unknown key, a wrong type or an impossible value is a ConfigError: the key's full name, what it got, what it takes.
 """
 
 import difflib
@@ -23,10 +23,12 @@ RENAMED = {
     "register.level": "register.alpha",
 }
 """Keys of params.yaml that had another name in earlier versions."""
+RENAMED_VALUES = {("split.on_leak", "mend"): "repair"}
+"""Values that had another name in earlier versions, by key."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as DVC reads it (1.2): `1e-3` is a number, and a key given twice is an error."""
+    """YAML 1.2, as DVC reads it: `1e-3` is a number, and a repeated key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -44,19 +46,27 @@ _Loader.add_implicit_resolver(
 
 
 def load_params(path: Path) -> Params:
-    """Read and check the whole of params.yaml. ConfigError in one line for anything wrong in it."""
+    """Read params.yaml and check all of it.
+
+    Raises:
+        ConfigError: it can't be read, or something in it is wrong; one line.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         tree = yaml.load(text, _Loader) or {}
     except OSError as error:
         raise ConfigError(f"{path}: can't be read ({error.strerror}); takes a YAML file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is no valid YAML ({' '.join(str(error).split())})") from None
+        raise ConfigError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from None
     return check_params(tree, str(path))
 
 
 def check_params(tree: Any, where: str = "params.yaml") -> Params:
-    """Check a tree of sections. ConfigError names the first wrong key, what it got and what it takes."""
+    """Check a tree of sections.
+
+    Raises:
+        ConfigError: names the first wrong key, what it got and what it takes.
+    """
     if not isinstance(tree, dict):
         raise ConfigError(f"{where}: got {tree!r}; takes sections: {', '.join(_keys(Params))}")
     try:
@@ -68,7 +78,7 @@ def check_params(tree: Any, where: str = "params.yaml") -> Params:
 
 
 def _line(error: Any) -> str:
-    """One of pydantic's errors as `section.key: got ...; takes ...`."""
+    """Reword one of pydantic's errors as `section.key: got ...; takes ...`."""
     location = [str(part) for part in error["loc"]][:2]
     if not location:
         return str(error["ctx"]["error"])
@@ -76,13 +86,15 @@ def _line(error: Any) -> str:
     section = sections().get(location[0])
     if error["type"] == "extra_forbidden" and key in RENAMED:
         return f"{key}: is called {RENAMED[key]} now"
+    if isinstance(error["input"], str) and (key, error["input"]) in RENAMED_VALUES:
+        return f"{key}: {error['input']} is called {RENAMED_VALUES[key, error['input']]} now"
     if error["type"] == "extra_forbidden":
         known = _keys(section) if section and len(location) > 1 else _keys(Params)
         near = difflib.get_close_matches(location[-1], known, n=1)
         guess = f"; did you mean {'.'.join([*location[:-1], near[0]])}?" if near else ""
-        return f"{key}: unknown key{guess or '; known are ' + ', '.join(known)}"
+        return f"{key}: unknown key{guess or '; known keys: ' + ', '.join(known)}"
     if section is None or len(location) == 1:
-        takes = f"keys of its own: {', '.join(_keys(section))}" if section else error["msg"]
+        takes = f"a section with the keys {', '.join(_keys(section))}" if section else error["msg"]
     else:
         takes = section.model_fields[location[1]].description or error["msg"]
     return f"{key}: got {error['input']!r}; takes {takes}"

@@ -1,4 +1,4 @@
-"""The `plumage` command: what it prints, and one line for what is wrong."""
+"""The `plumage` command: its output, and one line per mistake."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def plumage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model in models/, a photo and a file that is none."""
+    """A folder with a model in models/, a photo and a file that isn't one."""
     folder = tmp_path_factory.mktemp("use")
     torch.manual_seed(0)
     save_model(
@@ -59,7 +59,7 @@ def test_predict_prints_the_five_most_probable_classes_in_order(folder: Path) ->
     assert len(plumage(folder, "predict", "bird [1].jpg", "--top", "2").stdout.splitlines()) == 3
 
 
-def test_predict_goes_on_after_a_file_that_is_no_photo_and_exits_1(folder: Path) -> None:
+def test_predict_continues_after_a_file_that_is_not_a_photo_and_exits_1(folder: Path) -> None:
     done = plumage(folder, "predict", "note.jpg", "absent.jpg", "bird [1].jpg")
     assert done.returncode == 1
     first, second = done.stderr.splitlines()
@@ -68,7 +68,7 @@ def test_predict_goes_on_after_a_file_that_is_no_photo_and_exits_1(folder: Path)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["predict", "bird [1].jpg", "--model", "nowhere"], "nowhere"),
         (["predict", "bird [1].jpg", "--model", "models:/absent@champion"], "absent"),
@@ -83,28 +83,29 @@ def test_predict_goes_on_after_a_file_that_is_no_photo_and_exits_1(folder: Path)
         (["register"], "params.yaml"),
     ],
 )
-def test_what_is_not_there_is_one_line(folder: Path, arguments: list[str], said: str) -> None:
+def test_something_missing_is_one_line(folder: Path, arguments: list[str], message: str) -> None:
     done = plumage(folder, *arguments)
     assert done.returncode == 1 and done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: ") and said in line
+    assert line.startswith("error: ") and message in line
 
 
-def test_summary_says_accuracy_version_and_where_to_look(tmp_path: Path) -> None:
+def test_summary_prints_accuracy_version_and_where_to_find_more(tmp_path: Path) -> None:
     (tmp_path / "reports").mkdir()
     metrics = {"test": {"accuracy": 0.96, "accuracy_ci95": {"low": 0.9, "high": 0.98}, "n": 150}}
     registry = {"name": "birds", "version": 3, "aliases": ["challenger"], "decision": {"reason": "not over 0.97"}}
     for name, content in {"metrics": metrics, "registry": registry}.items():
         (tmp_path / "reports" / f"{name}.json").write_text(json.dumps(content))
-    said = plumage(tmp_path, "summary").stdout
-    assert "0.960  (95%: 0.900 to 0.980, 150 photos)" in said
-    assert "birds version 3 @challenger: not over 0.97" in said
-    assert "reports/report.html" in said and "make ui" in said
+    output = plumage(tmp_path, "summary").stdout
+    assert "0.960  (95%: 0.900 to 0.980, 150 photos)" in output
+    assert "birds version 3 @challenger: not over 0.97" in output
+    assert "reports/report.html" in output and "make ui" in output
 
 
-def test_params_is_the_committed_reference(tmp_path: Path) -> None:
-    committed = Path(__file__).parents[2] / "docs" / "params.md"
-    assert plumage(tmp_path, "params").stdout == committed.read_text()
+def test_params_prints_the_committed_reference_and_schema(tmp_path: Path) -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    assert plumage(tmp_path, "params").stdout == (docs / "params.md").read_text(encoding="utf-8")
+    assert plumage(tmp_path, "params", "--schema").stdout == (docs / "params.schema.json").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -120,21 +121,21 @@ def with_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_data_show_writes_a_photo_once_and_says_where_and_what_it_is(with_data: Path) -> None:
+def test_data_show_writes_a_photo_without_overwriting_and_prints_its_columns(with_data: Path) -> None:
     done = plumage(with_data, "data", "show", "[red]OWL/1.jpg")
     assert done.returncode == 0, done.stderr
     assert (with_data / "1.jpg").read_bytes() == (with_data / "photos" / "[red]OWL" / "1.jpg").read_bytes()
-    for said in ("label  [red]OWL", "split  test", "size  40 x 32 pixels", "written to  1.jpg"):
-        assert said in done.stdout
+    for line in ("label  [red]OWL", "official split  none", "split  test", "size  40 x 32 pixels", "written to  1.jpg"):
+        assert line in done.stdout
     again = plumage(with_data, "data", "show", "[red]OWL/1.jpg")
-    assert again.returncode == 1 and "takes --force" in again.stderr and len(again.stderr.splitlines()) == 1
+    assert again.returncode == 1 and "use --force" in again.stderr and len(again.stderr.splitlines()) == 1
     forced = plumage(with_data, "data", "show", "BLUE JAY/1.jpg", "--to", "1.jpg", "--force")
     assert forced.returncode == 0 and "label  BLUE JAY" in forced.stdout
     unknown = plumage(with_data, "data", "show", "BLUE JAY/1.png")
-    assert unknown.returncode == 1 and "the nearest are BLUE JAY/1.jpg" in unknown.stderr
+    assert unknown.returncode == 1 and "similar keys: BLUE JAY/1.jpg" in unknown.stderr
 
 
-def test_data_export_writes_class_folders_and_with_parts_those_of_the_split(with_data: Path) -> None:
+def test_data_export_writes_class_folders_and_with_parts_one_set_per_split(with_data: Path) -> None:
     done = plumage(with_data, "data", "export", "out/plain")
     assert done.returncode == 0 and done.stdout == "3 photos written to out/plain\n"
     assert (with_data / "out" / "plain" / "[red]OWL" / "1.jpg").is_file()
@@ -147,7 +148,7 @@ def test_data_export_writes_class_folders_and_with_parts_those_of_the_split(with
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose registry has three versions of `birds`, the first of them champion by nobody's word."""
+    """A folder whose registry has three versions of `birds`; the first is champion without a promotion."""
     from mlflow import MlflowClient
 
     folder = tmp_path_factory.mktemp("registered")
@@ -162,13 +163,13 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_registry_promotes_rolls_back_and_shows_who_did_it_and_why(registered: Path, tmp_path: Path) -> None:
+def test_registry_promotes_rolls_back_and_shows_by_whom_and_why(registered: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(registered, tmp_path / "copy")
     subprocess.run(["git", "init", "-q", folder], check=True)
     for key, value in (("user.name", "Ada"), ("user.email", "")):
         subprocess.run(["git", "-C", folder, "config", key, value], check=True)
-    said = plumage(folder, "registry", "history").stdout
-    assert said.startswith("birds: no promotions yet\nthe champion is version 1, which the history does not tell")
+    output = plumage(folder, "registry", "history").stdout
+    assert output.startswith("birds: no promotions yet\nthe champion is version 1, but not by the history")
     for arguments, now in (
         (["promote", "3", "--reason", "calls [red] wrens right"], "version 3 is champion now, in place of version 1"),
         (["rollback", "--reason", "no, it doesn't"], "version 1 is champion now, in place of version 3"),
@@ -187,7 +188,7 @@ def test_registry_promotes_rolls_back_and_shows_who_did_it_and_why(registered: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["promote", "9", "--reason", "why"], "birds: has no version 9; it has 1, 2, 3"),
         (["promote", "2"], "a reason is needed"),
@@ -195,8 +196,8 @@ def test_registry_promotes_rolls_back_and_shows_who_did_it_and_why(registered: P
         (["history", "--model", "owls"], "owls: no such registered model; there are birds"),
     ],
 )
-def test_what_the_registry_cannot_do_is_one_line(registered: Path, arguments: list[str], said: str) -> None:
+def test_an_impossible_registry_command_is_one_line(registered: Path, arguments: list[str], message: str) -> None:
     done = plumage(registered, "registry", *arguments)
     assert done.returncode == 1 and done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: ") and said in line
+    assert line.startswith("error: ") and message in line

@@ -1,4 +1,4 @@
-"""Files are whole or absent."""
+"""Files are written atomically."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from plumage.common.files import atomic_path, write_json
 
 
-def test_a_failure_leaves_the_former_file_and_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_failure_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "out" / "metrics.json"
     write_json(path, {"accuracy": 0.9})
     before = path.read_bytes()
@@ -18,7 +18,7 @@ def test_a_failure_leaves_the_former_file_and_nothing_beside_it(tmp_path: Path) 
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+def test_a_folder_is_replaced_completely(tmp_path: Path) -> None:
     folder = tmp_path / "dataset"
     for name in ("old", "new"):
         with atomic_path(folder) as beside:
@@ -27,7 +27,7 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["new"]
 
 
-def test_nan_is_no_json(tmp_path: Path) -> None:
+def test_nan_is_not_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", float("nan"))
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Work in processes: in order, bounded, and gone when its parent is."""
+"""Work in processes: results in order, bounded memory, and no process outlives its parent."""
 
 import multiprocessing
 import os
@@ -30,7 +30,7 @@ def fail(number: int) -> int:
     raise DataError(f"{number} is broken")
 
 
-def test_results_come_in_order_and_items_are_not_taken_far_ahead() -> None:
+def test_results_are_in_order_and_items_are_not_consumed_far_ahead() -> None:
     taken = 0
 
     def items() -> Iterator[int]:
@@ -45,13 +45,13 @@ def test_results_come_in_order_and_items_are_not_taken_far_ahead() -> None:
     results.close()
 
 
-def test_an_error_reaches_the_caller_and_no_process_stays() -> None:
+def test_an_error_reaches_the_caller_and_no_process_remains() -> None:
     with pytest.raises(DataError, match="0 is broken"):
         list(map_in_processes(fail, range(20), processes=2))
     assert not multiprocessing.active_children()
 
 
-def test_a_process_that_is_killed_ends_the_work_with_a_line() -> None:
+def test_a_killed_process_is_one_line() -> None:
     with pytest.raises(DataError, match="worker process was killed"):
         list(map_in_processes(die, range(50), processes=2))
 

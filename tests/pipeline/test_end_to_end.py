@@ -49,7 +49,7 @@ def test_every_output_is_there_and_a_second_run_does_nothing(clone: Clone) -> No
 
 def test_the_plan_is_printed_and_nothing_is_trained(clone: Clone) -> None:
     said = clone.run("plumage", "train", "--dry-run")
-    assert "train.epochs" in said and "learning rate, to 0.002, over" in said and "an epoch" in said
+    assert "train.epochs" in said and "learning rate, up to 0.002, over" in said and "per epoch" in said
     assert "train.l2" not in said  # which training from scratch has not
     assert clone.stages_run() == [] and len(clone.runs()) == 1
 
@@ -113,7 +113,7 @@ def test_a_version_has_its_card_as_description_and_among_its_files(clone: Clone)
 
 def test_a_version_comes_out_the_same_again_and_other_code_is_told_from_it(clone: Clone) -> None:
     runs, status = clone.runs(), clone.run("git", "status", "--short")
-    assert "bird-classifier version 1: all came out the same" in clone.run("plumage", "reproduce", "1")
+    assert "bird-classifier version 1: reproduced exactly" in clone.run("plumage", "reproduce", "1")
     config = clone.folder / "src" / "plumage" / "config.py"
     config.write_text(config.read_text().replace("label_smoothing=0.1", "label_smoothing=0.3", 1))
     clone.run("git", "commit", "-qm", "other smoothing", str(config))
@@ -122,8 +122,8 @@ def test_a_version_comes_out_the_same_again_and_other_code_is_told_from_it(clone
         "bird-classifier", "1", "git.commit", clone.run("git", "rev-parse", "HEAD").strip()
     )
     said = clone.run("plumage", "reproduce", "1", code=1)
-    assert "data data/dataset: the same" in said and "splits data/splits.csv: the same" in said
-    assert "weights models/model.safetensors: differs: was" in said and "did not come out the same" in said
+    assert "data data/dataset: same" in said and "splits data/splits.csv: same" in said
+    assert "weights models/model.safetensors: differs: was" in said and "not reproduced exactly" in said
     clone.mlflow.set_model_version_tag("bird-classifier", "1", "git.commit", commit)
     clone.run("git", "reset", "-q", "--soft", "HEAD~")
     clone.run("git", "checkout", "-q", "HEAD", "--", str(config))

@@ -198,5 +198,5 @@ def test_a_download_that_fails_under_dvc_leaves_the_former_outputs(tmp_path: Pat
     before = outputs(clone)
     (clone.folder / "birds.zip").write_bytes(b"no archive")
     clone.set(data={"source": "archive", "path": "birds.zip"})
-    assert "birds.zip is no whole zip, tar or tar.gz" in clone.run("dvc", "repro", "split", code=255)
+    assert "birds.zip is not a complete zip, tar or tar.gz" in clone.run("dvc", "repro", "split", code=255)
     assert outputs(clone) == before

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from plumage.config import Model, Train
 from plumage.data.dataset.store import Dataset
-from plumage.data.split.strategies import Photos, stratified_split
+from plumage.data.split.stratified import Photos, stratified_split
 from plumage.inference.predict import predict
 from plumage.models import create_model
 from plumage.models.efficientnet import fold_bn_scale

@@ -1,1 +1,1 @@
-"""The `plumage` command: one file per group of commands."""
+"""The `plumage` command: one file per group of commands, assembled in main.py."""

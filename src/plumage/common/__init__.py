@@ -1,1 +1,1 @@
-"""What every layer uses: paths, files, progress, processor cores, and DVC's own state."""
+"""Helpers for every layer: paths, files, progress, processor cores, and DVC's own state."""

@@ -1,4 +1,4 @@
-"""Whether the files in the working tree are what dvc.lock, params.yaml and the code say they are."""
+"""Check that the working tree's files match dvc.lock, params.yaml and the code."""
 
 import json
 import subprocess
@@ -10,12 +10,12 @@ from plumage.errors import PipelineError
 
 
 def check_current(root: Path, photos: str, last_stage: str) -> None:
-    """Check the outputs of `last_stage` and of those before it, without running any, as `dvc status` does.
+    """Check that the outputs of `last_stage` and of the stages before it are up to date, as `dvc status` does.
 
-    The photos themselves (`data.path`) need not be there: a clone has the data set that was made of them.
+    The source photos at `photos` (`data.path`) may be missing: a clone has the data set, but not the photos.
 
     Raises:
-        PipelineError: an output is missing or changed, or what it was made from has changed since.
+        PipelineError: an output is missing or changed, or one of its dependencies has changed since.
     """
     command = [sys.executable, "-m", "dvc", "status", "--json", "--with-deps", last_stage]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
@@ -32,15 +32,13 @@ def check_current(root: Path, photos: str, last_stage: str) -> None:
             changed += [path for path, state in outs.items() if state not in ("deleted", "not in cache")]
             changed += [path for path in _inputs(entry.get("changed deps", {})) if path != photos]
     if missing:
-        raise PipelineError(
-            f"{_first(missing)} not here as dvc.lock has them; `dvc checkout` or `dvc pull` brings them"
-        )
+        raise PipelineError(f"{_first(missing)} missing from the working tree; run `dvc checkout` or `dvc pull`")
     if changed:
-        raise PipelineError(f"{_first(changed)} changed since the model was made; `dvc repro` brings all up to date")
+        raise PipelineError(f"{_first(changed)} changed since the model was made; run `dvc repro`")
 
 
 def _inputs(dependencies: dict[str, Any]) -> list[str]:
-    """The paths, and of a file of parameters its keys."""
+    """The paths of changed dependencies, with the keys of a parameter file."""
     return [
         name
         for path, state in dependencies.items()
@@ -49,6 +47,7 @@ def _inputs(dependencies: dict[str, Any]) -> list[str]:
 
 
 def _first(names: list[str], limit: int = 3) -> str:
+    """The first `limit` names, with "is" or "are"."""
     unique = list(dict.fromkeys(names))
     rest = f" and {len(unique) - limit} more" if len(unique) > limit else ""
     return f"{', '.join(unique[:limit])}{rest} {'is' if len(unique) == 1 else 'are'}"

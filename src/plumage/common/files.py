@@ -1,4 +1,4 @@
-"""Files that are whole or absent: everything is written beside its place and renamed into it."""
+"""Atomic writes: a file or folder is written under a temporary name and renamed into place, so it is complete or absent."""
 
 import hashlib
 import json
@@ -11,10 +11,10 @@ from typing import Any
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` for a file or folder; rename it over `path` on success, remove it on any failure.
+    """Yield a temporary path for a file or folder; rename it to `path` on success, remove it on failure.
 
-    Its name is always the same, so that the next writer clears away what one that was killed has left. There is one
-    writer at a time (plumage.lock).
+    The temporary name is fixed, so the next writer removes what a killed one left. Only one process writes at a time
+    (plumage.lock).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp")
@@ -29,7 +29,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder with all that it holds; nothing is there afterwards, whatever was before."""
+    """Remove a file, link or folder with its content, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -37,12 +37,12 @@ def remove(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as readable JSON, atomically. NaN is refused (ValueError): it is no JSON."""
+    """Write `value` as indented JSON, atomically. ValueError for NaN and infinity, which JSON doesn't have."""
     with atomic_path(path) as beside:
         beside.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def sha256(path: Path) -> str:
-    """Hex SHA-256 of a file."""
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

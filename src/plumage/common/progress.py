@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line every few seconds elsewhere (a log, CI)."""
+"""Progress of long work: a bar on a terminal, else (a log, CI) a line every few seconds."""
 
 import sys
 import time
@@ -17,14 +17,14 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Shows on stderr how much of `total` (None: unknown) is done, photos or, with `in_bytes`, bytes."""
+    """Shows on stderr how much of `total` (None: unknown) is done. The unit is items or, with `in_bytes`, bytes."""
 
     def __init__(
         self, description: str, total: int | None, in_bytes: bool = False, done: int = 0, shown: bool = True
     ) -> None:
         self.description, self.total, self.done, self._in_bytes, self._shown = description, total, done, in_bytes, shown
         self.note = ""
-        """What else there is to say; shown with the next step."""
+        """Extra text, shown from the next step on."""
         self._last = self._started = time.monotonic()
         self._done_before = done
         counts = (bars.DownloadColumn(), bars.TransferSpeedColumn()) if in_bytes else (bars.MofNCompleteColumn(),)
@@ -40,7 +40,7 @@ class Progress:
         return self
 
     def advance(self, amount: int = 1) -> None:
-        """Say that `amount` more is done."""
+        """Count `amount` more as done."""
         self.done += amount
         if self._bar:
             self._bar.update(self._task, advance=amount, note=self.note)
@@ -53,7 +53,7 @@ class Progress:
             console.print(f"{self.description}: {done}" + "".join(f" of {n}" for n in total) + note + self._left())
 
     def _left(self) -> str:
-        """The time that is left, at the speed so far."""
+        """The remaining time at the average speed."""
         new = self.done - self._done_before
         if self.total is None or not new:
             return ""
@@ -68,7 +68,7 @@ class Progress:
 
 
 def track(items: Iterable[T], description: str, total: int | None = None, shown: bool = True) -> Iterator[T]:
-    """Yield `items`, showing how many of `total` (default: their length) are done."""
+    """Yield `items` and show how many of `total` (default: their length) are done."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     with Progress(description, total, shown=shown) as progress:

@@ -1,4 +1,4 @@
-"""What a DVC that was killed while it wrote may leave: its own files half-written, which it refuses to read, and unfinished copies."""
+"""Repair what DVC may leave when it is killed while writing: truncated files of its own, and unfinished copies."""
 
 import json
 import re
@@ -6,43 +6,46 @@ import subprocess
 from pathlib import Path
 
 from plumage.common.files import remove
+from plumage.common.paths import DATA, DVC_LOCK, DVC_TMP, MODELS, REPORTS
 
-OUTPUTS = ("data", "models", "reports")
 UNFINISHED = re.compile(r"\.[\w-]{22}\.tmp")
-"""What DVC calls a file that it brings from its cache, until it is whole."""
+"""DVC's temporary name for a file that it copies from its cache."""
 
 
 def repair(root: Path) -> list[str]:
-    """Mend DVC's files in the repository `root`, and say what was done: a line each.
+    """Repair DVC's files in the repository `root`; return one line per repair.
 
-    A half-written lock file of running commands is removed, a half-written dvc.lock is taken from Git's index, as after
-    `git restore dvc.lock`: `dvc repro` finds what it had done since in its cache, or does it again. Copies from its cache that
-    never were finished are removed from among the outputs, unless a DVC is at work.
+    - A truncated `.dvc/tmp/rwlock`, DVC's list of running commands, is removed.
+    - A truncated dvc.lock is restored from Git's index, as by `git restore dvc.lock`: `dvc repro` finds later results in its
+      cache, or computes them again.
+    - Unfinished copies from DVC's cache are removed from the output folders, unless DVC is running.
     """
-    said = []
-    rwlock, lock = root / ".dvc" / "tmp" / "rwlock", root / "dvc.lock"
+    repairs = []
+    rwlock, lock = root / DVC_TMP / "rwlock", root / DVC_LOCK
     try:
         json.loads(rwlock.read_text(encoding="utf-8"))
     except FileNotFoundError:
         pass
     except ValueError:
         remove(rwlock)
-        said.append(f"{rwlock}: was half-written, and is removed")
-    if lock.exists() and not _is_whole(lock):
+        repairs.append(f"{rwlock}: was truncated; removed")
+    if lock.exists() and not _is_valid(lock):
         remove(lock)
-        subprocess.run(["git", "restore", "dvc.lock"], cwd=root, capture_output=True)  # none there is right too
-        said.append(f"{lock}: was half-written, and is as Git has it")
-    near = [path for name in OUTPUTS for level in ("*", "*/*") for path in (root / name).glob(level)]
-    unfinished = [path for path in near if UNFINISHED.fullmatch(path.name)]
-    if unfinished and not _at_work(root):
+        subprocess.run(["git", "restore", str(DVC_LOCK)], cwd=root, capture_output=True)  # fails if Git has none: fine
+        repairs.append(f"{lock}: was truncated; restored from Git")
+    outputs = [
+        path for folder in (DATA, MODELS, REPORTS) for level in ("*", "*/*") for path in (root / folder).glob(level)
+    ]
+    unfinished = [path for path in outputs if UNFINISHED.fullmatch(path.name)]
+    if unfinished and not _is_dvc_running(root):
         for path in unfinished:
             remove(path)
-        said += [f"{path}: a copy that DVC did not finish, is removed" for path in unfinished]
-    return said
+        repairs += [f"{path}: an unfinished copy by DVC; removed" for path in unfinished]
+    return repairs
 
 
-def _is_whole(lock: Path) -> bool:
-    """Whether DVC reads this dvc.lock: a part of one may be YAML still."""
+def _is_valid(lock: Path) -> bool:
+    """Whether DVC accepts this dvc.lock. A truncated one may still be valid YAML."""
     from dvc.exceptions import DvcException
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from dvc.utils.strictyaml import load
@@ -54,11 +57,11 @@ def _is_whole(lock: Path) -> bool:
     return True
 
 
-def _at_work(root: Path) -> bool:
-    """Whether a DVC holds the lock of the repository, as it does whenever it is at its files."""
+def _is_dvc_running(root: Path) -> bool:
+    """Whether a DVC process holds the repository's lock, as it does while it writes."""
     from dvc.lock import Lock, LockError
 
-    lock = Lock(str(root / ".dvc" / "tmp" / "lock"))
+    lock = Lock(str(root / DVC_TMP / "lock"))
     try:
         lock.lock()
     except LockError:

@@ -1,4 +1,4 @@
-"""Work for all cores: a function over many items in processes, its results in order, few of them in memory."""
+"""Map a function over many items in processes, with results in order and few of them in memory."""
 
 import multiprocessing
 import os
@@ -17,22 +17,26 @@ from plumage.errors import DataError
 
 T = TypeVar("T")
 R = TypeVar("R")
-FEW = 4
+MIN_ITEMS = 4
+"""Fewer items than this are not worth starting processes."""
 
 
 def map_in_processes(function: Callable[[T], R], items: Iterable[T], processes: int | None = None) -> Iterator[R]:
-    """`function` of each item, in order, by `processes` (default: one a core); a few items are done right here.
+    """Yield `function` of each item, in order, computed by `processes` (default: one per core).
 
-    At most two results a process wait, so memory stays flat however slowly they are taken. DataError when a process is
-    killed, as it is when memory runs out.
+    Fewer than MIN_ITEMS items are computed in this process. At most two results per process wait, so memory stays flat
+    however slowly the caller takes them.
+
+    Raises:
+        DataError: a process was killed, as happens when memory runs out.
     """
     items = iter(items)
-    first = list(islice(items, FEW))
+    first = list(islice(items, MIN_ITEMS))
     processes = cores() if processes is None else processes
-    if processes == 1 or len(first) < FEW:
+    if processes == 1 or len(first) < MIN_ITEMS:
         yield from map(function, chain(first, items))
         return
-    # "spawn": the caller may hold threads (torch, Arrow), which a forked child cannot use safely.
+    # "spawn": forking is unsafe when the caller has threads (torch, Arrow).
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker)
     waiting: deque[Future[R]] = deque()
@@ -44,19 +48,19 @@ def map_in_processes(function: Callable[[T], R], items: Iterable[T], processes: 
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool:
-        raise DataError("a worker process was killed; is there memory enough for the photos?") from None
+        raise DataError("a worker process was killed; is there enough memory for the photos?") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, which ends the pool, and don't outlive a parent that was killed."""
+    """Ignore Ctrl-C (the parent handles it and ends the pool), and exit when the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
-    def follow() -> None:
+    def exit_with_parent() -> None:
         connection.wait([parent.sentinel])
         os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()

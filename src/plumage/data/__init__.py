@@ -1,1 +1,1 @@
-"""Photos in: sources, the data set's files, its split, and the views that a model sees."""
+"""Photos: their sources, the data set's files, its splits, and the transforms to model inputs."""

@@ -1,4 +1,4 @@
-"""Every photo is checked on its way into the data set: mended or refused, and kept once."""
+"""Each photo is checked on its way into the data set: repaired or refused, and kept once."""
 
 import io
 from pathlib import Path
@@ -16,8 +16,8 @@ from plumage.errors import DataError
 WHOLE = make_photo((200, 40, 50), 0)
 
 
-def photo(key: str, data: bytes, part: str | None = None) -> Photo:
-    return Photo(key, key.split("/")[-2], part, data)
+def photo(key: str, data: bytes, split: str | None = None) -> Photo:
+    return Photo(key, key.split("/")[-2], split, data)
 
 
 def many(label: str, count: int) -> list[Photo]:
@@ -42,7 +42,7 @@ def test_refused_photos_are_listed_with_the_reason_and_left_out(tmp_path: Path) 
     assert Dataset(tmp_path / "dataset").classes == ["b"]
 
 
-def test_too_many_refused_stop_with_the_list_and_the_former_data_set_stays(tmp_path: Path) -> None:
+def test_too_many_refused_photos_are_an_error_that_lists_them_and_the_old_data_set_stays(tmp_path: Path) -> None:
     ingest(MemorySource(many("a", 5)), tmp_path / "dataset", min_size=1, max_refused=0)
     before = {file.name: file.read_bytes() for file in (tmp_path / "dataset").iterdir()}
     source = MemorySource([*many("b", 98), photo("b/x.jpg", b""), photo("b/y.jpg", b"?")])
@@ -55,7 +55,7 @@ def test_too_many_refused_stop_with_the_list_and_the_former_data_set_stays(tmp_p
     assert ingest(source, tmp_path / "dataset", min_size=1, max_refused=0.02)["photos"] == 98
 
 
-def test_a_photo_twice_in_a_class_is_kept_once_and_in_two_classes_not_at_all(tmp_path: Path) -> None:
+def test_copies_in_one_class_are_kept_once_and_in_two_classes_not_at_all(tmp_path: Path) -> None:
     twin, torn = make_photo((9, 200, 9), 1), make_photo((9, 9, 200), 2)
     source = MemorySource([
         photo("test/a/1.jpg", twin, "test"), photo("train/a/2.jpg", twin, "train"), photo("train/a/3.jpg", torn, "train"),
@@ -67,8 +67,8 @@ def test_a_photo_twice_in_a_class_is_kept_once_and_in_two_classes_not_at_all(tmp
         {
             "key": "test/a/1.jpg",
             "label": "a",
-            "part": "test",
-            "copies": [{"key": "train/a/2.jpg", "label": "a", "part": "train"}],
+            "split": "test",
+            "copies": [{"key": "train/a/2.jpg", "label": "a", "split": "train"}],
         }
     ]
     assert [[photo["key"] for photo in photos] for photos in report["label_conflicts"]] == [
@@ -78,12 +78,12 @@ def test_a_photo_twice_in_a_class_is_kept_once_and_in_two_classes_not_at_all(tmp
     assert "label conflict" in report["refused"][0]["reason"] and "train/b/4.jpg" in report["refused"][0]["reason"]
 
 
-def test_what_is_mended_is_counted(tmp_path: Path) -> None:
+def test_repairs_are_counted(tmp_path: Path) -> None:
     grey = io.BytesIO()
     Image.linear_gradient("L").save(grey, "PNG")
     source = MemorySource([photo("a/1.png", grey.getvalue()), photo("a/2.png", WHOLE), *many("a", 5)])
     report = ingest(source, tmp_path / "dataset", min_size=1, max_refused=0)
-    assert report["mended"] == {"grey": 1, "wrong extension": 1}
+    assert report["repaired"] == {"grey": 1, "wrong extension": 1}
 
 
 def test_no_photo_left_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_no_photo_left_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_key_that_comes_twice_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_repeated_key_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a/001.jpg: two photos have this path"):
         ingest(
             MemorySource([*many("a", 2), photo("a/001.jpg", WHOLE)]), tmp_path / "dataset", min_size=1, max_refused=1
@@ -101,7 +101,7 @@ def test_a_key_that_comes_twice_is_an_error_and_leaves_nothing(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_several_processes_write_the_bytes_that_one_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_write_the_same_bytes_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number, item in enumerate(many("a", 700)):
         path = tmp_path / "photos" / ("ab"[number % 2]) / item.key.split("/")[1]
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The data set's files: the same photos give the same bytes, read in place from any file, row and process."""
+"""The data set's files: the same photos give the same bytes, and any process can read any row in place."""
 
 import hashlib
 from multiprocessing import get_context
@@ -18,14 +18,18 @@ PHOTOS = [
 ]
 
 
-def test_every_photo_comes_back_across_batches_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_photo_round_trips_across_batches_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "BYTES_PER_FILE", 100_000)
     dataset = make_dataset(tmp_path / "d", PHOTOS)
     assert len(list((tmp_path / "d").glob("images-*.arrow"))) > 2
     assert dataset.classes == ["0", "1", "2"] and len(dataset) == len(PHOTOS)
     hashes = dataset.bytes_column("sha256")
     for row, photo in enumerate(PHOTOS):
-        assert (dataset.keys[row], dataset.labels[row], dataset.parts[row]) == (photo.key, photo.label, photo.part)
+        assert (dataset.keys[row], dataset.labels[row], dataset.official_splits[row]) == (
+            photo.key,
+            photo.label,
+            photo.split,
+        )
         assert bytes(dataset.photo(row)) == photo.data
         assert dataset.classes[dataset.targets()[row]] == photo.label
         assert hashes[row].tobytes() == hashlib.sha256(photo.data).digest()
@@ -40,7 +44,7 @@ def test_the_same_photos_give_the_same_bytes(tmp_path: Path) -> None:
     assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
 
 
-def test_rows_left_out_are_gone_from_the_files(tmp_path: Path) -> None:
+def test_left_out_rows_are_gone_from_the_files(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "d", PHOTOS)
     leave_out(tmp_path / "d", {0, 70, 299})
     assert Dataset(tmp_path / "d").keys == [key for row, key in enumerate(dataset.keys) if row not in (0, 70, 299)]
@@ -54,10 +58,11 @@ def test_other_processes_read_it_in_place(tmp_path: Path) -> None:
         assert pool.map(_photo, [(tmp_path / "d", row) for row in (5, 250)]) == [PHOTOS[5].data, PHOTOS[250].data]
 
 
-def _photo(place: tuple[Path, int]) -> bytes:
-    return bytes(Dataset(place[0]).photo(place[1]))
+def _photo(folder_and_row: tuple[Path, int]) -> bytes:
+    folder, row = folder_and_row
+    return bytes(Dataset(folder).photo(row))
 
 
-def test_a_folder_that_is_no_data_set_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is no data set"):
+def test_a_folder_that_is_not_a_data_set_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not a data set"):
         Dataset(tmp_path)

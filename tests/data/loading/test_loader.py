@@ -1,4 +1,4 @@
-"""Batches come in order, however many threads decode them."""
+"""Batches are in order, however many threads decode them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from plumage.data.sources.photo import Photo
 from plumage.errors import PhotoError
 
 
-def test_batches_hold_the_rows_asked_for_in_order(color_dataset: Callable[[int], Dataset]) -> None:
+def test_batches_have_the_requested_rows_in_order(color_dataset: Callable[[int], Dataset]) -> None:
     dataset = color_dataset(10)
     rows = np.random.default_rng(0).permutation(len(dataset)).tolist()
     batches = batched(rows, 7)
@@ -25,11 +25,11 @@ def test_batches_hold_the_rows_asked_for_in_order(color_dataset: Callable[[int],
 
 
 def test_an_error_in_a_thread_reaches_the_caller(color_dataset: Callable[[int], Dataset]) -> None:
-    def view(photo: object, row: int, out: object) -> None:
+    def transform(photo: object, row: int, out: object) -> None:
         raise PhotoError("torn")
 
     with pytest.raises(PhotoError, match="torn"):
-        list(load_batches(color_dataset(3), [[0], [1]], view, 8))
+        list(load_batches(color_dataset(3), [[0], [1]], transform, 8))
 
 
 def test_the_typical_side_is_the_photos_median_short_side(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a model sees of a photo."""
+"""The transforms from a photo to the model's input."""
 
 import io
 
@@ -23,7 +23,7 @@ def gradient(width: int, height: int) -> Image.Image:
 
 
 @pytest.mark.parametrize("size", [(300, 200), (200, 300), (256, 256), (31, 47)])
-def test_the_central_view_is_torchvisions_resize_and_crop(size: tuple[int, int]) -> None:
+def test_the_central_crop_matches_torchvisions_resize_and_crop(size: tuple[int, int]) -> None:
     view = eval_view(np.asarray(gradient(*size)), Preprocessing(size=224, crop_fraction=0.875)).astype(int)
     theirs = v2.Compose([v2.Resize(256, v2.InterpolationMode.BICUBIC), v2.CenterCrop(224)])(gradient(*size))
     assert np.abs(view - np.asarray(theirs)).mean() < 1.5
@@ -31,7 +31,7 @@ def test_the_central_view_is_torchvisions_resize_and_crop(size: tuple[int, int])
 
 def test_exif_orientation_is_applied() -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
+    exif[0x0112] = 6  # a quarter turn
     buffer = io.BytesIO()
     gradient(40, 20).save(buffer, "JPEG", exif=exif)
     assert decode(buffer.getvalue()).size == (20, 40)
@@ -46,25 +46,25 @@ def test_other_colour_modes_become_rgb(mode: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"not a photo", make_photo((9, 9, 9), 0)[:-400]])
-def test_what_is_no_whole_photo_is_one_line_the_same_each_time(data: bytes) -> None:
+def test_an_incomplete_photo_is_one_line_the_same_each_time(data: bytes) -> None:
     with pytest.raises(PhotoError) as caught:
         decode(data)
     assert "\n" not in str(caught.value)
     assert " at 0x" not in str(caught.value), "an object's address differs from run to run"
 
 
-def test_chances_are_a_keys_own_and_even() -> None:
+def test_augmentation_draws_are_uniform_and_depend_on_the_key_alone() -> None:
     drawn = np.array([augmentation_draws(0, epoch, row) for epoch in range(10) for row in range(1_000)])
     assert augmentation_draws(0, 9, 999) == tuple(drawn[-1])
-    assert len(np.unique(drawn)) == drawn.size, "no epoch, photo or place has another's"
+    assert len(np.unique(drawn)) == drawn.size, "no epoch, photo or position repeats another's"
     assert drawn.min() >= 0 and drawn.max() < 1
-    for place in drawn.T:
-        assert kstest(place, "uniform").pvalue > 1e-3
+    for column in drawn.T:
+        assert kstest(column, "uniform").pvalue > 1e-3
     between = np.corrcoef(drawn.T) - np.eye(5)
     assert np.abs(between).max() < 0.04, "four standard errors"
 
 
-def test_a_random_view_depends_on_its_chances_alone_and_covers_the_asked_area() -> None:
+def test_a_random_crop_depends_on_its_draws_alone_and_covers_the_area_asked_for() -> None:
     photo, pre = np.array(gradient(64, 64)), Preprocessing(size=32, crop_fraction=1.0)
     views = [train_view(photo, pre, augmentation_draws(seed), 0.5, flip=False) for seed in (1, 1, 2)]
     assert np.array_equal(views[0], views[1])
@@ -82,10 +82,10 @@ def pillows(photo: np.ndarray, box: tuple[float, float, float, float], size: int
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("own", [True, False], ids=["own kernels", "Pillow's"])
-def test_views_are_resampled_as_pillow_does_to_the_byte(
+def test_crops_are_resampled_byte_for_byte_as_by_pillow(
     own: bool, interpolation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Larger, smaller, tall and wide photos, those of a single row or column too, of the strongest contrasts."""
+    """Photos of strong contrast: larger, smaller, tall, wide, and of a single row or column."""
     if not own:
         monkeypatch.setattr(kernels, "compiled", lambda *_: None)
     rng = np.random.default_rng(0)
@@ -102,7 +102,9 @@ def test_views_are_resampled_as_pillow_does_to_the_byte(
         assert np.array_equal(eval_view(photo, pre, mirrored=True), central[:, ::-1])
         square, whole = photo[:shorter, :shorter], pre.model_copy(update={"crop_fraction": 1.0})
         at_once = Image.fromarray(square).resize((size, size), Image.Resampling[interpolation.upper()])
-        assert np.array_equal(eval_view(square, whole), np.asarray(at_once)), "no way first in a square"
+        assert np.array_equal(eval_view(square, whole), np.asarray(at_once)), (
+            "in a square, the order of resampling doesn't matter"
+        )
         view = train_view(photo, pre, augmentation_draws(seed), 0.5, flip=False)
         draw = augmentation_draws(seed)
         area, ratio = height * width * (0.5 + draw[0] / 2), np.exp(np.log(3 / 4) + draw[1] * np.log(16 / 9))
@@ -115,7 +117,7 @@ def test_views_are_resampled_as_pillow_does_to_the_byte(
         assert np.array_equal(view, pillows(cut, (0, 0, across, down), size, interpolation))
 
 
-def test_flip_mirrors_half_of_the_views() -> None:
+def test_flip_mirrors_half_of_the_crops() -> None:
     photo, pre = np.array(gradient(64, 64)), Preprocessing(size=32, crop_fraction=1.0)
     views = [train_view(photo, pre, augmentation_draws(seed), 1.0, flip=True).astype(int) for seed in range(200)]
     mirrored = sum(view[0, 0, 0] > view[0, -1, 0] for view in views)

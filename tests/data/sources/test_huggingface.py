@@ -1,6 +1,6 @@
-"""A data set of the Hugging Face Hub, by the real huggingface_hub, from a stand-in that answers as the Hub does.
+"""Hugging Face data sets, fetched by the real huggingface_hub from a stand-in for the Hub.
 
-The library reads where the Hub is once, when it is imported; so each fetch is a process of its own.
+The library reads the Hub's address at import, so each fetch is a process of its own.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ import pytest
 from stand_ins import Request, StandIn, closed_port, serve
 from support import make_photo
 
-from plumage.data.sources.huggingface import part_of
+from plumage.data.sources.huggingface import split_of
 from plumage.data.sources.parquet import ParquetSource
 from plumage.data.sources.photo import Photo
 from plumage.errors import DataError
@@ -40,8 +40,8 @@ retry.BACKOFF_SECONDS = 0.001
 dataset, revision, scratch = sys.argv[1], sys.argv[2] or None, Path(sys.argv[3])
 try:
     source = huggingface_source(dataset, revision, scratch)
-    loads = [pickle.loads(pickle.dumps(load)) for load in source.chunks()]
-    photos = [(p.key, p.label, p.part, hashlib.sha256(p.data).hexdigest()) for load in loads for p in load()]
+    chunks = [pickle.loads(pickle.dumps(chunk)) for chunk in source.chunks()]
+    photos = [(p.key, p.label, p.split, hashlib.sha256(p.data).hexdigest()) for chunk in chunks for p in chunk()]
     print(json.dumps({"about": source.about, "length": len(source), "photos": photos}))
 except DataError as error:
     print(json.dumps({"error": str(error)}))
@@ -51,7 +51,7 @@ except DataError as error:
 def table(
     images: list[bytes | None], labels: list[Any], classes: list[str] | None = None, named: str | None = None
 ) -> pa.Table:
-    """As the library `datasets` writes it."""
+    """A table as the library `datasets` writes it."""
     features: dict[str, Any] = {"image": {"_type": "Image"}, "label": {"dtype": "string", "_type": "Value"}}
     if classes:
         features["label"] = {"names": classes, "_type": "ClassLabel"}
@@ -94,7 +94,7 @@ def digest(data: bytes) -> str:
 
 
 class Hub(StandIn):
-    """Has one data set, me/birds, whose files are told for each commit; main is the newest."""
+    """Has one data set, me/birds, with the files of each commit; main is the newest."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class Hub(StandIn):
             request.send_file(self.commits[commit][words[2]], {"X-Repo-Commit": commit})
 
     def fetched(self) -> list[str]:
-        """The files of which something was sent."""
+        """The files that were sent, completely or not."""
         return [seen.path.split("/", 6)[-1] for seen in self.seen if seen.method == "GET" and "/resolve/" in seen.path]
 
 
@@ -134,7 +134,7 @@ def hub() -> Iterator[Hub]:
 
 
 class Fetch:
-    """Fetches in a process, with a cache of its own, and tells what came."""
+    """Fetches in a process with its own cache, and returns the result."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url, self.folder = url, folder
@@ -161,7 +161,7 @@ def fetch(hub: Hub, tmp_path: Path) -> Fetch:
     return Fetch(hub.url, tmp_path)
 
 
-def test_parquet_files_give_labels_and_parts_are_fetched_once_and_a_commit_needs_no_network(
+def test_parquet_files_give_labels_and_splits_are_fetched_once_and_a_commit_needs_no_network(
     hub: Hub, fetch: Fetch
 ) -> None:
     classes = ["BLUE JAY", "ORIOLE"]
@@ -188,11 +188,11 @@ def test_parquet_files_give_labels_and_parts_are_fetched_once_and_a_commit_needs
     fetch.url = f"http://127.0.0.1:{closed_port()}"
     assert fetch(revision=NEW) == result
     assert fetch(revision=NEW, HF_HUB_OFFLINE="1") == result
-    assert "there is no connection to 127.0.0.1" in fetch()["error"]
+    assert "no connection to 127.0.0.1" in fetch()["error"]
     assert "HF_HUB_OFFLINE" in fetch(HF_HUB_OFFLINE="1")["error"]
 
 
-def test_archives_give_their_parts_and_one_class_for_all_spellings(hub: Hub, fetch: Fetch) -> None:
+def test_archives_give_their_splits_and_one_class_for_all_spellings(hub: Hub, fetch: Fetch) -> None:
     hub.commits[NEW] = {
         "data/train.tar.gz": tar_gz(
             {"birds/BLUE  JAY/1.jpg": JPEG, "birds/BLUE  JAY/2.jpg": JPEG, "birds/ORIOLE/1.png": PNG}
@@ -227,7 +227,7 @@ def test_class_folders_are_read_and_revision_pins_what_is_fetched(hub: Hub, fetc
     assert fetch()["photos"] == [["train/OWL/1.jpg", "OWL", "train", digest(PNG)]]
 
 
-def test_a_dropped_file_goes_on_where_it_ended_and_a_busy_hub_is_asked_again(hub: Hub, fetch: Fetch) -> None:
+def test_a_dropped_file_resumes_and_a_busy_hub_is_retried(hub: Hub, fetch: Fetch) -> None:
     photo = make_photo((10, 200, 30), 0, size=(400, 300))
     hub.commits[NEW] = {"JAY/1.jpg": photo}
     hub.statuses, hub.drops = [503, 429], [1000]
@@ -235,16 +235,16 @@ def test_a_dropped_file_goes_on_where_it_ended_and_a_busy_hub_is_asked_again(hub
     assert len(hub.fetched()) == 2
 
 
-def test_what_cannot_be_had_is_told_in_a_line(hub: Hub, fetch: Fetch) -> None:
+def test_what_cannot_be_fetched_is_one_line(hub: Hub, fetch: Fetch) -> None:
     hub.commits[NEW] = {"README.md": b"# Birds", "data.parquet": packed_table([JPEG], ["x"]).replace(b"PAR1", b"PAR0")}
     assert "isn't at 127.0.0.1, or it is private" in fetch("me/fish")["error"]
     assert "no revision v7" in fetch(revision="v7")["error"]
-    assert "is no whole parquet file" in fetch()["error"]
+    assert "is not a complete parquet file" in fetch()["error"]
     hub.gated = True
     assert "HF_TOKEN" in fetch()["error"]
 
 
-def test_a_data_set_without_photos_is_told_the_layouts(hub: Hub, fetch: Fetch) -> None:
+def test_the_error_for_a_data_set_without_photos_lists_the_layouts(hub: Hub, fetch: Fetch) -> None:
     buffer = io.BytesIO()
     pq.write_table(pa.table({"text": ["a bird"], "label": ["JAY"]}), buffer)
     hub.commits[NEW] = {"README.md": b"# Birds", "data.parquet": buffer.getvalue()}
@@ -253,7 +253,7 @@ def test_a_data_set_without_photos_is_told_the_layouts(hub: Hub, fetch: Fetch) -
 
 
 @pytest.mark.parametrize(
-    ("name", "part"),
+    ("name", "split"),
     [
         ("data/train-00000-of-00005.parquet", "train"),
         ("train/0000.parquet", "train"),
@@ -266,12 +266,12 @@ def test_a_data_set_without_photos_is_told_the_layouts(hub: Hub, fetch: Fetch) -
         ("train-and-test.zip", None),
     ],
 )
-def test_a_part_is_told_by_the_names_of_the_hub(name: str, part: str | None) -> None:
-    assert part_of(name) == part
+def test_the_split_is_read_from_the_names_on_the_hub(name: str, split: str | None) -> None:
+    assert split_of(name) == split
 
 
 def read(source: ParquetSource) -> list[Photo]:
-    return [photo for load in source.chunks() for photo in pickle.loads(pickle.dumps(load))()]
+    return [photo for chunk in source.chunks() for photo in pickle.loads(pickle.dumps(chunk))()]
 
 
 def write(path: Path, *args: Any, row_group_size: int | None = None, **keywords: Any) -> Path:
@@ -294,7 +294,7 @@ def test_rows_without_a_label_are_counted_and_spellings_are_one_class(tmp_path: 
     assert source.about["merged_classes"] == {"BLUE JAY": ["BLUE JAY", "Blue Jay", "blue  jay"]}
 
 
-def test_a_row_without_an_image_is_a_photo_of_no_bytes_for_the_check_to_refuse(tmp_path: Path) -> None:
+def test_a_row_without_an_image_is_an_empty_photo_that_the_check_refuses(tmp_path: Path) -> None:
     path = write(tmp_path / "1.parquet", [None, JPEG], ["JAY", "JAY"], named="x.webp")
     assert [(photo.key, photo.data) for photo in read(ParquetSource([(path, "train")]))] == [
         ("train/JAY/000000", b""),
@@ -303,23 +303,23 @@ def test_a_row_without_an_image_is_a_photo_of_no_bytes_for_the_check_to_refuse(t
 
 
 @pytest.mark.parametrize("row_group_size", [7, 100, 1000])
-def test_groups_of_rows_of_any_size_are_read_a_few_megabytes_at_a_time(tmp_path: Path, row_group_size: int) -> None:
+def test_row_groups_of_any_size_are_read_a_few_megabytes_at_a_time(tmp_path: Path, row_group_size: int) -> None:
     images = [number.to_bytes(4, "big") * 100_000 for number in range(150)]
     path = write(tmp_path / "1.parquet", images, ["JAY"] * 150, row_group_size=row_group_size)
-    loads = [load() for load in ParquetSource([(path, None)]).chunks()]
-    assert [photo.data for load in loads for photo in load] == images
-    assert max(sum(len(photo.data) for photo in load) for load in loads) <= 8 * 1024**2
+    chunks = [chunk() for chunk in ParquetSource([(path, None)]).chunks()]
+    assert [photo.data for photos in chunks for photo in photos] == images
+    assert max(sum(len(photo.data) for photo in photos) for photos in chunks) <= 8 * 1024**2
 
 
-def test_plain_binary_columns_without_any_metadata_are_found_by_their_types(tmp_path: Path) -> None:
+def test_columns_without_metadata_are_found_by_their_types(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": [1], "species": ["JAY"], "photo": [JPEG]}), tmp_path / "1.parquet")
     assert read(ParquetSource([(tmp_path / "1.parquet", None)])) == [Photo("JAY/000000.jpg", "JAY", None, JPEG)]
 
 
-def test_a_file_without_images_or_one_cut_short_is_told_in_a_line(tmp_path: Path) -> None:
+def test_a_file_without_images_or_a_truncated_one_is_one_line(tmp_path: Path) -> None:
     pq.write_table(pa.table({"species": ["JAY"]}), tmp_path / "1.parquet")
     (tmp_path / "2.parquet").write_bytes(write(tmp_path / "3.parquet", [JPEG], ["JAY"]).read_bytes()[:-9])
-    for name, message in (("1.parquet", "has no column of images"), ("2.parquet", "no whole parquet file")):
+    for name, message in (("1.parquet", "has no image column"), ("2.parquet", "not a complete parquet file")):
         with pytest.raises(DataError, match=message) as error:
             ParquetSource([(tmp_path / name, None)])
         assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""A data set of Kaggle, by the real kagglehub, from a stand-in that answers as the site does."""
+"""Kaggle data sets, fetched by the real kagglehub from a stand-in for the site."""
 
 import base64
 import hashlib
@@ -20,8 +20,8 @@ from plumage.data.sources.photo import Photo
 from plumage.errors import DataError
 
 PHOTOS = {
-    f"{part}/{label}/{number}.jpg": make_photo((90, 60 * number, 200), number)
-    for part in ("train", "valid", "test")
+    f"{split}/{label}/{number}.jpg": make_photo((90, 60 * number, 200), number)
+    for split in ("train", "valid", "test")
     for label in ("BLUE JAY", "ORIOLE")
     for number in range(3)
 }
@@ -37,7 +37,7 @@ def pack(photos: dict[str, bytes]) -> bytes:
 
 
 class Kaggle(StandIn):
-    """Has one data set, me/birds, in one version; its archive is kept elsewhere, as on Google's storage."""
+    """Has one data set, me/birds, in one version; a redirect leads to its archive, as to Google's storage."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Kaggle(StandIn):
 
 @pytest.fixture(autouse=True)
 def own_kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the user's credentials nor the user's cache."""
+    """Hide the user's credentials and cache."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -87,7 +87,7 @@ def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def photos_of(dataset: str) -> list[Photo]:
-    return [photo for load in kaggle_source(dataset).chunks() for photo in load()]
+    return [photo for chunk in kaggle_source(dataset).chunks() for photo in chunk()]
 
 
 def refusal(dataset: str) -> str:
@@ -97,11 +97,11 @@ def refusal(dataset: str) -> str:
     return str(error.value)
 
 
-def test_the_photos_come_with_their_labels_and_parts_and_the_report_names_the_version(kaggle: Kaggle) -> None:
+def test_photos_have_their_labels_and_splits_and_the_report_names_the_version(kaggle: Kaggle) -> None:
     source = kaggle_source("me/birds")
-    photos = [photo for load in source.chunks() for photo in load()]
+    photos = [photo for chunk in source.chunks() for photo in chunk()]
     assert {photo.key: photo.data for photo in photos} == PHOTOS
-    assert {(photo.key.split("/")[0], photo.part) for photo in photos} == {
+    assert {(photo.key.split("/")[0], photo.split) for photo in photos} == {
         ("train", "train"),
         ("valid", "val"),
         ("test", "test"),
@@ -110,7 +110,7 @@ def test_the_photos_come_with_their_labels_and_parts_and_the_report_names_the_ve
     assert source.about["passed_over"] == {".csv": 1}
 
 
-def test_what_is_there_is_not_fetched_again_and_a_version_needs_no_network(
+def test_a_cached_data_set_is_not_fetched_again_and_a_version_needs_no_network(
     kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert photos_of("me/birds") == photos_of("me/birds")
@@ -119,14 +119,14 @@ def test_what_is_there_is_not_fetched_again_and_a_version_needs_no_network(
     assert len(photos_of("me/birds/versions/2")) == len(PHOTOS)
 
 
-def test_a_dropped_download_goes_on_where_it_ended(kaggle: Kaggle) -> None:
-    kaggle.drops = [5000, 10**9, 3000]  # kagglehub asks for all, reads nothing of it, and then for the rest
+def test_a_dropped_download_resumes(kaggle: Kaggle) -> None:
+    kaggle.drops = [5000, 10**9, 3000]  # kagglehub first requests the whole file without reading it, then the rest
     assert len(photos_of("me/birds")) == len(PHOTOS)
     assert "bytes=5000-" in kaggle.downloads()
     assert "bytes=8000-" in kaggle.downloads()
 
 
-def test_a_download_that_always_drops_ends_in_a_line_and_the_next_run_goes_on(kaggle: Kaggle) -> None:
+def test_a_download_that_always_drops_is_one_line_and_the_next_run_resumes(kaggle: Kaggle) -> None:
     kaggle.drops = [5000] + [0] * 50
     assert "dropped" in refusal("me/birds")
     kaggle.drops = []
@@ -135,24 +135,24 @@ def test_a_download_that_always_drops_ends_in_a_line_and_the_next_run_goes_on(ka
     assert "bytes=5000-" in kaggle.downloads()
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_an_archive_that_came_broken_is_fetched_anew(kaggle: Kaggle, told: bool) -> None:
-    whole = kaggle.archive
-    kaggle.md5 = kaggle.md5 if told else None
-    kaggle.archive = whole[:-3000]
-    assert ("checksum" if told else "no whole archive") in refusal("me/birds")
-    kaggle.archive = whole
+@pytest.mark.parametrize("has_checksum", [True, False])
+def test_a_truncated_archive_is_fetched_again(kaggle: Kaggle, has_checksum: bool) -> None:
+    complete = kaggle.archive
+    kaggle.md5 = kaggle.md5 if has_checksum else None
+    kaggle.archive = complete[:-3000]
+    assert ("checksum" if has_checksum else "not a complete archive") in refusal("me/birds")
+    kaggle.archive = complete
     assert len(photos_of("me/birds")) == len(PHOTOS)
 
 
-def test_a_busy_site_is_asked_again(kaggle: Kaggle) -> None:
+def test_a_busy_site_is_retried(kaggle: Kaggle) -> None:
     kaggle.statuses = [503, 429]
     assert len(photos_of("me/birds")) == len(PHOTOS)
     kaggle.statuses = [500] * 50
     assert "Kaggle answers 500" in refusal("me/birds")
 
 
-def test_a_data_set_that_is_gone_is_told_with_what_to_do(kaggle: Kaggle) -> None:
+def test_the_error_for_a_removed_data_set_says_what_to_do(kaggle: Kaggle) -> None:
     assert "me/fish" in refusal("me/fish")
     message = refusal("gpiosenka/100-bird-species")
     assert "the default, gpiosenka/100-bird-species, may have been removed" in message
@@ -161,13 +161,13 @@ def test_a_data_set_that_is_gone_is_told_with_what_to_do(kaggle: Kaggle) -> None
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_without_access_the_ways_to_get_it_are_told(kaggle: Kaggle, status: int) -> None:
+def test_the_error_for_denied_access_says_how_to_get_it(kaggle: Kaggle, status: int) -> None:
     kaggle.denied = status
     message = refusal("me/birds")
     assert all(name in message for name in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY", "kaggle.json"))
 
 
-def test_credentials_are_used_and_a_broken_file_of_them_is_told(
+def test_credentials_are_used_and_a_broken_credentials_file_is_named(
     kaggle: Kaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "home" / ".kaggle" / "kaggle.json"
@@ -181,4 +181,4 @@ def test_credentials_are_used_and_a_broken_file_of_them_is_told(
 
 def test_without_a_connection_the_host_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     point_at(f"http://localhost:{closed_port()}", monkeypatch)
-    assert "there is no connection to localhost" in refusal("me/birds")
+    assert "no connection to localhost" in refusal("me/birds")

@@ -1,4 +1,4 @@
-"""Photos are found from an experiment's copy of the repository too."""
+"""Photos are available in an experiment's copy of the repository."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from plumage.data.sources.link_photos import link_photos
 
 @pytest.fixture
 def root(tmp_path: Path, class_folders: Path) -> Path:
-    """A repository whose own photos Git does not track: a copy has the folder's note and nothing else."""
+    """A repository whose photos Git doesn't track: a copy has only the folder's README."""
     root = tmp_path / "repository"
     (root / "data").mkdir(parents=True)
     class_folders.rename(root / "data" / "photos")
@@ -25,14 +25,14 @@ def copy_of(root: Path, *below: str) -> Path:
     return copy
 
 
-def test_untracked_photos_are_the_same_in_a_copy(root: Path) -> None:
+def test_untracked_photos_are_linked_into_a_copy(root: Path) -> None:
     copy = copy_of(root)
     found = link_photos("data/photos", root, copy)
     assert found == copy / "data" / "photos"
     assert read_all(FolderSource(found)) == read_all(FolderSource(root / "data" / "photos"))
 
 
-def test_photos_that_a_copy_has_itself_stay(root: Path) -> None:
+def test_photos_that_a_copy_already_has_are_kept(root: Path) -> None:
     copy = copy_of(root)
     own = copy / "data" / "photos" / "CARDINAL" / "0.jpg"
     own.parent.mkdir()
@@ -52,7 +52,7 @@ def test_a_relative_path_out_of_the_repository_leads_to_the_same_photos_from_a_c
     assert link_photos("../elsewhere", root, copy).samefile(root.parent / "elsewhere")
 
 
-def test_an_absolute_path_is_itself_and_leaves_no_link(root: Path) -> None:
+def test_an_absolute_path_needs_no_link(root: Path) -> None:
     photos = root / "data" / "photos"
     assert link_photos(str(photos), root, copy_of(root)) == photos
     assert link_photos(str(photos), root, root) == photos

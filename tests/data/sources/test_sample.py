@@ -1,4 +1,4 @@
-"""The drawn sample: repeatable, scalable, with twins, and not to be told apart by colour alone."""
+"""The drawn sample: repeatable, scalable, with twins, and not separable by colour alone."""
 
 import io
 
@@ -10,7 +10,7 @@ from support import read_all
 from plumage.common.workers import map_in_processes
 from plumage.data.sources.birds.painter import paint
 from plumage.data.sources.birds.species import BLOCK, COLOURS, MIN_DIFFERENCE, SHAPES, TWINS, Species, species_table
-from plumage.data.sources.photo import Load, Photo
+from plumage.data.sources.photo import Chunk, Photo
 from plumage.data.sources.sample import SampleSource, draw_photo
 
 
@@ -24,14 +24,14 @@ def test_the_same_parameters_give_the_same_bytes_with_any_number_of_processes() 
     assert alone == [photo for photos in map_in_processes(_run, source.chunks(), processes=2) for photo in photos]
     keys = [f"{label}/{i:04d}.jpg" for label in source.classes for i in range(3)]
     assert [photo.key for photo in alone] == keys
-    assert {photo.part for photo in alone} == {None} and len(alone) == len(source) == 12
+    assert {photo.split for photo in alone} == {None} and len(alone) == len(source) == 12
 
 
-def _run(load: Load) -> list[Photo]:
-    return load()
+def _run(chunk: Chunk) -> list[Photo]:
+    return chunk()
 
 
-def test_a_small_sample_is_a_part_of_a_large_one() -> None:
+def test_a_small_sample_is_a_subset_of_a_large_one() -> None:
     small = SampleSource(species=4, images_per_species=2, image_size=32, seed=0)
     large = SampleSource(species=7, images_per_species=5, image_size=32, seed=0)
     photos = {photo.key: photo.data for photo in read_all(large)}
@@ -60,8 +60,8 @@ def test_a_thousand_species_differ_in_name_and_traits() -> None:
         assert different.min(initial=MIN_DIFFERENCE) >= MIN_DIFFERENCE, f"species {k} is close to another"
 
 
-def test_the_mark_that_twins_differ_in_shows_in_the_photo() -> None:
-    """The same individual drawn as either twin at 96 pixels: 1 pixel in 250 or more changes, and most of them don't."""
+def test_the_trait_that_twins_differ_in_is_visible_in_the_photo() -> None:
+    """The same individual drawn as either twin at 96 pixels: at least 1 pixel in 250 changes, and most don't."""
     table = species_table(200)
     for block in range(0, 20, 2):
         for slot, other in TWINS.items():
@@ -100,14 +100,14 @@ def test_it_scales_to_a_thousand_species_without_drawing_ahead(species: int) -> 
     assert draw_photo(0, species - 1, 0, 32).size == (32, 32)
 
 
-def test_every_shape_and_colour_is_in_use() -> None:
+def test_every_shape_and_colour_is_used() -> None:
     table = species_table(1000)
     assert {row.shape for row in table} == set(SHAPES)
     assert {colour for row in table for colour in (row.crown, row.back, row.wing, row.breast)} == set(COLOURS)
 
 
 @pytest.mark.slow
-def test_colour_histograms_do_not_tell_the_default_species_apart() -> None:
+def test_colour_histograms_do_not_separate_the_default_species() -> None:
     """Logistic regression on joint RGB histograms (8 x 8 x 8), plain or square-rooted, stays under 0.6."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedShuffleSplit

@@ -1,4 +1,4 @@
-"""An archive from the web: fetched once, whole, whatever happens on the way."""
+"""An archive from the web: fetched once and completely, whatever goes wrong."""
 
 import errno
 import hashlib
@@ -37,8 +37,8 @@ def site() -> Iterator[StandIn]:
         yield stand_in
 
 
-def left(downloads: Path) -> list[Path]:
-    """What lies there and isn't whole."""
+def incomplete(downloads: Path) -> list[Path]:
+    """The files of incomplete downloads."""
     return [file for file in downloads.iterdir() if ".part" in file.name]
 
 
@@ -49,16 +49,16 @@ def refusal(link: str, downloads: Path, sha256: str | None = None) -> str:
     return str(error.value)
 
 
-def test_a_file_is_fetched_once_and_then_found(site: StandIn, tmp_path: Path) -> None:
+def test_a_file_is_fetched_once(site: StandIn, tmp_path: Path) -> None:
     path = fetch(f"{site.url}/birds.zip", tmp_path, SHA256.upper())
     assert path.read_bytes() == DATA
     assert path.name.endswith("birds.zip")
     assert fetch(f"{site.url}/birds.zip", tmp_path, SHA256) == fetch(f"{site.url}/birds.zip", tmp_path, None) == path
     assert len(site.seen) == 1
-    assert left(tmp_path) == []
+    assert incomplete(tmp_path) == []
 
 
-def test_files_of_one_name_at_two_places_are_two(site: StandIn, tmp_path: Path) -> None:
+def test_files_of_the_same_name_stay_apart(site: StandIn, tmp_path: Path) -> None:
     site.files["/other/birds.zip"] = OTHER
     assert fetch(f"{site.url}/birds.zip", tmp_path, None).read_bytes() == DATA
     assert fetch(f"{site.url}/other/birds.zip", tmp_path, None).read_bytes() == OTHER
@@ -70,14 +70,14 @@ def test_a_name_from_the_web_stays_in_the_folder(site: StandIn, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("drops", [[100_000], [0], [50_000] * 5, [1000] * 12])
-def test_a_dropped_connection_goes_on_where_it_ended(site: StandIn, tmp_path: Path, drops: list[int]) -> None:
+def test_a_dropped_download_resumes(site: StandIn, tmp_path: Path, drops: list[int]) -> None:
     site.drops = list(drops)
     assert fetch(f"{site.url}/birds.zip", tmp_path, None).read_bytes() == DATA
     starts = [int(seen.range[6:-1] or 0) if seen.range else 0 for seen in site.seen]
     assert starts == [sum(drops[:n]) for n in range(len(drops) + 1)]
 
 
-def test_a_server_that_always_drops_is_given_up_and_the_next_run_goes_on(site: StandIn, tmp_path: Path) -> None:
+def test_a_server_that_always_drops_is_given_up_and_the_next_run_resumes(site: StandIn, tmp_path: Path) -> None:
     site.drops = [200_000] + [0] * 50
     assert "dropped after 200,000" in refusal(f"{site.url}/birds.zip", tmp_path)
     assert len(site.seen) == 1 + retry.RETRIES
@@ -86,7 +86,7 @@ def test_a_server_that_always_drops_is_given_up_and_the_next_run_goes_on(site: S
     assert [seen.range for seen in site.seen] == ["bytes=200000-"]
 
 
-def test_what_a_killed_process_had_fetched_is_not_fetched_again(site: StandIn, tmp_path: Path) -> None:
+def test_the_download_of_a_killed_process_resumes(site: StandIn, tmp_path: Path) -> None:
     site.files["/birds.zip"] = large = random.Random(2).randbytes(30_000_000)
     site.throttle = 0.02
     script = "import sys; from pathlib import Path; from plumage.data.sources.url import fetch; fetch(sys.argv[1], Path(sys.argv[2]), None)"
@@ -98,13 +98,13 @@ def test_what_a_killed_process_had_fetched_is_not_fetched_again(site: StandIn, t
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    there = next(tmp_path.glob("*.part")).stat().st_size
+    fetched = next(tmp_path.glob("*.part")).stat().st_size
     site.throttle = 0
     assert fetch(f"{site.url}/birds.zip", tmp_path, None).read_bytes() == large
-    assert site.seen[-1].range == f"bytes={there}-"
+    assert site.seen[-1].range == f"bytes={fetched}-"
 
 
-def test_a_process_that_was_killed_at_the_very_end_leaves_nothing_to_fetch(site: StandIn, tmp_path: Path) -> None:
+def test_a_complete_download_of_a_killed_process_is_not_fetched_again(site: StandIn, tmp_path: Path) -> None:
     path = fetch(f"{site.url}/birds.zip", tmp_path, None)
     site.drops = [100_000] + [0] * 50
     path.unlink()
@@ -116,24 +116,20 @@ def test_a_process_that_was_killed_at_the_very_end_leaves_nothing_to_fetch(site:
 
 
 @pytest.mark.parametrize("lacking", ["ranges", "etags"])
-def test_a_server_without_ranges_or_etags_is_asked_for_all_of_it_again(
-    site: StandIn, tmp_path: Path, lacking: str
-) -> None:
+def test_without_ranges_or_etags_the_download_starts_over(site: StandIn, tmp_path: Path, lacking: str) -> None:
     setattr(site, lacking, False)
     site.drops = [100_000, 250_000]
     assert fetch(f"{site.url}/birds.zip", tmp_path, None).read_bytes() == DATA
 
 
-def test_a_server_that_drops_ever_at_the_same_place_and_has_no_ranges_is_given_up(
-    site: StandIn, tmp_path: Path
-) -> None:
+def test_a_server_without_ranges_that_always_drops_at_the_same_byte_is_given_up(site: StandIn, tmp_path: Path) -> None:
     site.ranges = False
     site.drops = [100_000] * 50
     assert "dropped after 100,000" in refusal(f"{site.url}/birds.zip", tmp_path)
 
 
 @pytest.mark.parametrize("size", [300_000, 150_000, 50_000])
-def test_a_file_that_changes_between_two_tries_is_never_a_mixture(site: StandIn, tmp_path: Path, size: int) -> None:
+def test_a_file_that_changes_between_retries_is_never_mixed(site: StandIn, tmp_path: Path, size: int) -> None:
     site.drops = [100_000] + [0] * 50
     refusal(f"{site.url}/birds.zip", tmp_path)
     site.drops = []
@@ -141,7 +137,7 @@ def test_a_file_that_changes_between_two_tries_is_never_a_mixture(site: StandIn,
     assert fetch(f"{site.url}/birds.zip", tmp_path, None).read_bytes() == OTHER[:size]
 
 
-def test_a_server_that_heeds_no_if_range_gives_no_mixture_either(site: StandIn, tmp_path: Path) -> None:
+def test_a_server_that_ignores_if_range_gives_no_mixture_either(site: StandIn, tmp_path: Path) -> None:
     site.drops = [100_000] + [0] * 50
     refusal(f"{site.url}/birds.zip", tmp_path)
     site.drops, site.if_range = [], False
@@ -150,14 +146,14 @@ def test_a_server_that_heeds_no_if_range_gives_no_mixture_either(site: StandIn, 
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
-def test_a_refusal_is_told_at_once(site: StandIn, tmp_path: Path, status: int) -> None:
+def test_a_refusal_is_not_retried(site: StandIn, tmp_path: Path, status: int) -> None:
     site.statuses = [status] * 50
     assert f"/birds.zip answers {status} (" in refusal(f"{site.url}/birds.zip", tmp_path)
     assert len(site.seen) == 1
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
-def test_a_busy_server_is_asked_again(site: StandIn, tmp_path: Path, status: int) -> None:
+def test_a_busy_server_is_retried(site: StandIn, tmp_path: Path, status: int) -> None:
     site.statuses = [status] * 3
     assert fetch(f"{site.url}/birds.zip", tmp_path, None).read_bytes() == DATA
     site.statuses = [status] * 50
@@ -165,17 +161,17 @@ def test_a_busy_server_is_asked_again(site: StandIn, tmp_path: Path, status: int
     assert len(site.seen) == 4 + 1 + retry.RETRIES
 
 
-def test_a_wrong_checksum_names_both_and_the_next_run_fetches_anew(site: StandIn, tmp_path: Path) -> None:
+def test_a_wrong_checksum_names_both_and_the_next_run_fetches_again(site: StandIn, tmp_path: Path) -> None:
     site.files["/birds.zip"] = OTHER
     message = refusal(f"{site.url}/birds.zip", tmp_path, SHA256)
     assert SHA256 in message
     assert hashlib.sha256(OTHER).hexdigest() in message
-    assert left(tmp_path) == list(tmp_path.glob("*birds.zip")) == []
+    assert incomplete(tmp_path) == list(tmp_path.glob("*birds.zip")) == []
     site.files["/birds.zip"] = DATA
     assert fetch(f"{site.url}/birds.zip", tmp_path, SHA256).read_bytes() == DATA
 
 
-def test_a_file_that_is_there_with_another_checksum_is_fetched_anew(site: StandIn, tmp_path: Path) -> None:
+def test_an_existing_file_with_another_checksum_is_fetched_again(site: StandIn, tmp_path: Path) -> None:
     site.files["/birds.zip"] = OTHER
     fetch(f"{site.url}/birds.zip", tmp_path, None)
     site.files["/birds.zip"] = DATA
@@ -184,19 +180,21 @@ def test_a_file_that_is_there_with_another_checksum_is_fetched_anew(site: StandI
 
 def test_without_a_connection_the_host_is_named(tmp_path: Path) -> None:
     message = refusal(f"http://localhost:{closed_port()}/birds.zip", tmp_path)
-    assert "there is no connection to localhost" in message
+    assert "no connection to localhost" in message
     assert "is kept" in message
 
 
-def test_a_server_that_falls_silent_is_given_up(site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_stops_sending_is_given_up(
+    site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(url, "TIMEOUT_SECONDS", 0.05)
     site.ranges = False
     site.throttle = 0.5
     site.files["/birds.zip"] = DATA * 10
-    assert "nothing came for 0.05 s" in refusal(f"{site.url}/birds.zip", tmp_path)
+    assert "no data for 0.05 s" in refusal(f"{site.url}/birds.zip", tmp_path)
 
 
-def test_redirects_are_followed_and_no_other_protocol(site: StandIn, tmp_path: Path) -> None:
+def test_redirects_are_followed_except_to_other_protocols(site: StandIn, tmp_path: Path) -> None:
     site.redirects = {"/latest": "/birds.zip", "/odd": "ftp://127.0.0.1/birds.zip", "/round": "/round"}
     assert fetch(f"{site.url}/latest", tmp_path, None).read_bytes() == DATA
     assert "leads nowhere" in refusal(f"{site.url}/odd", tmp_path)
@@ -225,9 +223,7 @@ def test_two_processes_fetch_a_file_once(site: StandIn, tmp_path: Path) -> None:
     assert len(site.seen) == 1
 
 
-def test_a_full_disk_is_told_as_such_and_not_tried_again(
-    site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_not_retried(site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object, **keywords: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -1,4 +1,4 @@
-"""The page about the data says what was found, shows it, and needs nothing but itself."""
+"""The data page reports the findings, shows the photos, and is self-contained."""
 
 import base64
 import io
@@ -18,7 +18,9 @@ from plumage.data.dataset.store import Dataset
 from plumage.data.sources.folder import FolderSource
 from plumage.data.split.data_page import LISTED_REFUSED, write_data_page
 from plumage.data.split.near_duplicates import group_near_duplicates
-from plumage.data.split.strategies import Leak, Photos, split_report
+from plumage.data.split.official import Leak
+from plumage.data.split.report import split_report
+from plumage.data.split.stratified import Photos
 
 SCRIPT = "<script>window.hacked = 1"
 COLORS = {
@@ -30,7 +32,7 @@ COLORS = {
 
 
 def scene(seed: int, quality: int) -> bytes:
-    """A picture with large shapes, which is the same photo to the eye in any quality."""
+    """A picture of large shapes, which looks the same at any JPEG quality."""
     shapes = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(shapes).resize((96, 80), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=quality)
@@ -39,7 +41,7 @@ def scene(seed: int, quality: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, list[str], dict[str, Any], dict[str, Any]]:
-    """A data set with every kind of trouble: itself, the parts, and the reports of download and split."""
+    """A data set with every kind of problem, its splits, and the reports of download and split."""
     folder = tmp_path_factory.mktemp("made")
     root = folder / "photos"
     for number, (name, color) in enumerate(COLORS.items()):
@@ -61,26 +63,26 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, list[str], 
     (jay / "copy.jpg").write_bytes((jay / "00.jpg").read_bytes())
     for folder_of_conflict in (jay, cardinal):
         (folder_of_conflict / "conflict.jpg").write_bytes(make_photo((9, 99, 9), 903))
-    for seed, there in ((10, jay), (11, cardinal)):
+    for seed, folder_of_copy in ((10, jay), (11, cardinal)):
         (jay / f"near {seed}.jpg").write_bytes(scene(seed, 95))
-        (there / f"near {seed} again.jpg").write_bytes(scene(seed, 60))
+        (folder_of_copy / f"near {seed} again.jpg").write_bytes(scene(seed, 60))
     source = FolderSource(root)
     about = {"source": "folder", "dataset": "owner/birds", "revision": "abc123"}
     about |= ingest(source, folder / "dataset", min_size=16, max_refused=1)
     dataset = Dataset(folder / "dataset")
-    parts = ["test" if i % 5 == 0 else "val" if i % 7 == 0 else "train" for i in range(len(dataset))]
-    parts[dataset.keys.index("BLUE JAY/near 10.jpg")] = "unused"
+    splits = ["test" if i % 5 == 0 else "val" if i % 7 == 0 else "train" for i in range(len(dataset))]
+    splits[dataset.keys.index("BLUE JAY/near 10.jpg")] = "unused"
     groups = group_near_duplicates(dataset.bytes_column("thumbnail"), 0.98)
-    groups = [group for group in groups if "near" in dataset.keys[group[0]]]  # and not the noisy planes
+    groups = [group for group in groups if "near" in dataset.keys[group[0]]]  # without the noisy planes
     leaks = [
         Leak([("BLUE JAY/near 10 again.jpg", "test"), ("BLUE JAY/near 10.jpg", "train")], "test"),
         Leak([("BLUE JAY/00.jpg", "val"), ("BLUE JAY/copy.jpg", "train")], "val"),
     ]
     about["refused"].append({"key": "<i></script><script>window.hacked = 1</script>", "reason": "zero bytes"})
     hashes = [row.tobytes() for row in dataset.bytes_column("sha256")]
-    report = split_report(Photos(dataset.keys, dataset.labels, hashes, groups), parts, leaks)
+    report = split_report(Photos(dataset.keys, dataset.labels, hashes, groups), splits, leaks)
     assert len(report["near_duplicates"]) == 2
-    return dataset, parts, about, report
+    return dataset, splits, about, report
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +93,7 @@ def page(made, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Elements(HTMLParser):
-    """The page's elements with their attributes, and the text in each section under a heading."""
+    """The page's elements with their attributes, and the text under each heading."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -127,7 +129,7 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_the_page_needs_nothing_but_itself(page, elements):
+def test_the_page_is_self_contained(page, elements):
     targets = [
         value or ""
         for tag, attributes in elements.elements
@@ -138,10 +140,10 @@ def test_the_page_needs_nothing_but_itself(page, elements):
     assert all(target.startswith(("data:", "#")) for target in targets)
     assert not re.search(r"https?://|@import|url\(", page.read_text(encoding="utf-8"))
     ids = {attributes["id"] for _, attributes in elements.elements if "id" in attributes}
-    assert {target[1:] for target in targets if target.startswith("#")} <= ids, "no link leads nowhere"
+    assert {target[1:] for target in targets if target.startswith("#")} <= ids, "every link has a target"
 
 
-def test_keys_and_labels_are_text_and_never_markup(elements):
+def test_keys_and_labels_are_text_not_markup(elements):
     tags = [tag for tag, _ in elements.elements]
     assert tags.count("script") == 1, "the page's own"
     assert "i" not in tags
@@ -162,7 +164,7 @@ def test_headline_figures_and_the_source(made, elements):
         "Classes 4 ",
         f"Refused {len(about['refused'])}",
         f"{about['bytes'] / 1e6:.1f} MB",
-        "Mended 1 ",
+        "Repaired 1 ",
         "Exact duplicates 1 ",
         "Label conflicts 1 ",
         "Near-duplicates 2 groups, 1 across classes",
@@ -174,14 +176,14 @@ def test_headline_figures_and_the_source(made, elements):
         assert expected in source
 
 
-def test_parts_overall_and_by_class(made, elements):
-    dataset, parts, _, _ = made
-    overall = words(elements.text["parts"])
-    for part in ("train", "val", "test", "unused"):
-        assert f"{part} {parts.count(part)} {100 * parts.count(part) / len(parts):.1f}%" in overall
+def test_splits_overall_and_by_class(made, elements):
+    dataset, splits, _, _ = made
+    overall = words(elements.text["splits"])
+    for split in ("train", "val", "test", "unused"):
+        assert f"{split} {splits.count(split)} {100 * splits.count(split) / len(splits):.1f}%" in overall
     labels = np.array(dataset.labels)
-    of_jay = [part for part, label in zip(parts, labels, strict=True) if label == "BLUE JAY"]
-    row = " ".join(str(of_jay.count(part)) for part in ("train", "val", "test", "unused"))
+    of_jay = [split for split, label in zip(splits, labels, strict=True) if label == "BLUE JAY"]
+    row = " ".join(str(of_jay.count(split)) for split in ("train", "val", "test", "unused"))
     assert f"BLUE JAY {len(of_jay)} {row} " in words(elements.text["classes"])
     assert f"The largest is BLUE JAY ({len(of_jay)} photos), the smallest {SCRIPT}" in words(elements.text["classes"])
 
@@ -196,21 +198,23 @@ def test_sizes_and_brightness(made, elements):
     assert max(float(bar["height"]) for bar in bars) == 100
 
 
-def test_refused_photos_stand_by_reason_with_their_paths(made, elements):
+def test_refused_photos_are_listed_by_reason_with_their_keys(made, elements):
     text = words(elements.text["refused"])
     for expected in ("zero bytes: 2", "not an image: 1", "too small: 1", "truncated: 1", "label conflict: 2"):
         assert expected in text
     for photo in made[2]["refused"]:
         assert words(f"{photo['key']} {photo['reason']}") in text
-    assert "grey 1" in words(elements.text["mended"])
+    assert "grey 1" in words(elements.text["repaired"])
 
 
 def test_duplicates_near_duplicates_and_leaks_are_pictured_and_conflicts_listed(elements):
     near = words(elements.text["near-duplicates"])
     assert elements.images["near-duplicates"] == 4
-    assert near.index("Suspicious: several classes") < near.index("near 11") < near.index("near 10"), "these first"
+    assert near.index("Suspicious: several classes") < near.index("near 11") < near.index("near 10"), (
+        "groups with several classes first"
+    )
     assert near.count("Suspicious") == 1
-    assert elements.images["leaks"] == 4, "of the copy that is left out, the photo that is kept"
+    assert elements.images["leaks"] == 4, "a left-out copy shows the kept photo"
     leaks = words(elements.text["leaks"])
     assert "Stays in test" in leaks and "train, now unused" in leaks
     assert "train, an exact copy of BLUE JAY/00.jpg" in leaks
@@ -220,7 +224,7 @@ def test_duplicates_near_duplicates_and_leaks_are_pictured_and_conflicts_listed(
     assert "BLUE JAY/conflict.jpg" in conflicts and "CARDINAL/conflict.jpg" in conflicts
 
 
-def test_a_contact_sheet_a_class_of_photos_spread_over_it(made, elements):
+def test_each_class_has_a_contact_sheet_of_photos_spread_over_it(made, elements):
     dataset = made[0]
     sheets = [attributes for tag, attributes in elements.elements if tag == "img"][-4:]
     assert [sheet["alt"] for sheet in sheets] == [
@@ -230,11 +234,11 @@ def test_a_contact_sheet_a_class_of_photos_spread_over_it(made, elements):
     assert {sheet["width"] for sheet in sheets} == {"320"}
 
 
-def test_photos_are_shown_upright_and_cut_to_squares_whatever_their_format(tmp_path):
+def test_photos_of_any_format_are_shown_upright_and_cropped_to_squares(tmp_path):
     halves = Image.new("RGB", (90, 60), "red")
     halves.paste("blue", (45, 0, 90, 60))
     lying = Image.Exif()
-    lying[0x0112] = 6  # to be turned to the right: red comes to the top
+    lying[0x0112] = 6  # rotate clockwise: red is on top
     standing = halves.rotate(-90, expand=True)
     (tmp_path / "photos" / "JAY").mkdir(parents=True)
     halves.resize((900, 600)).save(tmp_path / "photos" / "JAY" / "1.jpg", exif=lying)
@@ -252,27 +256,27 @@ def test_photos_are_shown_upright_and_cut_to_squares_whatever_their_format(tmp_p
 
 
 def clean(dataset: Dataset, about: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    nothing = {"refused": [], "duplicates": [], "label_conflicts": [], "mended": {}}
-    kept = {name: about[name] for name in ("photos", "bytes", "classes", "parts", "photos_per_class")}
+    nothing = {"refused": [], "duplicates": [], "label_conflicts": [], "repaired": {}}
+    kept = {name: about[name] for name in ("photos", "bytes", "classes", "splits", "photos_per_class")}
     return {**kept, **nothing}, {"photos": {}, "near_duplicates": [], "leaks": []}
 
 
-def test_a_clean_data_set_has_a_page_that_says_so(made, tmp_path):
+def test_the_page_of_a_clean_data_set_reports_no_problems(made, tmp_path):
     about, report = clean(made[0], made[2])
     write_data_page(tmp_path / "data.html", made[0], ["train"] * len(made[0]), about, report)
     text = (tmp_path / "data.html").read_text(encoding="utf-8")
-    for said in ("No file was refused", "Nothing had to be mended", "No photo comes twice", "No near-duplicates"):
-        assert said in text
-    assert "unused" not in words(Elements(text).text["parts"])
+    for expected in ("No file was refused", "Nothing needed repair", "No photo appears twice", "No near-duplicates"):
+        assert expected in text
+    assert "unused" not in words(Elements(text).text["splits"])
 
 
-def test_of_very_many_refused_photos_some_of_each_reason_are_listed_and_the_rest_counted(made, tmp_path):
+def test_of_many_refused_photos_some_of_each_reason_are_listed_and_the_rest_counted(made, tmp_path):
     about, report = clean(made[0], made[2])
     about["refused"] = [{"key": f"JAY/{i}.jpg", "reason": "zero bytes"} for i in range(3000)]
     about["refused"] += [{"key": f"OWL/{i}.jpg", "reason": f"broken (OSError: {i})"} for i in range(5)]
     write_data_page(tmp_path / "data.html", made[0], ["train"] * len(made[0]), about, report)
     text = words(Elements((tmp_path / "data.html").read_text(encoding="utf-8")).text["refused"])
-    assert "zero bytes: 3,000, of which 1,995 are listed; reports/data.json has all" in text
+    assert "zero bytes: 3,000, 1,995 listed here, all in reports/data.json" in text
     assert text.count("OWL/") == 5
     assert text.count("JAY/") + text.count("OWL/") == LISTED_REFUSED
 
@@ -281,7 +285,7 @@ def visible(browser, selector: str) -> list[str]:
     return [item.text for item in browser.find_elements("css selector", selector) if item.is_displayed()]
 
 
-def test_in_a_browser_lists_filter_and_sort_pictures_load_and_nothing_complains(page, browser):
+def test_in_a_browser_lists_filter_and_sort_and_pictures_load_without_errors(page, browser):
     browser.get(page.as_uri())
     classes = "#class-table tbody th"
     assert len(visible(browser, classes)) == 4

@@ -1,17 +1,16 @@
-"""The data set's photos come out again as they went in: one by its key, or all as class folders."""
+"""Photos are exported unchanged: one by its key, or all as class folders."""
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support import make_photo
+from support import MemorySource, make_photo
 
 from plumage.data.dataset.ingest import ingest
 from plumage.data.dataset.store import Dataset
 from plumage.data.sources.folder import FolderSource
-from plumage.data.sources.photo import Load, Photo
+from plumage.data.sources.photo import Photo
 from plumage.data.split import export
 from plumage.data.split.export import export_photos, show_photo
 from plumage.data.split.splits_file import write_splits
@@ -20,37 +19,23 @@ from plumage.errors import DataError
 RED, BLUE = (200, 40, 50), (60, 90, 200)
 
 
-class Memory:
-    """A source of the photos given."""
-
-    def __init__(self, photos: list[Photo]) -> None:
-        self.photos = photos
-        self.about: dict[str, Any] = {}
-
-    def __len__(self) -> int:
-        return len(self.photos)
-
-    def chunks(self) -> Iterator[Load]:
-        yield lambda: self.photos
-
-
 def photo(key: str, label: str, seed: int, format: str = "JPEG") -> Photo:
     return Photo(key, label, None, make_photo(RED if seed % 2 else BLUE, seed, format=format))
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Dataset]:
-    """Makes a data set of photos."""
+    """Makes a data set of the photos given."""
 
     def make(*photos: Photo) -> Dataset:
-        ingest(Memory(list(photos)), tmp_path / "dataset", min_size=8, max_refused=0)
+        ingest(MemorySource(list(photos)), tmp_path / "dataset", min_size=8, max_refused=0)
         return Dataset(tmp_path / "dataset")
 
     return make
 
 
 def held(dataset: Dataset) -> set[tuple[str, bytes]]:
-    """Label and bytes of every photo."""
+    """The label and bytes of every photo."""
     return {(label, bytes(dataset.photo(row))) for row, label in enumerate(dataset.labels)}
 
 
@@ -58,8 +43,8 @@ def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def split(path: Path, dataset: Dataset, *parts: str) -> Path:
-    write_splits(path, dataset.keys, dataset.labels, list(parts))
+def split(path: Path, dataset: Dataset, *splits: str) -> Path:
+    write_splits(path, dataset.keys, dataset.labels, list(splits))
     return path
 
 
@@ -77,17 +62,17 @@ def test_an_exported_folder_is_a_source_of_the_same_photos_with_the_same_labels(
     assert held(Dataset(tmp_path / "again")) == held(dataset)
 
 
-def test_with_parts_the_folders_are_those_of_the_split_without_the_unused(make, tmp_path):
+def test_with_splits_the_folders_are_train_val_test_without_unused_photos(make, tmp_path):
     dataset = make(*(photo(f"JAY/{i}.jpg", "JAY", i) for i in range(4)))
     splits = split(tmp_path / "splits.csv", dataset, "train", "val", "test", "unused")
     assert export_photos(dataset, tmp_path / "out", splits) == 3
     assert files(tmp_path / "out") == {"train/JAY/0.jpg", "val/JAY/1.jpg", "test/JAY/2.jpg"}
     source = FolderSource(tmp_path / "out")
     ingest(source, tmp_path / "again", min_size=8, max_refused=0)
-    assert sorted(Dataset(tmp_path / "again").parts) == ["test", "train", "val"]
+    assert sorted(Dataset(tmp_path / "again").official_splits) == ["test", "train", "val"]
 
 
-def test_photos_of_one_name_keep_apart_the_same_way_each_time(make, tmp_path):
+def test_photos_of_the_same_name_get_the_same_distinct_names_each_time(make, tmp_path):
     keys = ["a/1.jpg", "b/1.jpg", "c/1.JPG", "d/2.jpg"]
     dataset = make(*(photo(key, "JAY", i) for i, key in enumerate(keys)))
     for name in ("one", "two"):
@@ -98,7 +83,7 @@ def test_photos_of_one_name_keep_apart_the_same_way_each_time(make, tmp_path):
     assert {"JAY/1.jpg", "JAY/2.jpg"} < names
 
 
-def test_classes_that_differ_only_in_case_stay_two(make, tmp_path):
+def test_classes_that_differ_only_in_case_stay_apart(make, tmp_path):
     dataset = make(photo("1.jpg", "jay", 1), photo("2.jpg", "JAY", 2))
     export_photos(dataset, tmp_path / "out", None)
     source = FolderSource(tmp_path / "out")
@@ -110,7 +95,7 @@ def test_classes_that_differ_only_in_case_stay_two(make, tmp_path):
     "name",
     ["..", ".", "", "/etc/x", "../../up", "..\\up", "a\0b", "a\nb", ".hidden", "__MACOSX", " ", "x" * 300, "é" * 300],
 )
-def test_no_name_leads_out_of_the_folder_or_is_lost_there(make, tmp_path, name):
+def test_no_name_leads_out_of_the_folder_or_is_hidden_in_it(make, tmp_path, name):
     dataset = make(photo(f"JAY/{name}", "JAY", 1), photo("1.jpg", name, 2))
     out = tmp_path / "new" / "out"
     export_photos(dataset, out, None)
@@ -119,7 +104,7 @@ def test_no_name_leads_out_of_the_folder_or_is_lost_there(make, tmp_path, name):
     assert len(FolderSource(out)) == 2, "none is hidden or without a photo's suffix"
 
 
-def test_a_folder_that_holds_something_is_left_as_it_is(make, tmp_path, monkeypatch):
+def test_a_folder_that_is_not_empty_is_left_as_it_is(make, tmp_path, monkeypatch):
     dataset = make(photo("1.jpg", "JAY", 1))
     full = tmp_path / "full"
     full.mkdir()
@@ -134,7 +119,7 @@ def test_a_folder_that_holds_something_is_left_as_it_is(make, tmp_path, monkeypa
     assert files(empty) == {"JAY/1.jpg"}
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    with pytest.raises(DataError, match="the folder you are in"):
+    with pytest.raises(DataError, match="is the current folder"):
         export_photos(dataset, Path(), None)
 
 
@@ -152,7 +137,7 @@ def test_an_interrupted_export_leaves_nothing(make, tmp_path, monkeypatch):
     assert list(out.parent.iterdir()) == []
 
 
-def test_showing_a_photo_writes_its_bytes_and_says_what_is_known(make, tmp_path, monkeypatch):
+def test_showing_a_photo_writes_its_bytes_and_returns_its_columns(make, tmp_path, monkeypatch):
     dataset = make(photo("a/1.jpg", "JAY", 1), photo("a/2.jpg", "JAY", 2, "PNG"), photo("a/3", "OWL", 3))
     splits = split(tmp_path / "splits.csv", dataset, "train", "unused", "val")
     monkeypatch.chdir(tmp_path)
@@ -160,12 +145,12 @@ def test_showing_a_photo_writes_its_bytes_and_says_what_is_known(make, tmp_path,
     assert shown.file == Path("1.jpg")
     assert shown.file.read_bytes() == bytes(dataset.photo(0))
     assert shown[1:] == ("a/1.jpg", "JAY", None, "train", 40, 32, len(bytes(dataset.photo(0))))
-    assert show_photo(dataset, "a/2.jpg", splits).file == Path("2.png"), "the suffix of what it is"
+    assert show_photo(dataset, "a/2.jpg", splits).file == Path("2.png"), "the suffix of its format"
     unsplit = show_photo(dataset, "a/3", tmp_path / "none.csv")
     assert (unsplit.file, unsplit.split) == (Path("3.jpg"), None)
 
 
-def test_showing_a_photo_writes_over_nothing_unless_told(make, tmp_path):
+def test_showing_a_photo_overwrites_nothing_without_force(make, tmp_path):
     dataset = make(photo("a/1.jpg", "JAY", 1))
     file, splits = tmp_path / "mine.jpg", tmp_path / "none.csv"
     file.write_text("mine")
@@ -180,9 +165,9 @@ def test_showing_a_photo_writes_over_nothing_unless_told(make, tmp_path):
 @pytest.mark.parametrize(
     ("asked", "near"), [("JAY/002.jpeg", "JAY/002.jpg"), ("002", "JAY/002.jpg"), ("jay/1", "JAY/1")]
 )
-def test_an_unknown_key_is_told_the_nearest(make, tmp_path, asked, near):
+def test_an_unknown_key_gets_similar_ones(make, tmp_path, asked, near):
     dataset = make(photo("JAY/002.jpg", "JAY", 1), photo("JAY/17.jpg", "JAY", 2), photo("OWL/9.jpg", "OWL", 3))
-    with pytest.raises(DataError, match=f"no photo has the key '{asked}'; the nearest are .*{near}") as error:
+    with pytest.raises(DataError, match=f"no photo has the key '{asked}'; similar keys: .*{near}") as error:
         show_photo(dataset, asked, tmp_path / "none.csv")
     assert "\n" not in str(error.value)
 

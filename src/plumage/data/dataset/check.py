@@ -1,4 +1,4 @@
-"""Every photo is looked at once on its way into the data set: whether it is whole, and what is to be known about it."""
+"""Check each photo on its way into the data set: decode it, and compute its columns."""
 
 import hashlib
 from collections import Counter
@@ -9,42 +9,42 @@ import pyarrow as pa
 from plumage.data.dataset.decode import examine
 from plumage.data.dataset.store import SCHEMA
 from plumage.data.dataset.thumbnail import thumbnail
-from plumage.data.sources.photo import Load
+from plumage.data.sources.photo import Chunk
 from plumage.errors import PhotoError
 
 
 class Checked(NamedTuple):
-    """What became of a few photos."""
+    """The result of checking a chunk of photos."""
 
     rows: bytes
-    """Those that are whole: a record batch of the data set, as Arrow IPC."""
+    """The usable photos: a record batch of the data set, as Arrow IPC."""
     refused: list[tuple[str, str]]
-    """The others: key and reason."""
-    mended: Counter[str]
-    """How many of the whole ones were mended, by what was mended."""
-    seen: int
-    """All of them."""
+    """Key and reason of each refused photo."""
+    repaired: Counter[str]
+    """The number of usable photos by kind of repair."""
+    total: int
+    """The number of photos, usable or not."""
 
 
-def check_photos(load: Load, min_size: int) -> Checked:
-    """Read some photos and check each. A photo with a side under `min_size` pixels is refused."""
-    rows, refused, mended = [], [], Counter[str]()
-    photos = load()
+def check_photos(chunk: Chunk, min_size: int) -> Checked:
+    """Read a chunk of photos and check each. A photo with a side under `min_size` pixels is refused."""
+    rows, refused, repaired = [], [], Counter[str]()
+    photos = chunk()
     for photo in photos:
         try:
-            luma, (width, height), mends = examine(photo.data, photo.key)
+            luma, (width, height), repairs = examine(photo.data, photo.key)
             if min(width, height) < min_size:
                 raise PhotoError(
-                    f"too small ({width} x {height} pixels; data.min_size takes {min_size} or more a side)"
+                    f"too small ({width} x {height} pixels; data.min_size asks for {min_size} or more per side)"
                 )
         except PhotoError as error:
             refused.append((photo.key, str(error)))
             continue
-        mended.update(mends)
+        repaired.update(repairs)
         small = thumbnail(luma).tobytes()
         brightness = round(sum(small) / len(small))
         sha256 = hashlib.sha256(photo.data).digest()
-        rows.append((photo.key, photo.label, photo.part, width, height, brightness, sha256, small, photo.data))
+        rows.append((photo.key, photo.label, photo.split, width, height, brightness, sha256, small, photo.data))
     columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in SCHEMA]
     batch = pa.record_batch(columns, schema=SCHEMA)
-    return Checked(batch.serialize().to_pybytes(), refused, mended, len(photos))
+    return Checked(batch.serialize().to_pybytes(), refused, repaired, len(photos))

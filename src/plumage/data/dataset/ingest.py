@@ -1,4 +1,4 @@
-"""From a source's photos to the data set: every photo checked, the refused ones listed, each kept once."""
+"""Write a source's photos into the data set: check each photo, list the refused ones, drop duplicates."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,40 +18,43 @@ from plumage.data.sources.photo import Source
 from plumage.errors import DataError
 
 LISTED = 1000
-"""So many refused photos are named when there are too many of them."""
+"""The number of refused photos that the error for too many lists."""
 
 
 def ingest(source: Source, folder: Path, min_size: int, max_refused: float) -> dict[str, Any]:
-    """Write the photos of `source` that are whole into the data set `folder`, and return the report on them.
+    """Write the usable photos of `source` into the data set `folder`, and return the report (reports/data.json).
 
-    The folder appears whole or not at all. DataError when over a share of `max_refused` of the photos are refused (it
-    lists them), none is left, or two have the same key.
+    The folder appears completely or not at all.
+
+    Raises:
+        DataError: more than a share `max_refused` of the photos is refused (the message lists them), no photo is left, or
+            two photos have the same key.
     """
     refused: list[dict[str, str]] = []
-    mended: Counter[str] = Counter()
+    repaired: Counter[str] = Counter()
 
-    def whole() -> Iterator[pa.RecordBatch]:
+    def usable() -> Iterator[pa.RecordBatch]:
         with Progress("photos", len(source)) as progress:
             for checked in map_in_processes(partial(check_photos, min_size=min_size), source.chunks()):
                 refused.extend({"key": key, "reason": reason} for key, reason in checked.refused)
-                mended.update(checked.mended)
+                repaired.update(checked.repaired)
                 batch = read_batch(checked.rows)
                 if len(batch):
                     yield batch
-                progress.advance(checked.seen)
+                progress.advance(checked.total)
 
     with atomic_path(folder) as beside:
-        write_dataset(beside, whole())
+        write_dataset(beside, usable())
         dataset = Dataset(beside)
         if len(set(dataset.keys)) < len(dataset):
             (key, _), *_ = Counter(dataset.keys).most_common(1)
-            raise DataError(f"{key}: two photos have this path in the source; every photo takes a path of its own")
+            raise DataError(f"{key}: two photos have this path in the source; takes one path per photo")
         left_out, duplicates, conflicts = resolve_equal(dataset)
         refused += [_conflict(photo, photos) for photos in conflicts for photo in photos]
         refused.sort(key=lambda photo: photo["key"])
         _check_refused(refused, len(source), max_refused)
         if len(dataset) == len(left_out):
-            raise DataError("no photo is left; takes a source that holds some")
+            raise DataError("no photo is left; takes a source with usable photos")
         if left_out:
             leave_out(beside, left_out)
             dataset = Dataset(beside)
@@ -59,9 +62,9 @@ def ingest(source: Source, folder: Path, min_size: int, max_refused: float) -> d
             "photos": len(dataset),
             "bytes": sum(dataset.sizes()),
             "classes": len(dataset.classes),
-            "parts": dict(sorted(Counter(part or "none" for part in dataset.parts).items())),
+            "splits": dict(sorted(Counter(split or "none" for split in dataset.official_splits).items())),
             "photos_per_class": dict(sorted(Counter(dataset.labels).items())),
-            "mended": dict(sorted(mended.items())),
+            "repaired": dict(sorted(repaired.items())),
             "refused": refused,
             "duplicates": duplicates,
             "label_conflicts": conflicts,
@@ -71,7 +74,7 @@ def ingest(source: Source, folder: Path, min_size: int, max_refused: float) -> d
 
 def _conflict(photo: dict[str, str], photos: list[dict[str, str]]) -> dict[str, str]:
     others = ", ".join(other["key"] for other in photos if other is not photo)
-    return {"key": photo["key"], "reason": f"label conflict (the same photo, byte for byte, is {others})"}
+    return {"key": photo["key"], "reason": f"label conflict (the same bytes as {others})"}
 
 
 def _check_refused(refused: list[dict[str, str]], total: int, max_refused: float) -> None:
@@ -81,6 +84,6 @@ def _check_refused(refused: list[dict[str, str]], total: int, max_refused: float
     if len(refused) > LISTED:
         lines.append(f"  ... and {len(refused) - LISTED:,} more")
     raise DataError(
-        f"{len(refused):,} of {total:,} photos are refused, more than data.max_refused: {max_refused:g} of all; mend or "
-        "remove them, or raise it\n" + "\n".join(lines)
+        f"{len(refused):,} of {total:,} photos are refused, more than data.max_refused: {max_refused:g} of all; repair "
+        "or remove them, or raise it\n" + "\n".join(lines)
     )

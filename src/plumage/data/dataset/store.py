@@ -1,7 +1,7 @@
 """The data set's files: photos in their original bytes in a few large Arrow IPC files, memory-mapped.
 
-DVC hashes, links and restores files one by one, so a few large ones keep experiments quick. Any number of processes read
-them in place: opening one maps it, and a photo's bytes are a view into the map, without a copy.
+DVC hashes, links and restores file by file, so a few large files keep experiments quick. Any number of processes read them
+in place: a photo's bytes are a view into the memory map, without a copy.
 """
 
 import bisect
@@ -25,34 +25,34 @@ SCHEMA = pa.schema(
     [
         ("key", pa.string()),
         ("label", pa.string()),
-        ("part", pa.string()),  # null: the source puts it in none
+        ("part", pa.string()),  # the split that the source assigns; null: none
         ("width", pa.int32()),  # in pixels, upright
         ("height", pa.int32()),
-        ("brightness", pa.uint8()),  # the mean luma
+        ("brightness", pa.uint8()),  # mean luma
         ("sha256", pa.binary(32)),
-        ("thumbnail", pa.binary(SIDE**2)),  # luma, rows first (thumbnail.py)
-        ("image", pa.large_binary()),  # the original bytes
+        ("thumbnail", pa.binary(SIDE**2)),  # luma, row by row (thumbnail.py)
+        ("image", pa.large_binary()),  # original bytes
     ]
 )
 BYTES_PER_FILE = 512 * 1024**2
-BATCHES_AT_ONCE = 256
+BATCHES_PER_RELEASE = 256
 
 
 def write_dataset(folder: Path, batches: Iterable[pa.RecordBatch]) -> None:
-    """Write record batches of SCHEMA, in their order, and classes.json into the new `folder`."""
+    """Write record batches of SCHEMA, in order, and classes.json into the new `folder`."""
     folder.mkdir(parents=True)
     classes: set[str] = set()
     writer: pa.RecordBatchFileWriter | None = None
-    files = in_file = 0
+    num_files = file_bytes = 0
     try:
         for batch in batches:
-            if writer is None or in_file >= BYTES_PER_FILE:
+            if writer is None or file_bytes >= BYTES_PER_FILE:
                 if writer is not None:
                     writer.close()
-                writer = pa.ipc.new_file(str(folder / f"images-{files:05d}.arrow"), SCHEMA)
-                files, in_file = files + 1, 0
+                writer = pa.ipc.new_file(str(folder / f"images-{num_files:05d}.arrow"), SCHEMA)
+                num_files, file_bytes = num_files + 1, 0
             writer.write_batch(batch)
-            in_file += batch.nbytes
+            file_bytes += batch.nbytes
             classes.update(pc.unique(batch.column("label")).to_pylist())
     finally:
         if writer is not None:
@@ -63,12 +63,12 @@ def write_dataset(folder: Path, batches: Iterable[pa.RecordBatch]) -> None:
 
 
 def read_batch(rows: bytes) -> pa.RecordBatch:
-    """A record batch of SCHEMA from its Arrow IPC bytes."""
+    """Read a record batch of SCHEMA from its Arrow IPC bytes."""
     return pa.ipc.read_record_batch(pa.py_buffer(rows), SCHEMA)
 
 
 def leave_out(folder: Path, rows: set[int]) -> None:
-    """Write the data set in `folder` anew without `rows`."""
+    """Rewrite the data set in `folder` without `rows`."""
     dataset, kept = Dataset(folder), folder / "kept"
     write_dataset(kept, dataset.batches_without(rows))
     for old in folder.glob("*.*"):
@@ -88,37 +88,37 @@ class _File:
         self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
 
     def columns(self, name: str) -> Iterator[pa.Array]:
-        """A column of each batch in turn. It lies spread over the whole file: pages are given back to the system's cache
-        on the way, or they would count as this process's memory.
+        """Yield a column of each batch. It is spread over the whole file, so mapped pages are released on the way: else
+        they would count as this process's memory.
         """
-        for start in range(0, len(self.batches), BATCHES_AT_ONCE):
-            for batch in self.batches[start : start + BATCHES_AT_ONCE]:
+        for start in range(0, len(self.batches), BATCHES_PER_RELEASE):
+            for batch in self.batches[start : start + BATCHES_PER_RELEASE]:
                 yield batch.column(name)
             self._map.madvise(mmap.MADV_DONTNEED)
 
 
 class Dataset:
-    """A data set folder, read in place. Row i of `keys`, `labels` and `parts` is the photo `photo(i)`."""
+    """A data set folder, read in place. Row i of `keys`, `labels` and `official_splits` belongs to the photo `photo(i)`."""
 
     def __init__(self, folder: Path) -> None:
         try:
             self.classes: list[str] = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
             self._files = [_File(path) for path in sorted(folder.glob("images-*.arrow"))]
         except (OSError, ValueError) as error:
-            raise DataError(f"{folder}: is no data set ({error}); run `dvc repro download`") from None
+            raise DataError(f"{folder}: is not a data set ({error}); run `dvc repro download`") from None
         self._batches = [batch for file in self._files for batch in file.batches]
         self._ends = list(accumulate(batch.num_rows for batch in self._batches))
         self.keys: list[str] = self.column("key")
         self.labels: list[str] = self.column("label")
-        self.parts: list[str | None] = self.column("part")
+        self.official_splits: list[str | None] = self.column("part")
 
     def targets(self) -> NDArray[np.int64]:
-        """Each photo's label as its place in `classes`."""
-        place = {name: number for number, name in enumerate(self.classes)}
-        return np.array([place[label] for label in self.labels], dtype=np.int64)
+        """Each photo's label as an index into `classes`."""
+        index = {name: number for number, name in enumerate(self.classes)}
+        return np.array([index[label] for label in self.labels], dtype=np.int64)
 
     def column(self, name: str) -> list[Any]:
-        """A column of SCHEMA, a value a row; equal strings are one object."""
+        """A column of SCHEMA, one value per row; equal strings are one object."""
         values: list[Any] = []
         known: dict[Any, Any] = {}
         for file in self._files:
@@ -127,7 +127,7 @@ class Dataset:
         return values
 
     def bytes_column(self, name: str) -> NDArray[np.uint8]:
-        """A column of fixed length (sha256, thumbnail): photos x bytes, uint8."""
+        """A fixed-width column (sha256, thumbnail): photos x bytes, uint8."""
         width = SCHEMA.field(name).type.byte_width
         rows = np.empty((len(self), width), np.uint8)
         start = 0
@@ -139,7 +139,7 @@ class Dataset:
         return rows
 
     def batches_without(self, rows: set[int]) -> Iterator[pa.RecordBatch]:
-        """The record batches that are left when `rows` are left out."""
+        """Yield the record batches without `rows`."""
         start = 0
         for batch, end in zip(self._batches, self._ends, strict=True):
             keep = [row not in rows for row in range(start, end)]
@@ -147,7 +147,7 @@ class Dataset:
             start = end
 
     def sizes(self) -> list[int]:
-        """The bytes of each photo."""
+        """The size of each photo in bytes."""
         return [
             size
             for file in self._files
@@ -159,7 +159,7 @@ class Dataset:
         return len(self.keys)
 
     def photo(self, index: int) -> memoryview:
-        """The encoded photo, a view into the file."""
+        """The encoded photo, as a view into the file."""
         batch = bisect.bisect_right(self._ends, index)
         start = self._ends[batch - 1] if batch else 0
         return memoryview(self._batches[batch].column("image")[index - start].as_buffer())

@@ -1,4 +1,4 @@
-"""The 16 x 16 luma of a photo, which near-duplicates are found by, and the means over cells that it is made of."""
+"""Thumbnails for finding near-duplicates: 16 x 16 means of the luma."""
 
 from functools import lru_cache
 
@@ -9,15 +9,16 @@ SIDE = 16
 
 
 def thumbnail(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The mean of the luma (height x width) in each of SIDE x SIDE equal cells."""
+    """Average the luma (height x width) over SIDE x SIDE equal cells."""
     rows, columns = (cells(length) for length in luma.shape)
     return (rows @ luma @ columns.T + 0.5).astype(np.uint8)
 
 
 @lru_cache(256)
 def cells(length: int, first: float = 0.0, last: float = 0.0) -> NDArray[np.float32]:
-    """SIDE x length: the share of each of `length` pixels in each of SIDE equal cells, of what is left of the stretch when
-    the shares `first` and `last` of it are cut off its ends.
+    """Return the weight of each of `length` pixels in each of SIDE equal cells: SIDE x length.
+
+    The cells cover what remains of the side when the shares `first` and `last` are cut off its ends.
     """
     edges = np.linspace(first, 1 - last, SIDE + 1) * length
     pixels = np.arange(length)

@@ -1,4 +1,4 @@
-"""Batches of photos, decoded and cut by a few threads ahead of the model (both work outside Python's lock)."""
+"""Batches of photos, decoded and transformed by threads ahead of the model (both release the GIL)."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,39 +15,43 @@ from plumage.models.preprocessing import Preprocessing
 
 BATCHES_AHEAD = 4
 BUFFER = 1 << 21
-"""Bytes of a decoded photo that are worth keeping a place for."""
+"""Bytes of a decoded photo up to which a buffer is reused."""
 Transform = Callable[[np.ndarray, int, np.ndarray], object]
-"""Cuts a decoded photo, uint8 H x W x 3, given its row, to what it writes into the last, size x size x 3."""
+"""`transform(photo, row, out)` crops and resizes a decoded photo, uint8 H x W x 3, into `out`, uint8 size x size x 3."""
 
 
 def central_view(preprocessing: Preprocessing, mirrored: bool = False) -> Transform:
-    """What a photo is judged by, or its mirror image."""
+    """Return the evaluation transform: the central crop, mirrored if asked."""
 
-    def view(photo: np.ndarray, row: int, out: np.ndarray) -> None:
+    def transform(photo: np.ndarray, row: int, out: np.ndarray) -> None:
         eval_view(photo, preprocessing, mirrored, out)
 
-    return view
+    return transform
 
 
 def typical_side(dataset: Dataset) -> int:
-    """The median short side of the photos in pixels."""
+    """The photos' median shorter side in pixels."""
     return int(np.median(np.minimum(dataset.column("width"), dataset.column("height"))))
 
 
 def load_batches(
-    dataset: Dataset, batches: Sequence[Sequence[int]], view: Transform, size: int, threads: int = BATCHES_AHEAD
+    dataset: Dataset, batches: Sequence[Sequence[int]], transform: Transform, size: int, threads: int = BATCHES_AHEAD
 ) -> Iterator[torch.Tensor]:
-    """For each list of rows the `view` of its photos, uint8 N x size x size x 3, in order, by up to `threads` threads, one a core.
+    """Yield the transformed photos of each list of rows, uint8 N x size x size x 3, in order.
 
-    PhotoError for a photo that can't be decoded.
+    Up to `threads` threads work ahead, at most one per core.
+
+    Raises:
+        PhotoError: a photo can't be decoded.
     """
 
     def load(rows: Sequence[int]) -> torch.Tensor:
-        # Of each photo in turn, to stay in the cache: from an odd address on, as libjpeg-turbo writes past it to an aligned one.
+        # One buffer for all photos stays in the CPU cache. It starts at an odd address, since libjpeg-turbo's stores to an
+        # aligned one bypass the cache.
         buffer = np.empty(BUFFER + 1, np.uint8)[1:]
         batch = np.empty((len(rows), size, size, 3), np.uint8)
         for row, out in zip(rows, batch, strict=True):
-            view(pixels(dataset.photo(row), buffer), row, out)
+            transform(pixels(dataset.photo(row), buffer), row, out)
         return torch.from_numpy(batch)
 
     ahead: deque[Future[torch.Tensor]] = deque()
@@ -65,5 +69,5 @@ def load_batches(
 
 
 def batched(rows: Sequence[int], size: int) -> list[Sequence[int]]:
-    """`rows` cut into runs of `size`; the last may be shorter."""
+    """Cut `rows` into runs of `size`; the last may be shorter."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]

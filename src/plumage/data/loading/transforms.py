@@ -16,8 +16,9 @@ from plumage.models.preprocessing import Preprocessing
 def eval_view(
     photo: np.ndarray, preprocessing: Preprocessing, mirrored: bool = False, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """The central view of a photo, uint8 H x W x 3, or its mirror image: size x size x 3, in `out` where that is given. Resizing and
-    cropping are one resampling.
+    """Return the central crop of a photo (uint8 H x W x 3), resized to size x size x 3, mirrored if asked; in `out` if given.
+
+    Cropping and resizing are one resampling.
     """
     height, width, _ = photo.shape
     side = min(height, width) * preprocessing.crop_fraction
@@ -26,7 +27,10 @@ def eval_view(
 
 
 def augmentation_draws(*key: int) -> tuple[float, ...]:
-    """Five numbers, even over [0, 1), always the same of a key: by BLAKE2b, as making a NumPy generator a photo is dear."""
+    """Return five numbers, uniform on [0, 1), that depend on `key` alone.
+
+    They come from BLAKE2b: a NumPy generator per photo would be slow.
+    """
     digest = hashlib.blake2b(struct.pack(f"<{len(key)}q", *key), digest_size=40).digest()
     return tuple((value >> 11) * 2.0**-53 for value in struct.unpack("<5Q", digest))
 
@@ -34,23 +38,24 @@ def augmentation_draws(*key: int) -> tuple[float, ...]:
 def train_view(
     photo: np.ndarray,
     preprocessing: Preprocessing,
-    chance: Sequence[float],
+    draws: Sequence[float],
     min_scale: float,
     flip: bool,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A random view of a photo, uint8 H x W x 3, as size x size x 3, by five numbers of [0, 1): a crop of `min_scale`..1 of the area at an
-    aspect ratio of 3/4..4/3 (Szegedy et al. 2015, as torchvision's RandomResizedCrop), mirrored half of the time when `flip`; in `out`
-    where that is given.
+    """Return a random crop of a photo (uint8 H x W x 3), resized to size x size x 3; in `out` if given.
+
+    `draws` are five numbers of [0, 1). The crop has `min_scale` to 1 of the area and an aspect ratio of 3/4 to 4/3 (Szegedy
+    et al. 2015, as torchvision's RandomResizedCrop). With `flip`, half of the crops are mirrored.
     """
     height, width, _ = photo.shape
-    area = width * height * (min_scale + (1 - min_scale) * chance[0])
-    ratio = 3 / 4 * (16 / 9) ** chance[1]  # even in its logarithm
+    area = width * height * (min_scale + (1 - min_scale) * draws[0])
+    ratio = 3 / 4 * (16 / 9) ** draws[1]  # uniform in its logarithm
     across = max(1, min(round(math.sqrt(area * ratio)), width))
     down = max(1, min(round(math.sqrt(area / ratio)), height))
-    left, top = int((width - across + 1) * chance[2]), int((height - down + 1) * chance[3])
+    left, top = int((width - across + 1) * draws[2]), int((height - down + 1) * draws[3])
     cut = photo[top : top + down, left : left + across]
-    return _resized(cut, (0, 0, across, down), preprocessing, flip and chance[4] < 0.5, out)
+    return _resized(cut, (0, 0, across, down), preprocessing, flip and draws[4] < 0.5, out)
 
 
 def _resized(
@@ -60,12 +65,12 @@ def _resized(
     mirrored: bool,
     out: np.ndarray | None,
 ) -> np.ndarray:
-    """The box (left, top, right, bottom) of a photo as size x size x 3, first across, then down."""
+    """Resize the box (left, top, right, bottom) of a photo to size x size x 3: first horizontally, then vertically."""
     size = preprocessing.size
     out = np.empty((size, size, 3), np.uint8) if out is None else out
     if not resample(photo, box, out, preprocessing.interpolation, mirrored):
         (left, top, right, bottom), method = box, Image.Resampling[preprocessing.interpolation.upper()]
-        # In two calls: which way Pillow goes first in one depends on its version.
+        # Two calls, since the order within one depends on Pillow's version.
         wide = Image.fromarray(photo).resize((size, len(photo)), method, (left, 0, right, len(photo)))
         view = np.asarray(wide.resize((size, size), method, (0, top, size, bottom)))
         out[:] = view[:, ::-1] if mirrored else view
@@ -73,7 +78,7 @@ def _resized(
 
 
 def to_model_input(batch: torch.Tensor, preprocessing: Preprocessing, device: torch.device | str) -> torch.Tensor:
-    """uint8 N x H x W x 3 to normalised float32 N x 3 x H x W in channels_last memory, on `device`."""
+    """Normalise uint8 N x H x W x 3 to float32 N x 3 x H x W in channels_last memory, on `device`."""
     deviation = torch.tensor(preprocessing.std, device=device)
     scale, offset = 1 / (255 * deviation), -torch.tensor(preprocessing.mean, device=device) / deviation
     photos = batch.to(device)

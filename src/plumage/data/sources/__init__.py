@@ -1,50 +1,26 @@
-"""Where photos come from: one file a source."""
+"""Where photos come from. `data.source: NAME` is the module NAME in this folder, whose `from_params` opens it.
 
-from collections.abc import Iterator
+Each `from_params(data, paths)` returns a `Source` or raises DataError.
+"""
+
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from importlib import import_module
 
-from plumage.config import DEFAULT_DATASETS, Data
-from plumage.data.sources.archive import ArchiveSource
-from plumage.data.sources.folder import FolderSource
-from plumage.data.sources.huggingface import huggingface_source
-from plumage.data.sources.kaggle import kaggle_source
-from plumage.data.sources.photo import Source
-from plumage.data.sources.sample import SampleSource
-from plumage.data.sources.url import fetch
-from plumage.errors import DataError
+from plumage.config import Data
+from plumage.data.sources.photo import Source, SourcePaths
 
 
 @contextmanager
-def open_source(data: Data, path: Path, downloads: Path, scratch: Path) -> Iterator[Source]:
-    """The source that `data` names. DataError when it can't be used.
+def open_source(data: Data, paths: SourcePaths) -> Iterator[Source]:
+    """Open the source that `data` names, and remove what it unpacked afterwards.
 
-    `path` is where its `data.path` lies, `downloads` the folder for what is fetched and kept, `scratch` a file to unpack a
-    compressed tar to, which is gone afterwards.
+    Raises:
+        DataError: the source can't be used.
     """
+    from_params: Callable[[Data, SourcePaths], Source] = import_module(f"{__name__}.{data.source}").from_params
     try:
-        yield _source(data, path, downloads, scratch)
+        yield from_params(data, paths)
     finally:
-        for file in scratch.parent.glob(f"{scratch.name}*"):
+        for file in paths.scratch.parent.glob(f"{paths.scratch.name}*"):
             file.unlink()
-
-
-def _source(data: Data, path: Path, downloads: Path, scratch: Path) -> Source:
-    if data.source == "sample":
-        return SampleSource(data.species, data.images_per_species, data.image_size, data.seed)
-    if data.source == "folder":
-        return FolderSource(path)
-    if data.source == "archive":
-        return ArchiveSource(path, scratch)
-    if data.source == "url":
-        assert data.url is not None
-        archive = fetch(data.url, downloads, data.sha256)
-        try:
-            return ArchiveSource(archive, scratch, where="data.url")
-        except DataError:
-            archive.unlink()  # once it is mended there, the next run fetches it anew
-            raise
-    dataset = data.dataset or DEFAULT_DATASETS[data.source]
-    if data.source == "kaggle":
-        return kaggle_source(dataset)
-    return huggingface_source(dataset, data.revision, scratch)

@@ -1,7 +1,7 @@
-"""Photos in a zip, tar, tar.gz, tar.bz2 or tar.xz, read where they lie: no member is ever unpacked onto the disk.
+"""`data.source: archive`: photos in a zip, tar, tar.gz, tar.bz2 or tar.xz, read in place without unpacking them to disk.
 
-An archive that could do harm elsewhere is refused whole, before a byte of it is used: members with absolute paths or `..`,
-links that lead out of it, devices, encrypted members, and bombs, which unpack to far more than their size.
+An unsafe archive is refused before any of its photos is read: one with absolute paths or `..`, links that lead out of it,
+devices or encrypted members, or a bomb, which unpacks to far more than its size.
 """
 
 import bz2
@@ -16,12 +16,13 @@ from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from plumage.data.sources.layout import Found, in_loads, recognise
-from plumage.data.sources.photo import Load, Photo
+from plumage.config import Data
+from plumage.data.sources.layout import Found, in_chunks, recognise
+from plumage.data.sources.photo import Chunk, Photo, SourcePaths
 from plumage.errors import DataError
 
 MAX_RATIO = 100
-"""Photos hardly compress. More than this many times the archive's size is a bomb, from BOMB_BYTES on."""
+"""Photos hardly compress: an archive that unpacks to more than this many times its size, and BOMB_BYTES, is a bomb."""
 BOMB_BYTES = 32 * 1024**2
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
 OPENERS: dict[bytes, Callable[[Path], Any]] = {
@@ -31,14 +32,23 @@ OPENERS: dict[bytes, Callable[[Path], Any]] = {
 }
 
 
+def from_params(data: Data, paths: SourcePaths) -> "ArchiveSource":
+    """Open the archive at `data.path`."""
+    return ArchiveSource(paths.photos, paths.scratch)
+
+
 class ArchiveSource:
-    """The photos in the archive at `path`, sorted by key. DataError when it is no whole or no harmless archive, or
-    holds no photos. A compressed tar, which can be read from its start only, is unpacked to the tar `scratch` first.
+    """The photos in the archive at `path`, sorted by key.
+
+    A compressed tar has no random access, so it is unpacked to the tar `scratch` first.
+
+    Raises:
+        DataError: the archive is incomplete or unsafe, or holds no photos.
     """
 
     def __init__(self, path: Path, scratch: Path, where: str = "data.path") -> None:
         if not path.is_file():
-            raise DataError(f"{where}: {path} is no file; takes a zip, tar or tar.gz")
+            raise DataError(f"{where}: {path} is not a file; takes a zip, tar or tar.gz")
         self.where = f"{where}: {path}"
         try:
             self._zip = zipfile.is_zipfile(path)
@@ -48,16 +58,16 @@ class ArchiveSource:
             files = self._zip_members() if self._zip else self._tar_members()
         except BROKEN as error:
             raise _broken(self.where, error) from None
-        self._found, self.about = recognise(files, self.where)
+        self.found, self.about = recognise(files, self.where)
         if self._links:
-            self.about["passed_over"]["(link)"] = self._links  # what it leads to is a member itself
+            self.about["passed_over"]["(link)"] = self._links  # its target is a member itself
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self.found)
 
-    def chunks(self) -> Iterator[Load]:
-        """Photos with their bytes as they lie there."""
-        for found in in_loads(self._found):
+    def chunks(self) -> Iterator[Chunk]:
+        """Chunks that read the photos' bytes from the archive."""
+        for found in in_chunks(self.found):
             if self._zip:
                 yield partial(_read_zip, str(self.file), found, self.where)
             else:
@@ -75,7 +85,7 @@ class ArchiveSource:
                 if info.flag_bits & 1:
                     raise DataError(f"{self.where}: {info.filename} is encrypted; takes an archive without a password")
                 if info.filename in files:
-                    raise DataError(f"{self.where}: {info.filename} comes twice in it; takes every photo once")
+                    raise DataError(f"{self.where}: contains {info.filename} twice; takes every photo once")
                 if link is None:
                     files[info.filename] = info.file_size
                 else:
@@ -87,12 +97,12 @@ class ArchiveSource:
         files = {}
         with tarfile.open(self.file, "r:") as archive:
             for member in archive:
-                archive.members = []  # type: ignore[attr-defined]  # else a million of them would stay in memory
+                archive.members = []  # type: ignore[attr-defined]  # else a million members would stay in memory
                 link = member.linkname if member.islnk() or member.issym() else None
                 self._check(member.name, link, device=member.isdev(), from_root=member.islnk())
                 self._links += link is not None
                 if member.isreg() and not member.issparse():
-                    files[member.name] = member.size  # of a member that comes twice, the last counts, as in tar
+                    files[member.name] = member.size  # the last of several with one name counts, as in tar
                     self._offsets[member.name] = member.offset_data
         return files
 
@@ -122,29 +132,29 @@ class ArchiveSource:
         elif link is not None and _leads_out(link if from_root else str(PurePosixPath(name).parent / link)):
             wrong = f"is a link that leads out of the archive, to {link}"
         if wrong:
-            raise DataError(f"{self.where}: {name!r} {wrong}; such an archive is refused whole")
+            raise DataError(f"{self.where}: {name!r} {wrong}; unsafe archives are refused")
 
     def _check_size(self, unpacked: int, path: Path | None = None) -> None:
         packed = (path or self.file).stat().st_size
         if unpacked > max(BOMB_BYTES, MAX_RATIO * packed):
             raise DataError(
-                f"{self.where}: unpacks to over {MAX_RATIO} times its size ({unpacked:,} bytes from {packed:,}), as a "
-                "bomb does; takes an archive of photos"
+                f"{self.where}: unpacks to over {MAX_RATIO} times its size ({unpacked:,} bytes from {packed:,}), like a "
+                "bomb; takes an archive of photos"
             )
 
 
 def _leads_out(name: str) -> bool:
-    """Whether a member's name or a link leads out of the folder that it is read from, on any system."""
+    """Whether a member's name or link target lies outside the archive's root, on any operating system."""
     depth = 0
-    for part in name.replace("\\", "/").split("/"):
-        depth += 0 if part in ("", ".") else -1 if part == ".." else 1
+    for segment in name.replace("\\", "/").split("/"):
+        depth += 0 if segment in ("", ".") else -1 if segment == ".." else 1
         if depth < 0:
             return True
     return name.startswith(("/", "\\")) or name[1:2] == ":"
 
 
 def _broken(where: str, error: BaseException) -> DataError:
-    return DataError(f"{where} is no whole zip, tar or tar.gz ({' '.join(str(error).split())}); get it again")
+    return DataError(f"{where} is not a complete zip, tar or tar.gz ({' '.join(str(error).split())}); get it again")
 
 
 @cache
@@ -154,18 +164,18 @@ def _opened_zip(path: str) -> zipfile.ZipFile:
 
 def _read_zip(path: str, found: list[Found], where: str) -> list[Photo]:
     try:
-        return [Photo(key, label, part, _opened_zip(path).read(name)) for name, key, label, part, _ in found]
+        return [Photo(key, label, split, _opened_zip(path).read(name)) for name, key, label, split, _ in found]
     except BROKEN as error:
         raise _broken(where, error) from None
 
 
 def _read_tar(path: str, found: list[Found], offsets: list[int], where: str) -> list[Photo]:
     photos = []
-    with open(path, "rb") as file:  # noqa: PTH123  # a plain path travels to the worker
-        for (name, key, label, part, size), offset in zip(found, offsets, strict=True):
+    with open(path, "rb") as file:  # noqa: PTH123  # a plain path pickles smaller
+        for (name, key, label, split, size), offset in zip(found, offsets, strict=True):
             file.seek(offset)
             data = file.read(size)
             if len(data) < size:
                 raise _broken(where, EOFError(f"{name} ends early"))
-            photos.append(Photo(key, label, part, data))
+            photos.append(Photo(key, label, split, data))
     return photos

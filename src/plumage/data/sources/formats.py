@@ -1,4 +1,4 @@
-"""The image formats that are read, and the suffixes of their files."""
+"""The image formats that Plumage reads, and the suffixes of their files."""
 
 SUFFIXES = {
     "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"},
@@ -11,4 +11,4 @@ SUFFIXES = {
     "TIFF": {".tif", ".tiff"},
     "PPM": {".ppm", ".pgm"},
 }
-FORMATS = tuple(format for format in SUFFIXES if format != "MPO")  # which Pillow opens as a JPEG
+FORMATS = tuple(format for format in SUFFIXES if format != "MPO")  # Pillow opens MPO as JPEG

@@ -1,40 +1,46 @@
 """`data.source: huggingface`: a data set of the Hugging Face Hub, fetched by huggingface_hub into its own cache.
 
-Three layouts are known, and tried in this order: parquet files with images and labels, archives of class folders, class
+It knows three layouts and tries them in this order: parquet files with images and labels, archives of class folders, class
 folders.
 """
 
 import re
 from collections.abc import Callable
-from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import yaml
 
+from plumage.config import DEFAULT_DATASETS, Data
 from plumage.data.sources.archive import ArchiveSource
 from plumage.data.sources.folder import FolderSource
 from plumage.data.sources.joined import JoinedSource, Piece
-from plumage.data.sources.layout import PART_NAMES, PHOTO_SUFFIXES
+from plumage.data.sources.layout import PHOTO_SUFFIXES, SPLIT_NAMES
 from plumage.data.sources.parquet import ParquetSource, columns_of
-from plumage.data.sources.photo import Source
-from plumage.data.sources.retry import BUSY, TransientError, one_line, retry
+from plumage.data.sources.photo import Source, SourcePaths
+from plumage.data.sources.retry import TransientError, is_transient, one_line, retry
 from plumage.errors import DataError
 
 T = TypeVar("T")
 ARCHIVES = re.compile(r"\.(zip|tar|tgz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
-SPLITS = PART_NAMES | {"training": "train", "dev": "val", "testing": "test"}
-"""The names that parts, which are called splits there, have on the Hub."""
+HUB_SPLIT_NAMES = SPLIT_NAMES | {"training": "train", "dev": "val", "testing": "test"}
 TIMEOUT_SECONDS = 30.0
 
 
-def huggingface_source(dataset: str, revision: str | None, scratch: Path) -> Source:
-    """The photos of `dataset` (owner/name) at `revision`: a commit, tag or branch; None: the newest.
+def from_params(data: Data, paths: SourcePaths) -> Source:
+    """Fetch and open the data set that `data` names."""
+    return huggingface_source(data.dataset or DEFAULT_DATASETS["huggingface"], data.revision, paths.scratch)
 
-    A full commit that has been fetched once needs no network. `scratch` is where compressed tars are unpacked to: the caller
-    removes all files whose names begin like its own. DataError when there is no such data set or revision, it may not be
-    had, can't be fetched however often it is tried, or has none of the layouts.
+
+def huggingface_source(dataset: str, revision: str | None, scratch: Path) -> Source:
+    """Fetch and open `dataset` (owner/name) at `revision`: a commit, tag or branch; None: the newest.
+
+    A full commit needs no network once it is fetched. Compressed tars are unpacked to files whose names start with that of
+    `scratch`; the caller removes them.
+
+    Raises:
+        DataError: the data set or revision doesn't exist, access is denied, all retries failed, or no layout fits.
     """
     hub = _Dataset(dataset, revision)
     source = _source(hub, scratch)
@@ -44,12 +50,13 @@ def huggingface_source(dataset: str, revision: str | None, scratch: Path) -> Sou
     return source
 
 
-def part_of(name: str) -> str | None:
-    """The part that a file's name, else the folder nearest to it, tells: data/train-00000-of-00005.parquet is train."""
-    for piece in reversed(PurePosixPath(name).parts):
-        parts = {SPLITS[word] for word in re.split(r"[^a-z]+", piece.lower()) if word in SPLITS}
-        if parts:
-            return parts.pop() if len(parts) == 1 else None
+def split_of(name: str) -> str | None:
+    """The split that a file's name, else its nearest folder, contains: data/train-00000-of-00005.parquet is train."""
+    for segment in reversed(PurePosixPath(name).parts):
+        words = re.split(r"[^a-z]+", segment.lower())
+        splits = {HUB_SPLIT_NAMES[word] for word in words if word in HUB_SPLIT_NAMES}
+        if splits:
+            return splits.pop() if len(splits) == 1 else None
     return None
 
 
@@ -58,37 +65,37 @@ def _source(hub: "_Dataset", scratch: Path) -> Source:
     tables = [name for name in hub.files if name.endswith(".parquet")]
     if tables and columns_of(hub.fetch_file(tables[0]), where):
         root = hub.fetch(tables)
-        return ParquetSource([(root / name, part_of(name)) for name in tables], where)
+        return ParquetSource([(root / name, split_of(name)) for name in tables], where)
     if archives := [name for name in hub.files if ARCHIVES.search(name)]:
         root = hub.fetch(archives)
         pieces = [
-            Piece(prefix, part_of(name), ArchiveSource(root / name, scratch.with_name(f"{scratch.name}.{i}"), where))
+            Piece(prefix, split_of(name), ArchiveSource(root / name, scratch.with_name(f"{scratch.name}.{i}"), where))
             for i, (name, prefix) in enumerate(zip(archives, _prefixes(archives), strict=True))
         ]
         return JoinedSource(pieces)
     if photos := [name for name in hub.files if PurePosixPath(name).suffix.lower() in PHOTO_SUFFIXES]:
         return FolderSource(hub.fetch(photos), where)
     raise DataError(
-        f"{where} holds no photos in a known layout; takes parquet files with columns of images and labels, zip or tar archives "
-        "of class folders, or class folders"
+        f"{where} holds no photos in a known layout; takes parquet files with columns of images and labels, zip or tar "
+        "archives of class folders, or class folders"
     )
 
 
 def _prefixes(archives: list[str]) -> list[str]:
-    """What the keys of each archive's photos begin with: nothing, its own name, or, where that is not unique, its whole one."""
+    """A key prefix for each archive: none for a single one, else its name, or its full path where names are not unique."""
     if len(archives) == 1:
         return [""]
-    whole = [ARCHIVES.sub("", name) for name in archives]
-    short = [PurePosixPath(name).name for name in whole]
-    names = short if len(set(short)) == len(short) else whole if len(set(whole)) == len(whole) else archives
-    return [f"{name}/" for name in names]
+    stems = [ARCHIVES.sub("", path) for path in archives]
+    names = [PurePosixPath(stem).name for stem in stems]
+    unique = next(choice for choice in (names, stems, archives) if len(set(choice)) == len(choice))
+    return [f"{prefix}/" for prefix in unique]
 
 
 class _Dataset:
-    """A data set on the Hub at a commit: which files it has, and where they lie once fetched."""
+    """A data set on the Hub at a commit: lists and fetches its files."""
 
     def __init__(self, name: str, revision: str | None) -> None:
-        from huggingface_hub import HfApi, get_cached_repo_tree  # here: other sources start without it
+        from huggingface_hub import HfApi, get_cached_repo_tree  # late: it is slow to import
         from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
         self.name, self.revision = name, revision
@@ -107,7 +114,7 @@ class _Dataset:
             )
 
     def licence(self) -> str | None:
-        """What the head of its README.md gives as licence, if it does: its owner's word, and nobody else's."""
+        """The licence in the metadata of README.md, if there is one. It is the owner's claim; nobody checks it."""
         if "README.md" not in self.files:
             return None
         head = re.match(r"---\s*\n(.*?)\n---", self.fetch_file("README.md").read_text("utf-8", "replace"), re.DOTALL)
@@ -119,13 +126,13 @@ class _Dataset:
         return ", ".join(map(str, named)) if isinstance(named, list) else str(named) if named else None
 
     def fetch_file(self, file: str) -> Path:
-        """The path of a file that is here now."""
+        """Fetch a file, and return its path in the cache."""
         from huggingface_hub import hf_hub_download
 
         return Path(self._ask(lambda: hf_hub_download(self.name, file, repo_type="dataset", revision=self.commit)))
 
     def fetch(self, files: list[str]) -> Path:
-        """The folder in which these files, and perhaps others with their suffixes, are here now."""
+        """Fetch these files, and perhaps others with their suffixes; return the folder that holds them."""
         from huggingface_hub import snapshot_download
 
         suffixes = sorted({f"*{PurePosixPath(file).suffix}" for file in files})
@@ -136,7 +143,7 @@ class _Dataset:
         )
 
     def _ask(self, ask: Callable[[], T]) -> T:
-        """What the Hub answers; DataError for its refusals."""
+        """Call `ask`, which asks the Hub, with retries; DataError when the Hub refuses."""
         return retry(lambda: self._try(ask), lambda: 0, f"data.dataset: {self.name}")
 
     def _try(self, ask: Callable[[], T]) -> T:
@@ -148,28 +155,28 @@ class _Dataset:
         except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError):
             if constants.is_offline_mode():
                 raise DataError(
-                    f"{where} isn't here whole, and HF_HUB_OFFLINE keeps it from being fetched; unset it"
+                    f"{where} isn't completely in the cache, and HF_HUB_OFFLINE forbids fetching it; unset HF_HUB_OFFLINE"
                 ) from None
-            # The library has tried as often as `retry` would.
-            raise DataError(
-                f"{where}: there is no connection to {host}; run it again later, what has been fetched is kept"
-            ) from None
+            # huggingface_hub has retried by itself.
+            raise DataError(f"{where}: no connection to {host}; run it again later, what was fetched is kept") from None
         except errors.GatedRepoError:
-            raise DataError(f"{where} asks for consent; give it on its page at {host}, and set HF_TOKEN") from None
+            raise DataError(f"{where} is gated; accept its terms on its page at {host}, and set HF_TOKEN") from None
         except errors.RepositoryNotFoundError:
-            raise DataError(f"{where} isn't at {host}, or it is private; mend data.dataset, or set HF_TOKEN") from None
+            raise DataError(
+                f"{where} isn't at {host}, or it is private; correct data.dataset, or set HF_TOKEN"
+            ) from None
         except errors.RevisionNotFoundError:
             raise DataError(f"{where} has no revision {self.revision}; takes a commit, tag or branch of it") from None
         except errors.HfHubHTTPError as error:
             status = error.response.status_code
-            if status in BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            if is_transient(status):
                 raise TransientError(f"{host} answers {status}") from None
-            raise DataError(f"{where}: {host} answers {status}; set HF_TOKEN if it isn't for everyone") from None
+            raise DataError(f"{where}: {host} answers {status}; set HF_TOKEN if the data set isn't public") from None
         except errors.HTTPError:
-            raise TransientError(f"there is no connection to {host}") from None
+            raise TransientError(f"no connection to {host}") from None
         except (errors.HFValidationError, errors.CorruptedCacheException) as error:
             raise DataError(f"{where}: {one_line(error)}") from None
-        except (OSError, RuntimeError) as error:  # came incomplete; but a disk that is full is another thing
+        except (OSError, RuntimeError) as error:  # incomplete download; a full disk has an errno
             if getattr(error, "errno", None) is not None:
                 raise
             raise TransientError(one_line(error)) from None

@@ -1,7 +1,7 @@
 """Recognises the labelled photos among the files of a folder or an archive.
 
-Class folders over photos, or parts (train, valid, validation, val, test in any case) over class folders; either may lie in
-wrapping folders.
+Known layouts: class folders with photos, or splits (train, valid, validation, val, test in any case) with class folders.
+Both may be inside wrapping folders.
 """
 
 from collections import Counter
@@ -11,34 +11,36 @@ from typing import Any, NamedTuple
 from plumage.data.sources.formats import SUFFIXES
 from plumage.errors import DataError
 
-PART_NAMES = {"train": "train", "valid": "val", "validation": "val", "val": "val", "test": "test"}
+SPLIT_NAMES = {"train": "train", "valid": "val", "validation": "val", "val": "val", "test": "test"}
 PHOTO_SUFFIXES = set().union(*SUFFIXES.values())
 EXPECTED = "takes <class>/<photo>, or train|valid|test/<class>/<photo>"
-PHOTOS_PER_LOAD = 64
-BYTES_PER_LOAD = 8 * 1024**2
+PHOTOS_PER_CHUNK = 64
+BYTES_PER_CHUNK = 8 * 1024**2
 
 
 class Found(NamedTuple):
-    """A photo's place: `name` as the folder or archive has it, `key` below the wrapping folders, its label and part."""
+    """A photo that was found: its `name` in the folder or archive, its `key` (the name below the wrapping folders)."""
 
     name: str
     key: str
     label: str
-    part: str | None
+    split: str | None
     size: int
     """In bytes."""
 
 
 def recognise(files: Mapping[str, int], where: str) -> tuple[list[Found], dict[str, Any]]:
-    """The photos among `files` (their names with their sizes in bytes), sorted by key, and what the report says of the rest.
+    """Find the photos among `files` (size in bytes by name); return them sorted by key, and what the report says of the rest.
 
-    Class names that differ only in case or spaces are one class, by its most frequent spelling. DataError, naming
-    `where`, when there are no photos or they lie in no such layout.
+    Class names that differ only in case or spaces are one class, under its most frequent spelling.
+
+    Raises:
+        DataError: there are no photos, or they don't have a known layout; it names `where`.
     """
-    photos: list[str] = []  # names alone, taken apart again and again: the parts of a million would fill the memory
+    photos: list[str] = []  # names only, split again on each use: the segments of a million names would fill the memory
     passed_over: Counter[str] = Counter()
     for name in files:
-        *folders, last = _parts(name)
+        *folders, last = _segments(name)
         if last.startswith(".") or any(folder.startswith(".") or folder == "__MACOSX" for folder in folders):  # hidden
             continue
         suffix = _suffix(last)
@@ -48,29 +50,29 @@ def recognise(files: Mapping[str, int], where: str) -> tuple[list[Found], dict[s
             passed_over[suffix or "(none)"] += 1
     if not photos:
         raise DataError(f"{where}: holds no photos; {EXPECTED}")
-    depth = _wrapping(photos)
-    in_parts = all(len(parts) == depth + 3 and parts[depth].lower() in PART_NAMES for parts in map(_parts, photos))
-    odd = [name for name in photos if len(_parts(name)) != depth + (3 if in_parts else 2)]
-    if odd:
+    depth = _wrapping_depth(photos)
+    has_splits = all(_is_split_layout(segments, depth) for segments in map(_segments, photos))
+    misplaced = [name for name in photos if len(_segments(name)) != depth + (3 if has_splits else 2)]
+    if misplaced:
         raise DataError(
-            f"{where}: {'/'.join(_parts(odd[0])[depth:])} lies in no class folder of the layout ({len(odd)} such photos); "
-            f"{EXPECTED}"
+            f"{where}: {'/'.join(_segments(misplaced[0])[depth:])} is not in a class folder of the layout "
+            f"({len(misplaced)} such photos); {EXPECTED}"
         )
-    label_of, merged = merge_spellings(Counter(_parts(name)[-2] for name in photos))
+    label_of, merged = merge_spellings(Counter(_segments(name)[-2] for name in photos))
     found = []
     for name in photos:
-        parts = _parts(name)
-        key = "/".join(parts[depth:])
-        part = PART_NAMES[parts[depth].lower()] if in_parts else None
-        found.append(Found(name, name if key == name else key, label_of[parts[-2]], part, files[name]))
+        segments = _segments(name)
+        key = "/".join(segments[depth:])
+        split = SPLIT_NAMES[segments[depth].lower()] if has_splits else None
+        found.append(Found(name, name if key == name else key, label_of[segments[-2]], split, files[name]))
     found.sort(key=lambda photo: photo.key)
     return found, {"passed_over": dict(sorted(passed_over.items())), "merged_classes": merged}
 
 
 def merge_spellings(labels: Counter[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """The class that each of the counted labels names, and the spellings of the classes that have several.
+    """Map each of the counted labels to its class, and each class with several spellings to these.
 
-    Labels that differ only in case or spaces name one class, by the most frequent spelling.
+    Labels that differ only in case or spaces name one class, under the most frequent spelling.
     """
     spellings: dict[str, Counter[str]] = {}
     for name, count in labels.items():
@@ -80,12 +82,12 @@ def merge_spellings(labels: Counter[str]) -> tuple[dict[str, str], dict[str, lis
     return label_of, dict(sorted(merged.items()))
 
 
-def in_loads(found: list[Found]) -> Iterator[list[Found]]:
-    """`found` in runs of at most PHOTOS_PER_LOAD photos and, but for a single larger one, BYTES_PER_LOAD bytes."""
+def in_chunks(found: list[Found]) -> Iterator[list[Found]]:
+    """Cut `found` into runs of at most PHOTOS_PER_CHUNK photos and BYTES_PER_CHUNK bytes; a larger photo is a run by itself."""
     run: list[Found] = []
     size = 0
     for photo in found:
-        if run and (len(run) == PHOTOS_PER_LOAD or size + photo.size > BYTES_PER_LOAD):
+        if run and (len(run) == PHOTOS_PER_CHUNK or size + photo.size > BYTES_PER_CHUNK):
             yield run
             run, size = [], 0
         run.append(photo)
@@ -99,24 +101,29 @@ def _suffix(name: str) -> str:
     return f".{suffix.lower()}" if stem and dot else ""
 
 
-def _parts(name: str) -> list[str]:
-    """A name's folders and its last part, without the ./ or / that archives like to begin with."""
-    parts = name.split("/")
-    return parts[1:] if parts[0] in (".", "") and len(parts) > 1 else parts
+def _segments(name: str) -> list[str]:
+    """The folders and the file name in a path, without a leading ./ or /, which many archives have."""
+    segments = name.split("/")
+    return segments[1:] if segments[0] in (".", "") and len(segments) > 1 else segments
 
 
-def _wrapping(photos: list[str]) -> int:
-    """The number of folders that all photos share above their classes or parts."""
-    first, depth = _parts(photos[0]), 0
-    while all(len(parts) > depth + 2 and parts[depth] == first[depth] for parts in map(_parts, photos)):
-        if first[depth].lower() in PART_NAMES and all(len(parts) == depth + 3 for parts in map(_parts, photos)):
+def _is_split_layout(segments: list[str], depth: int) -> bool:
+    """Whether a path is <split>/<class>/<photo> below `depth` wrapping folders."""
+    return len(segments) == depth + 3 and segments[depth].lower() in SPLIT_NAMES
+
+
+def _wrapping_depth(photos: list[str]) -> int:
+    """The number of folders that all photos share above their classes or splits."""
+    first, depth = _segments(photos[0]), 0
+    while all(len(segments) > depth + 2 and segments[depth] == first[depth] for segments in map(_segments, photos)):
+        if all(_is_split_layout(segments, depth) for segments in map(_segments, photos)):
             break
         depth += 1
     return depth
 
 
 def _best_spelling(counts: Counter[str]) -> str:
-    """The most frequent one, single spaces between its words; the first in order among equals."""
+    """The most frequent spelling, with single spaces between words; the first in alphabetical order among equals."""
     tidy: Counter[str] = Counter()
     for name, count in counts.items():
         tidy[" ".join(name.split())] += count

@@ -1,4 +1,4 @@
-"""Photos in parquet files, as most data sets on the Hugging Face Hub hold them: a row each, with its image and its label."""
+"""Photos in parquet files, one row per photo with image and label, as most data sets on the Hugging Face Hub."""
 
 import json
 from collections import Counter
@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from plumage.data.sources.layout import BYTES_PER_LOAD, PHOTO_SUFFIXES, PHOTOS_PER_LOAD, merge_spellings
-from plumage.data.sources.photo import Load, Photo
+from plumage.data.sources.layout import BYTES_PER_CHUNK, PHOTO_SUFFIXES, PHOTOS_PER_CHUNK, merge_spellings
+from plumage.data.sources.photo import Chunk, Photo
+from plumage.data.sources.retry import one_line
 from plumage.errors import DataError
 
 LABEL_NAMES = ("label", "labels", "class", "species", "category", "target")
@@ -24,7 +25,7 @@ FIRST_BYTES = {
 
 
 class Columns(NamedTuple):
-    """The names of the columns with the images and labels; `classes` are what whole numbers in the latter stand for."""
+    """The names of the image and label columns; `classes` are the names of integer labels."""
 
     image: str
     label: str
@@ -32,15 +33,17 @@ class Columns(NamedTuple):
 
 
 class ParquetSource:
-    """The photos in the parquet `files`, each given with its part, in the order of their rows.
+    """The photos in the parquet `files`, each given with its split, in the order of their rows.
 
-    A key is the part, the label and the row's number in its part. Rows without a label are counted and passed over. DataError
-    when a file is no whole parquet file, or lacks the columns.
+    A key is the split, the label and the row's number in its split. Rows without a label are counted and passed over.
+
+    Raises:
+        DataError: a file is incomplete, or has no image or label column.
     """
 
     def __init__(self, files: list[tuple[Path, str | None]], where: str = "data.path") -> None:
         self.where = where
-        self._files = [(path, part, _columns(path, where)) for path, part in files]
+        self._files = [(path, split, _columns(path, where)) for path, split in files]
         labels = [_labels(path, columns, where) for path, _, columns in self._files]
         counts = Counter(label for column in labels for label in column if label is not None)
         names, merged = merge_spellings(counts)
@@ -53,30 +56,30 @@ class ParquetSource:
     def __len__(self) -> int:
         return self._length
 
-    def chunks(self) -> Iterator[Load]:
-        """Photos with their bytes: they are read here, each group of rows once, since it can be read from its start only."""
+    def chunks(self) -> Iterator[Chunk]:
+        """Chunks that hold the photos' bytes: a row group can only be read from its start, so each is read here, once."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         numbers: Counter[str | None] = Counter()
-        for (path, part, columns), labels in zip(self._files, self._labels, strict=True):
+        for (path, split, columns), labels in zip(self._files, self._labels, strict=True):
             start = 0
             try:
                 with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
-                    rows = _rows_per_load(file.metadata, columns.image)
+                    rows = _rows_per_chunk(file.metadata, columns.image)
                     for batch in file.iter_batches(rows, columns=[columns.image]):
                         end = start + len(batch)
-                        yield partial(_photos, batch.column(0).to_pylist(), labels[start:end], part, numbers[part])
-                        numbers[part] += len(batch)
+                        yield partial(_photos, batch.column(0).to_pylist(), labels[start:end], split, numbers[split])
+                        numbers[split] += len(batch)
                         start = end
             except (pa.ArrowException, OSError) as error:
                 raise _broken(path, self.where, error) from None
 
 
 def columns_of(path: Path, where: str) -> Columns | None:
-    """The columns of a parquet file that hold images and labels, by what its data set says of them, else by their types.
+    """Find the image and label columns of a parquet file by its Hugging Face metadata, else by their types.
 
-    None when it has no such columns. DataError when it is no whole parquet file.
+    Return None when it has no such columns. DataError when the file is incomplete.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -101,7 +104,7 @@ def columns_of(path: Path, where: str) -> Columns | None:
 def _columns(path: Path, where: str) -> Columns:
     columns = columns_of(path, where)
     if columns is None:
-        raise DataError(f"{where}: {path.name} has no column of images or none of labels ({', '.join(LABEL_NAMES)})")
+        raise DataError(f"{where}: {path.name} has no image column or no label column ({', '.join(LABEL_NAMES)})")
     return columns
 
 
@@ -126,7 +129,7 @@ def _holds_labels(kind: Any) -> bool:
 
 
 def _labels(path: Path, columns: Columns, where: str) -> list[str | None]:
-    """The label of each row; None where there is none, which data sets also write as -1 or as an empty name."""
+    """The label of each row. Null, -1 and an empty name mean no label: None."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -140,22 +143,22 @@ def _labels(path: Path, columns: Columns, where: str) -> list[str | None]:
     return [classes[label] if label is not None and 0 <= label < len(classes) else None for label in labels]
 
 
-def _rows_per_load(metadata: Any, image: str) -> int:
+def _rows_per_chunk(metadata: Any, image: str) -> int:
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
     size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] == image)
-    return max(1, min(PHOTOS_PER_LOAD, BYTES_PER_LOAD * metadata.num_rows // max(1, size)))
+    return max(1, min(PHOTOS_PER_CHUNK, BYTES_PER_CHUNK * metadata.num_rows // max(1, size)))
 
 
-def _photos(images: list[Any], labels: list[str | None], part: str | None, number: int) -> list[Photo]:
-    """The photos of some rows, the first of which has this number."""
+def _photos(images: list[Any], labels: list[str | None], split: str | None, number: int) -> list[Photo]:
+    """The photos of consecutive rows, numbered from `number`."""
     photos = []
     for i, (image, label) in enumerate(zip(images, labels, strict=True), number):
         if label is not None:
             fields = image if isinstance(image, dict) else {"bytes": image}
             data = fields["bytes"] or b""
             key = f"{label}/{i:06d}{_suffix(fields.get('path'), data)}"
-            photos.append(Photo(f"{part}/{key}" if part else key, label, part, data))
+            photos.append(Photo(f"{split}/{key}" if split else key, label, split, data))
     return photos
 
 
@@ -167,6 +170,4 @@ def _suffix(name: str | None, data: bytes) -> str:
 
 
 def _broken(path: Path, where: str, error: BaseException) -> DataError:
-    return DataError(
-        f"{where}: {path} is no whole parquet file ({' '.join(str(error).split())}); remove it and run again"
-    )
+    return DataError(f"{where}: {path} is not a complete parquet file ({one_line(error)}); remove it and run again")

@@ -1,8 +1,9 @@
-"""A labelled photo, and what every source of photos offers."""
+"""A labelled photo, and the interface of every source of photos."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,22 +12,33 @@ class Photo:
 
     key: str
     label: str
-    part: str | None
-    """The part that the data set itself puts it in: train, val, test, or None."""
+    split: str | None
+    """The split that the source assigns: train, val, test, or None."""
     data: bytes
 
 
-Load = Callable[[], list[Photo]]
-"""Reads (or draws) a few photos. It is picklable, so that any process can run it."""
+Chunk = Callable[[], list[Photo]]
+"""Reads (or draws) a chunk of photos. It is picklable, so that any process can run it."""
 
 
 class Source(Protocol):
-    """Photos from somewhere. `about` is what the report says of it: JSON, the same for the same photos."""
+    """A source of photos. `about` describes it in the report: JSON, the same for the same photos."""
 
     about: dict[str, Any]
 
     def __len__(self) -> int:
-        """How many photos there are."""
+        """The number of photos."""
 
-    def chunks(self) -> Iterator[Load]:
-        """The work of reading them all, a few photos and megabytes at a time, in the order of the data set."""
+    def chunks(self) -> Iterator[Chunk]:
+        """Chunks of a few photos and megabytes that together read all photos, in the order of the data set."""
+
+
+class SourcePaths(NamedTuple):
+    """The paths that a source may use."""
+
+    photos: Path
+    """`data.path` as seen from the working directory."""
+    downloads: Path
+    """The folder where downloads are kept."""
+    scratch: Path
+    """A file to unpack a compressed tar to; it and files whose names start with its name are removed afterwards."""

@@ -1,77 +1,63 @@
-"""Fetching that doesn't give up at the first drop: tries with pauses in between, one process at a time."""
+"""Retry a download that fails for a while: with pauses in between, for as long as it makes progress."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from http import HTTPStatus
-from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import requests
-from filelock import FileLock, Timeout
 
 from plumage.common.progress import console
 from plumage.errors import DataError
 
 T = TypeVar("T")
 RETRIES = 5
-"""So many tries in a row may bring nothing more before fetching ends."""
+"""Retries in a row without progress before the download is given up."""
 BACKOFF_SECONDS = 1.0
 """The first pause; each further one is twice as long."""
-
-
-BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
-"""What a server answers that may do better later, as all from 500 on."""
+RETRY_STATUSES = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
+"""HTTP statuses below 500 that are worth a retry, as all from 500 on are."""
 
 
 class TransientError(Exception):
-    """What may pass: a dropped connection, a server too busy. Its text says what happened."""
+    """A failure that may pass: a dropped connection, a busy server. Its text describes what happened."""
 
 
-def retry(attempt: Callable[[], T], fetched: Callable[[], int], what: str) -> T:
-    """The result of `attempt`, which is called again after `TransientError`.
+def is_transient(status: int) -> bool:
+    """Whether an HTTP status may pass, so that a retry makes sense."""
+    return status in RETRY_STATUSES or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
-    `fetched` tells how many bytes are there: while they grow, the count of tries starts again. DataError, which begins
-    with `what`, after RETRIES further tries that brought nothing more.
+
+def retry(attempt: Callable[[], T], bytes_fetched: Callable[[], int], what: str) -> T:
+    """Return the result of `attempt`, calling it again after a `TransientError`.
+
+    Progress, which `bytes_fetched` measures, resets the count of retries.
+
+    Raises:
+        DataError: RETRIES retries in a row made no progress; the message begins with `what`.
     """
-    furthest, tries = fetched(), 0
+    furthest, retries = bytes_fetched(), 0
     while True:
         try:
             return attempt()
         except TransientError as error:
-            there = fetched()
-            tries = 1 if there > furthest else tries + 1
-            furthest = max(furthest, there)
-            if tries > RETRIES:
-                raise DataError(f"{what}: {error}; run it again later, what has been fetched is kept") from None
-            pause = BACKOFF_SECONDS * 2 ** (tries - 1)
-            console.print(f"{what}: {error}; the next try is in {pause:g} s", soft_wrap=True, markup=False)
+            fetched = bytes_fetched()
+            retries = 1 if fetched > furthest else retries + 1
+            furthest = max(furthest, fetched)
+            if retries > RETRIES:
+                raise DataError(f"{what}: {error}; run it again later, what was fetched is kept") from None
+            pause = BACKOFF_SECONDS * 2 ** (retries - 1)
+            console.print(f"{what}: {error}; retrying in {pause:g} s", soft_wrap=True, markup=False)
             time.sleep(pause)
 
 
-@contextmanager
-def exclusive(lock: Path, what: str) -> Iterator[None]:
-    """Hold the file `lock`, which one process at a time can; the others wait, and say so."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    holder = FileLock(lock)
-    try:
-        holder.acquire(blocking=False)
-    except Timeout:
-        console.print(f"{what} is being fetched by another process; waiting for it", soft_wrap=True, markup=False)
-        holder.acquire()
-    try:
-        yield
-    finally:
-        holder.release()
-
-
 def no_connection(error: requests.RequestException, host: str) -> str:
-    """Which host could not be reached: where the redirects led, else `host`."""
+    """Name the host that could not be reached: the one that redirects led to, else `host`."""
     reached = urlsplit(str(error.request.url)).hostname if error.request is not None else None
-    return f"there is no connection to {reached or host}"
+    return f"no connection to {reached or host}"
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text, which may have several lines, as one."""
+    """An error's text, which may have several lines, as one line."""
     return " ".join(str(error).split()) or type(error).__name__

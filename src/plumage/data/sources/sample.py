@@ -1,7 +1,7 @@
 """`data.source: sample`: photo-like pictures of invented birds, drawn here, the same bytes for the same parameters.
 
-A photo is a function of (seed, species, individual, size) and of nothing else: not of how many species or photos are
-asked for, not of the number of processes, not of what was drawn before. So a small sample is a part of a large one.
+A photo is a function of (seed, species, individual, size) alone: the number of species, photos and processes and the order
+of drawing don't matter. So a small sample is a subset of a large one.
 """
 
 import io
@@ -11,12 +11,18 @@ from typing import Any
 
 from PIL import Image
 
+from plumage.config import Data
 from plumage.data.sources.birds.painter import paint
 from plumage.data.sources.birds.species import species_table
-from plumage.data.sources.photo import Load, Photo
+from plumage.data.sources.layout import PHOTOS_PER_CHUNK
+from plumage.data.sources.photo import Chunk, Photo, SourcePaths
 
 JPEG_QUALITY = 90
-_PHOTOS_PER_LOAD = 64  # drawn by a worker at a time, all of one species
+
+
+def from_params(data: Data, paths: SourcePaths) -> "SampleSource":
+    """Open the sample that `data` describes."""
+    return SampleSource(data.species, data.images_per_species, data.image_size, data.seed)
 
 
 def draw_photo(seed: int, species_index: int, individual: int, size: int) -> Image.Image:
@@ -37,11 +43,11 @@ class SampleSource:
     def __len__(self) -> int:
         return len(self.classes) * self.images_per_species
 
-    def chunks(self) -> Iterator[Load]:
-        """Photos drawn species by species."""
+    def chunks(self) -> Iterator[Chunk]:
+        """Chunks of photos of one species each, species by species."""
         for k, label in enumerate(self.classes):
-            for start in range(0, self.images_per_species, _PHOTOS_PER_LOAD):
-                stop = min(start + _PHOTOS_PER_LOAD, self.images_per_species)
+            for start in range(0, self.images_per_species, PHOTOS_PER_CHUNK):
+                stop = min(start + PHOTOS_PER_CHUNK, self.images_per_species)
                 yield partial(_draw, self.seed, k, label, range(start, stop), self.image_size)
 
 
@@ -50,5 +56,5 @@ def _draw(seed: int, species_index: int, label: str, individuals: range, size: i
     for i in individuals:
         buffer = io.BytesIO()
         draw_photo(seed, species_index, i, size).save(buffer, "JPEG", quality=JPEG_QUALITY)
-        photos.append(Photo(key=f"{label}/{i:04d}.jpg", label=label, part=None, data=buffer.getvalue()))
+        photos.append(Photo(key=f"{label}/{i:04d}.jpg", label=label, split=None, data=buffer.getvalue()))
     return photos

@@ -1,1 +1,1 @@
-"""Train, val and test: near-duplicates, split strategies, splits.csv and the data page."""
+"""Train, val and test: near-duplicates, split strategies, splits.csv, the data page and export."""

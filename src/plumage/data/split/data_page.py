@@ -1,4 +1,4 @@
-"""`reports/data.html`: what the data set holds, on one page to look at that needs nothing but itself."""
+"""reports/data.html: a self-contained page that shows the data set."""
 
 import base64
 import io
@@ -21,33 +21,33 @@ from plumage.common.files import atomic_path
 from plumage.data.dataset.decode import decode
 from plumage.data.dataset.store import Dataset
 from plumage.data.sources.formats import FORMATS
-from plumage.data.split.splits_file import PARTS, UNUSED
+from plumage.data.split.splits_file import SPLITS, UNUSED
 
 TILE, TILES_PER_CLASS, COLUMNS = 80, 12, 4
 MAX_TILES = 3200
-"""On all contact sheets together; a class gets fewer when there are many."""
+"""Tiles on all contact sheets together; with many classes, each gets fewer."""
 MAX_TILE_PIXELS = 5_000_000_000
-"""What the contact sheets may decode, by the mean photo: large ones get fewer tiles, or the page would take minutes."""
+"""Pixels that the contact sheets may decode, by the mean photo: large photos get fewer tiles, or the page would take minutes."""
 PICTURE = 112
-"""The longer side of a photo that is shown alone or in a group, in pixels."""
+"""The longer side of a photo shown alone or in a group, in pixels."""
 SHOWN_GROUPS, SHOWN_IN_GROUP, SHOWN_EXTREMES = 60, 4, 8
-LISTED_REFUSED, LISTED_CONFLICTS, LISTED_COPIES, LISTED_ODD = 2000, 200, 6, 3
+LISTED_REFUSED, LISTED_CONFLICTS, LISTED_COPIES, LISTED_EXTREMES = 2000, 200, 6, 3
 BINS = 40
 STEPS = [step * 10**power for power in range(6) for step in (1, 2, 5)]
-TOLD_APART = {
-    "source", "photos", "bytes", "classes", "parts", "photos_per_class", "mended", "refused", "duplicates",
+OWN_SECTIONS = {
+    "source", "photos", "bytes", "classes", "splits", "photos_per_class", "repaired", "refused", "duplicates",
     "label_conflicts", "passed_over", "merged_classes",
 }  # fmt: skip
-"""What the page shows in a place of its own; the rest of the report is the source's details."""
+"""Keys of reports/data.json with a place of their own on the page; the others are details of the source."""
 
 
 def write_data_page(
-    path: Path, dataset: Dataset, parts: list[str], about: dict[str, Any], report: dict[str, Any]
+    path: Path, dataset: Dataset, splits: list[str], about: dict[str, Any], report: dict[str, Any]
 ) -> None:
-    """Write the page: the same inputs give the same bytes.
+    """Write the page; the same inputs give the same bytes.
 
-    `parts` is the part of each photo (train, val, test, unused); `about` what reports/data.json holds and `report` what
-    reports/split.json does.
+    `splits` has the split of each photo (train, val, test, unused), `about` the content of reports/data.json, `report` that
+    of reports/split.json.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"n": "{:,}".format, "breaking": _breaking}
@@ -57,12 +57,12 @@ def write_data_page(
             name=about.get("dataset") or about.get("source") or "photos",
             source=about.get("source", "photos"),
             about=about,
-            details={name: value for name, value in about.items() if name not in TOLD_APART},
-            mended_times=sum(about["mended"].values()),
-            **_part_counts(dataset, parts),
+            details={name: value for name, value in about.items() if name not in OWN_SECTIONS},
+            num_repairs=sum(about["repaired"].values()),
+            **_split_counts(dataset, splits),
             **_sizes(dataset),
             **_refused(about["refused"]),
-            **_pictured(threads, dataset, parts, about, report),
+            **_pictured(threads, dataset, splits, about, report),
             sheets=_sheets(threads, dataset),
         )
     with atomic_path(path) as beside:
@@ -70,55 +70,55 @@ def write_data_page(
 
 
 def _breaking(key: str) -> Markup:
-    """A key that a line may break after its slashes."""
+    """Allow a line break after each slash of a key."""
     return escape(key).replace("/", Markup("/<wbr>"))
 
 
-def _part_counts(dataset: Dataset, parts: list[str]) -> dict[str, Any]:
-    """How many photos each part holds, overall (`totals`, by part) and by class (`classes`, most photos first)."""
-    names = [*PARTS, UNUSED]
-    place = {part: number for number, part in enumerate(names)}
-    part_of = np.fromiter((place[part] for part in parts), np.int64, len(parts))
-    counts = np.bincount(dataset.targets() * len(names) + part_of, minlength=len(dataset.classes) * len(names))
+def _split_counts(dataset: Dataset, splits: list[str]) -> dict[str, Any]:
+    """The number of photos per split, overall (`totals`, by split) and per class (`classes`, most photos first)."""
+    names = [*SPLITS, UNUSED]
+    index = {split: number for number, split in enumerate(names)}
+    split_of = np.fromiter((index[split] for split in splits), np.int64, len(splits))
+    counts = np.bincount(dataset.targets() * len(names) + split_of, minlength=len(dataset.classes) * len(names))
     counts = counts.reshape(-1, len(names))
     if not counts[:, -1].any():
         names, counts = names[:-1], counts[:, :-1]
     of_class = counts.sum(axis=1)
     order = np.argsort(-of_class, kind="stable").tolist()
     return {
-        "part_names": names,
+        "split_names": names,
         "totals": dict(zip(names, counts.sum(axis=0).tolist(), strict=True)),
         "total": int(of_class.sum()),
         "classes": [
-            {"number": i, "label": dataset.classes[i], "photos": int(of_class[i]), "parts": counts[i].tolist()}
+            {"number": i, "label": dataset.classes[i], "photos": int(of_class[i]), "splits": counts[i].tolist()}
             for i in order
         ],
-        "part_counts": counts.tolist(),
+        "split_counts": counts.tolist(),
     }
 
 
 def _sizes(dataset: Dataset) -> dict[str, Any]:
-    """The photos' sides, and which are odd."""
+    """Statistics of the photos' sizes, and the extreme ones."""
     width, height = (np.array(dataset.column(name), np.int64) for name in ("width", "height"))
     pairs, counts = np.unique(width << 32 | height, return_counts=True)
     short, ratio = np.minimum(width, height), np.maximum(width, height) / np.minimum(width, height)
 
-    def odd(order: NDArray[Any]) -> list[dict[str, Any]]:
-        rows = np.argsort(order, kind="stable")[:LISTED_ODD].tolist()
+    def extreme(order: NDArray[Any]) -> list[dict[str, Any]]:
+        rows = np.argsort(order, kind="stable")[:LISTED_EXTREMES].tolist()
         return [{"key": dataset.keys[row], "width": int(width[row]), "height": int(height[row])} for row in rows]
 
     common = np.argsort(-counts, kind="stable")[:5]
     return {
-        "commonest_sizes": [(int(pairs[i] >> 32), int(pairs[i] & 0xFFFFFFFF), int(counts[i])) for i in common.tolist()],
+        "common_sizes": [(int(pairs[i] >> 32), int(pairs[i] & 0xFFFFFFFF), int(counts[i])) for i in common.tolist()],
         "different_sizes": len(pairs),
         "short_side": _side_histogram(short),
         "median_short_side": int(np.median(short)),
-        "odd_sizes": {"Smallest": odd(short), "Largest": odd(-width * height), "Longest": odd(-ratio)},
+        "extreme_sizes": {"Smallest": extreme(short), "Largest": extreme(-width * height), "Longest": extreme(-ratio)},
     }
 
 
 def _side_histogram(sides: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """At most about BINS bars; the last takes the longest hundredth, which would squeeze all others together."""
+    """A histogram of about BINS bars. The last bar holds the top 1%, which would squeeze the others together."""
     high = int(np.percentile(sides, 99))
     step = next(step for step in STEPS if (high - int(sides.min())) // step < BINS)
     first = int(sides.min()) // step
@@ -132,13 +132,13 @@ def _side_histogram(sides: NDArray[np.int64]) -> list[dict[str, Any]]:
 def _bars(counts: NDArray[np.int64], names: Sequence[str]) -> list[dict[str, Any]]:
     shares = counts / counts.max()
     return [
-        {"place": place, "name": name, "count": int(count), "share": float(share)}
-        for place, (name, count, share) in enumerate(zip(names, counts, shares, strict=True))
+        {"index": index, "name": name, "count": int(count), "share": float(share)}
+        for index, (name, count, share) in enumerate(zip(names, counts, shares, strict=True))
     ]
 
 
 def _refused(refused: list[dict[str, str]]) -> dict[str, Any]:
-    """The refused photos by the kind of reason, the commonest first; a rare kind is listed whole when not all can be."""
+    """The refused photos by kind of reason, most frequent first. When too many to list, rare kinds are listed completely."""
     kinds: dict[str, list[dict[str, str]]] = {}
     for photo in refused:
         kinds.setdefault(photo["reason"].partition(" (")[0], []).append(photo)
@@ -151,9 +151,9 @@ def _refused(refused: list[dict[str, str]]) -> dict[str, Any]:
 
 
 def _pictured(
-    threads: ThreadPoolExecutor, dataset: Dataset, parts: list[str], about: dict[str, Any], report: dict[str, Any]
+    threads: ThreadPoolExecutor, dataset: Dataset, splits: list[str], about: dict[str, Any], report: dict[str, Any]
 ) -> dict[str, Any]:
-    """Everything that is shown as single pictures: groups of the same or nearly the same photo, the darkest and brightest."""
+    """Everything shown as single pictures: duplicates, near-duplicates and leaks, the darkest and brightest photos."""
     near = sorted(report["near_duplicates"], key=lambda group: not _several_labels(group))
     exact, leaks, conflicts = about["duplicates"], report["leaks"], about["label_conflicts"]
     shown_near, shown_exact, shown_leaks = near[:SHOWN_GROUPS], exact[:SHOWN_GROUPS], leaks[:SHOWN_GROUPS]
@@ -169,14 +169,14 @@ def _pictured(
     dark, bright = by_brightness[:SHOWN_EXTREMES].tolist(), by_brightness[::-1][:SHOWN_EXTREMES].tolist()
 
     def photo(key: str, label: str | None = None) -> dict[str, Any]:
-        """A photo's figure; of a copy that the data set does not hold, that of the one that is kept."""
+        """The figure of a photo; for a copy that was left out, that of the kept photo."""
         row = row_of.get(kept_for.get(key, key))
         if row is not None:
             pictured.setdefault(row, "")
         return {
             "key": key,
             "label": label if label is not None or row is None else dataset.labels[row],
-            "part": parts[row] if row is not None and key not in kept_for else None,
+            "split": splits[row] if row is not None and key not in kept_for else None,
             "kept": kept_for.get(key),
             "row": row,
         }
@@ -201,7 +201,7 @@ def _pictured(
                 {
                     "kept_in": leak["kept_in"],
                     "photos": [
-                        {**photo(each["key"]), "official": each["part"]} for each in leak["photos"][:SHOWN_IN_GROUP]
+                        {**photo(each["key"]), "official": each["split"]} for each in leak["photos"][:SHOWN_IN_GROUP]
                     ],
                     "count": len(leak["photos"]),
                 }
@@ -210,7 +210,7 @@ def _pictured(
         },
         "duplicates": {
             "count": sum(len(group["copies"]) for group in exact),
-            "groups_in_all": len(exact),
+            "num_groups": len(exact),
             "groups": [
                 {
                     **photo(group["key"], group["label"]),
@@ -234,7 +234,9 @@ def _pictured(
         },
     }
     rows = list(pictured)
-    runs = [rows[start : start + 16] for start in range(0, len(rows), 16)]  # a thread gains nothing by single ones
+    runs = [
+        rows[start : start + 16] for start in range(0, len(rows), 16)
+    ]  # single photos are too little work for a thread
     uris = threads.map(lambda run: [_picture(dataset.photo(row)) for row in run], runs)
     pictured.update(zip(rows, (uri for run in uris for uri in run), strict=True))
     return {**context, "pictures": pictured}
@@ -245,18 +247,18 @@ def _several_labels(group: Iterable[dict[str, Any]]) -> bool:
 
 
 def _varied(group: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The first photo of each label and part comes before the others: a few of `group` still show why it matters."""
+    """Move the first photo of each label and split to the front, so that the first few show why the group matters."""
     seen: Counter[tuple[str, str]] = Counter()
-    turns = []
+    repeated = []
     for photo in group:
         kind = (photo["label"], photo["split"])
-        turns.append(seen[kind] > 0)
+        repeated.append(seen[kind] > 0)
         seen[kind] += 1
-    return [photo for _, photo in sorted(zip(turns, group, strict=True), key=lambda pair: pair[0])]
+    return [photo for _, photo in sorted(zip(repeated, group, strict=True), key=lambda pair: pair[0])]
 
 
 def _sheets(threads: ThreadPoolExecutor, dataset: Dataset) -> list[dict[str, Any]]:
-    """A contact sheet a class, in order of the classes: photos spread evenly over the class. The last of very many get none."""
+    """One contact sheet per class, in class order, of photos spread evenly over the class. Classes past MAX_TILES get none."""
     pixels = sum(dataset.column("width")) * sum(dataset.column("height")) // len(dataset) ** 2
     tiles = min(MAX_TILES, MAX_TILE_PIXELS // pixels)
     per_class = max(1, min(TILES_PER_CLASS, tiles // len(dataset.classes)))
@@ -265,8 +267,8 @@ def _sheets(threads: ThreadPoolExecutor, dataset: Dataset) -> list[dict[str, Any
     ends = np.cumsum(np.bincount(targets, minlength=len(dataset.classes)))
     chosen = []
     for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
-        places = start + (np.arange(per_class) + 0.5) * (end - start) / per_class
-        chosen.append(in_order[np.unique(places.astype(np.int64))].tolist() if end > start else [])
+        indices = start + (np.arange(per_class) + 0.5) * (end - start) / per_class
+        chosen.append(in_order[np.unique(indices.astype(np.int64))].tolist() if end > start else [])
     chosen = chosen[:MAX_TILES]
     sprites = threads.map(partial(_sprite, dataset), chosen)
     return [
@@ -290,23 +292,23 @@ def _picture(data: memoryview) -> str:
 
 
 def _sprite(dataset: Dataset, rows: list[int]) -> str:
-    """Square tiles of photos as one JPEG, COLUMNS a line."""
+    """Square tiles of photos as one JPEG, COLUMNS per row."""
     columns = min(COLUMNS, len(rows))
     sheet = Image.new("RGB", (columns * TILE, -(-len(rows) // COLUMNS) * TILE), "#888")
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         tile = ImageOps.fit(_reduced(dataset.photo(row), TILE), (TILE, TILE), Image.Resampling.BILINEAR)
-        sheet.paste(tile, (place % COLUMNS * TILE, place // COLUMNS * TILE))
+        sheet.paste(tile, (index % COLUMNS * TILE, index // COLUMNS * TILE))
     return _data_uri(sheet, 72)
 
 
 def _reduced(data: memoryview, side: int) -> Image.Image:
-    """The photo, upright, no smaller than `side` if it isn't anyway: a JPEG is decoded at a part of its size."""
+    """Decode a photo, upright; a JPEG at reduced size, but no smaller than `side`."""
     try:
         photo = Image.open(io.BytesIO(data), formats=FORMATS)
         if photo.format == "JPEG" and photo.mode == "RGB":
             photo.draft("RGB", (side, side))
             return ImageOps.exif_transpose(photo)
-    except Exception:  # Pillow raises nearly anything on damaged metadata; `decode` knows what to do
+    except Exception:  # Pillow raises nearly anything on damaged metadata; `decode` handles it
         pass
     return decode(data)
 

@@ -1,2 +1,1 @@
-"""The invented birds of the sample data: which species there are (species), and how one is drawn
-(pose, parts, painter, scene)."""
+"""The invented birds of the sample data: the table of species, and drawing one (pose, parts, painter, scene, canvas)."""

@@ -1,4 +1,4 @@
-"""Flat shapes with smooth edges: a layer is drawn larger, with what it covers as a fourth channel, and then reduced."""
+"""Flat shapes with smooth edges: a layer is drawn at twice the size, with its coverage as a fourth channel, then reduced."""
 
 from collections.abc import Callable
 from functools import cache
@@ -14,7 +14,7 @@ Colour = tuple[int, int, int]
 
 @cache
 def _basis(count: int, closed: bool, steps: int) -> Points:
-    """The matrix that takes `count` control points to a Catmull-Rom curve through them, `steps` points a segment."""
+    """The matrix from `count` control points to a Catmull-Rom curve through them, with `steps` points per segment."""
     t = np.linspace(0, 1, steps, endpoint=False)[:, None]
     weights = 0.5 * np.hstack([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2])
     segments = count if closed else count - 1
@@ -32,7 +32,7 @@ def curve(points: Points | list[tuple[float, float]], closed: bool = True, steps
 
 
 class Stencil:
-    """Named curves in one frame of reference, placed into a photo all at once (which is what makes drawing fast)."""
+    """Named curves in one frame of reference, placed into a photo all at once, which is fast."""
 
     def __init__(self, shapes: dict[str, Points]) -> None:
         self._points = np.vstack(list(shapes.values()))
@@ -80,7 +80,7 @@ class Layer(Pen):
         super().__init__(Image.new("CMYK", (size * 2, size * 2)), 2)
 
     def over(self, under: Pixels, light: Pixels) -> Pixels:
-        """Return `under` with this layer laid over it, in a light (size x size) that falls on the layer alone."""
+        """Return `under` with this layer over it; `light` (size x size) shades the layer only."""
         reduced = planar(self.image.reduce(2))
         clear = 1 - reduced[3] * np.float32(1 / 255)
         colours = reduced[:3]

@@ -17,7 +17,7 @@ _LIGHT_GRID = 32
 
 
 class Bird:
-    """One individual: its pose, its own shade of the species' colours, and its parts where they lie in the photo."""
+    """One individual: its pose, its own shades of the species' colours, and its parts in the photo's coordinates."""
 
     def __init__(self, species: Species, rng: np.random.Generator, size: int) -> None:
         self.species, self.size = species, size
@@ -69,7 +69,7 @@ def _legs(bird: Bird, layer: Layer) -> None:
 
 
 def _cover(bird: Bird) -> Pixels:
-    """How much of each pixel the body and head cover, size x size; tail, wing and bill bring their own."""
+    """The share of each pixel that body and head cover, size x size; tail, wing and bill are drawn on another layer."""
     mask = Image.new("L", (bird.size * 2, bird.size * 2))
     draw = ImageDraw.Draw(mask)
     shapes = [bird.pose.outline, bird.skull["outline"]]
@@ -81,7 +81,7 @@ def _cover(bird: Bird) -> Pixels:
 
 
 def _plumage(bird: Bird, rng: np.random.Generator) -> Pixels:
-    """The soft-edged part of the plumage, over the whole photo: what lies outside the silhouette is cut off later."""
+    """The soft-edged plumage, drawn over the whole photo and clipped to the silhouette later."""
     species, inks = bird.species, bird.inks
     image = Image.new("RGB", (bird.size, bird.size), inks["back"])
     draw = ImageDraw.Draw(image)
@@ -91,7 +91,9 @@ def _plumage(bird: Bird, rng: np.random.Generator) -> Pixels:
 
     fill(bird.body["belly"], inks["belly"])
     fill(bird.body["breast"], inks["breast"])
-    spots = parts.SPOTS + rng.normal(0, 0.013, parts.SPOTS.shape)  # drawn for all, so that twins pose alike
+    spots = parts.SPOTS + rng.normal(
+        0, 0.013, parts.SPOTS.shape
+    )  # drawn for every species, so that twins have the same pose
     if species.pattern != "plain":
         _pattern(bird, spots, draw)
     fill(bird.skull["outline"], inks["face"])
@@ -141,7 +143,7 @@ def _tail_wing_bill_eye(bird: Bird, layer: Layer) -> None:
 
     wing, pale = inks["wing"], tone(inks["wing"], 1.22)
     layer.fill(bird.wing["outline"], tone(wing, 0.8))
-    for i in range(parts.FLIGHT_FEATHERS):  # each laps over the one below
+    for i in range(parts.FLIGHT_FEATHERS):  # each overlaps the one below
         feather = bird.wing[f"feather {i}"]
         layer.fill(feather, tone(wing, 0.7 + 0.05 * i))
         layer.line(feather[2:13], pale, fine)

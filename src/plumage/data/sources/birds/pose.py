@@ -1,7 +1,7 @@
-"""How one bird stands: its shape and attitude as curves and frames of reference, in pixels of the photo.
+"""The pose of one bird: its shape and attitude as curves and frames of reference, in pixels of the photo.
 
-A bird is made in its own space (body of length 1 along x from the tail's base, y up, looking right), then turned,
-mirrored and scaled into the photo, and after that everything the painter asks for is a place on it:
+A bird is modelled in its own space (body of length 1 along x from the tail's base, y up, looking right), then rotated,
+mirrored and scaled into the photo. After that the painter asks for points on it:
 `body(u, v)` (u from tail to head, v from belly to back), `head(a, b)`, `wing(s, t)` and `tail(s, t)`.
 """
 
@@ -88,7 +88,7 @@ class Pose:
         along = _turn(tilt + 176 - lift)
         self.wing_at = place((0.82, 0.46 * d))[0]
         self.wing_axes = along * np.array([(form.wing,), (-depth * 0.76,)])
-        # The tail goes on along the back.
+        # The tail continues the line of the back.
         fan = rng.uniform(0.85, 1.25)
         along = _turn(tilt + 180 + 4 - form.tail_tilt - rng.uniform(-9, 12))
         self.tail_length = TAIL_LENGTH[species.tail]
@@ -128,7 +128,7 @@ class Pose:
         self._edges = np.hstack([self.lower, self.upper - self.lower])
 
     def body(self, uv: Points) -> Points:
-        """Places on the body: u 0 at the tail's base to 1 at the head, v 0 at the belly's edge to 1 at the back's."""
+        """Points on the body: u 0 at the tail's base to 1 at the head, v 0 at the belly's edge to 1 at the back's."""
         last = len(self.upper) - 1
         at = np.clip(uv[:, 0], 0, 1) * last
         i = np.minimum(at.astype(int), last - 1)
@@ -137,26 +137,26 @@ class Pose:
         return edges[:, :2] + edges[:, 2:] * uv[:, 1:]
 
     def head(self, ab: Points) -> Points:
-        """Places on the ball of the head, in head radii: a forward, b up; turned by the yaw when inside the outline."""
+        """Points on the ball of the head, in head radii: a forward, b up; turned by the yaw when inside the outline."""
         a, b = ab[:, 0], ab[:, 1]
         z = np.sqrt(np.clip(1 - a * a - b * b, 0, None))
         turned = np.stack([a * np.cos(self.yaw) - z * np.sin(self.yaw), b], axis=1)
         return self.head_centre + turned @ self.head_axes
 
     def skull(self, ab: Points) -> Points:
-        """Places on the flat outline of the head, which the yaw leaves alone; units as for `head`."""
+        """Points on the flat outline of the head, which the yaw doesn't affect; units as for `head`."""
         return self.head_centre + ab @ self.head_axes
 
     def bill(self, xy: Points) -> Points:
-        """Places on the bill: x 0 at its root to 1 at its tip, y up in head radii; foreshortened by the yaw."""
+        """Points on the bill: x 0 at its root to 1 at its tip, y up in head radii; foreshortened by the yaw."""
         root = 0.82 - 0.15 * self.yaw
         length = 1.0 + self.bill_length * np.cos(self.yaw) - root
         return self.skull(xy * (length, 1) + (root, -0.08))
 
     def wing(self, st: Points) -> Points:
-        """Places on the wing: s 0 at the shoulder to 1 at the tip, t across, -0.5 at the belly's side to 0.5."""
+        """Points on the wing: s 0 at the shoulder to 1 at the tip, t across, -0.5 at the belly's side to 0.5."""
         return self.wing_at + st @ self.wing_axes
 
     def tail(self, st: Points) -> Points:
-        """Places on the tail: s 0 at the base to 1 at the end, t across, -1 to 1."""
+        """Points on the tail: s 0 at the base to 1 at the end, t across, -1 to 1."""
         return self.tail_at + st @ self.tail_axes

@@ -1,4 +1,4 @@
-"""What is around the bird: the blurred background, what it stands on, and the leaves and twigs in front of it."""
+"""The bird's surroundings: the blurred background, its perch, and the leaves and twigs in front of it."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -62,7 +62,7 @@ _GRID = 56
 
 
 def background(rng: np.random.Generator, size: int) -> Image.Image:
-    """Draw what is far behind: small and enlarged, which is what puts it out of focus."""
+    """Draw the distant background: small, then enlarged, so that it is out of focus."""
     (top, bottom), spots = BACKGROUNDS[_KINDS[int(rng.integers(len(_KINDS)))]]
     upper, lower = np.array(jitter(rng, top, 22)), np.array(jitter(rng, bottom, 22))
     ramp = np.linspace(rng.uniform(-0.3, 0.3), rng.uniform(0.7, 1.3), _GRID)[:, None, None]
@@ -92,7 +92,7 @@ GROUND: tuple[Colour, ...] = ((150, 126, 92), (126, 120, 108), (104, 122, 62), (
 
 
 def perch(rng: np.random.Generator, pose: Pose, size: int, pen: Pen) -> None:
-    """Draw what the feet stand on: a branch, a post, a stone or the ground."""
+    """Draw the perch: a branch, a post, a stone or the ground."""
     feet = pose.feet.mean(axis=0)
     kind = rng.random()
     unit = pose.scale
@@ -180,7 +180,7 @@ def leaf(rng: np.random.Generator, at: Points, size: int, pen: Pen) -> None:
 
 
 def in_front(rng: np.random.Generator, pose: Pose, size: int, image: Pixels) -> Pixels:
-    """Sometimes let leaves or stems of grass come before the bird; its head stays free."""
+    """Sometimes draw leaves or grass in front of the bird, but not over its head."""
     kind = rng.random()
     if kind > 0.38:
         return image

@@ -1,12 +1,12 @@
-"""The table of invented bird species: each is a row of traits, and no two rows are equal.
+"""The table of invented bird species: one row of traits per species, all different.
 
-Species k is the same row whatever the number of species and whatever the seed of the photos, so a model trained on one
-sample can be tested on another. What makes the table worth learning:
+Species k has the same row for any number of species and any seed of the photos, so a model trained on one sample can be
+tested on another. The table is made to be hard to classify by colour alone:
 
-- Species come in blocks of ten that share three palettes, laid out differently over the body: how much of which colour
-  a photo holds says little about its species, where the colour sits says much.
-- In every block one pair are twins (`TWINS`): the second differs from the first in one trait and no other.
-- Any two species that are not twins of each other differ in at least `MIN_DIFFERENCE` traits.
+- Each block of ten species shares three palettes, laid out differently over the body. So the amount of each colour says
+  little about the species, and its position says much.
+- In every block one pair are twins (`TWINS`), which differ in exactly one trait.
+- All other pairs of species differ in at least `MIN_DIFFERENCE` traits.
 """
 
 import itertools
@@ -15,8 +15,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 BLOCK = 10
-TWINS = {3: 2}  # slot in the block -> slot of the species that it is the twin of
-TWIN_MARKS = ("wing", "belly", "pattern", "crown", "crest", "throat", "breast")  # take turns, the plainest first
+TWINS = {3: 2}  # slot in the block -> slot of its twin
+TWIN_MARKS = ("wing", "belly", "pattern", "crown", "crest", "throat", "breast")  # used in turn, the most visible first
 _FLIPS = {"crest": ("peak", "none"), "pattern": ("bars", "plain")}
 MIN_DIFFERENCE = 4
 _TABLE_SEED = 20_22
@@ -124,7 +124,7 @@ class Species:
         return tuple(getattr(self, field.name) for field in fields(self)[1:])
 
 
-_table: list[Species] = []  # grows on demand, always by whole blocks and in the same way
+_table: list[Species] = []  # grows on demand by blocks, always in the same way
 _names: set[str] = set()
 
 
@@ -165,7 +165,7 @@ def _contrast(a: str, b: str) -> float:
 
 
 def _draw(rng: np.random.Generator, palette: tuple[str, ...]) -> Species:
-    """Draw a row whose neighbouring regions of the body can be told apart."""
+    """Draw a row whose neighbouring body regions contrast."""
     shape = _pick(rng, tuple(SHAPES))
     form = SHAPES[shape]
     while True:
@@ -187,7 +187,7 @@ def _draw(rng: np.random.Generator, palette: tuple[str, ...]) -> Species:
 
 
 def _twin(rng: np.random.Generator, other: Species, mark: str) -> Species:
-    """Return `other` with one mark changed: there or not, or of a colour far from the other's."""
+    """Return `other` with one trait changed: switched on or off, or to a very different colour."""
     if mark in _FLIPS:
         on, off = _FLIPS[mark]
         return replace(other, **{mark: on if getattr(other, mark) == off else off})
@@ -196,7 +196,7 @@ def _twin(rng: np.random.Generator, other: Species, mark: str) -> Species:
 
 
 def _name(rng: np.random.Generator, species: Species, taken: set[str]) -> str:
-    """Name a species after what one sees on it, as RUFOUS CRESTED WARBLER; a place is added when that name is taken."""
+    """Name a species after its looks, such as RUFOUS CRESTED WARBLER; add a place if the name is taken."""
     regions = (("crown", "CAPPED"), ("throat", "THROATED"), ("breast", "BREASTED"), ("back", "BACKED"),
                ("belly", "BELLIED"), ("wing", "WINGED"))  # fmt: skip
     looks = [f"{_WORDS[getattr(species, region)]} {look}" for region, look in regions]

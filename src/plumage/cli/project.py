@@ -1,0 +1,54 @@
+"""`plumage summary`, `plumage ui` and `plumage repair`: the project as a whole."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from plumage.cli.shared import out, print_rows
+from plumage.common.paths import DATA_PAGE, METRICS, REGISTRY, REPORT_PAGE, project_root
+from plumage.errors import PlumageError
+
+
+def summary() -> None:
+    """Print the results of the last `dvc repro`, and where to find more."""
+    test = _report(METRICS)["test"]
+    registered = _report(REGISTRY)
+    interval, decision = test["accuracy_ci95"], registered["decision"]
+    aliases = "".join(f" @{alias}" for alias in registered["aliases"])
+    print_rows({
+        "test accuracy": f"{test['accuracy']:.3f}  (95%: {interval['low']:.3f} to {interval['high']:.3f}, {test['n']:,} photos)",
+        "registered": f"{registered['name']} version {registered['version']}{aliases}: {decision['reason']}",
+        "data": DATA_PAGE,
+        "report": REPORT_PAGE,
+        "runs": "make ui, then the address that it prints",
+        "use it": "plumage predict PHOTO...",
+    })  # fmt: skip
+
+
+def ui(
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on")] = 5000,
+) -> None:
+    """Show the runs and the registry in the browser, until Ctrl-C."""
+    from plumage.tracking.ui import serve_ui
+
+    serve_ui(project_root(), host, port)
+
+
+def repair() -> None:
+    """Repair what a killed DVC may leave: a truncated rwlock or dvc.lock, and unfinished copies."""
+    from plumage.common.repair import repair as repair_files
+
+    for line in repair_files(project_root()):
+        out.print(line)
+
+
+def _report(file: Path) -> dict[str, Any]:
+    path = project_root() / file
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PlumageError(f"{path} doesn't exist; run `dvc repro`") from None
+    return report

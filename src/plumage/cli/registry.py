@@ -1,0 +1,99 @@
+"""`plumage registry` and `plumage register`: versions of the registered model and its champion."""
+
+import json
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from plumage.cli.shared import ModelName, model_name, out, project_params
+from plumage.common.paths import project_root
+
+if TYPE_CHECKING:
+    from plumage.registry.promotions import Promotion
+
+app = typer.Typer(no_args_is_help=True, help="Which version of the registered model is champion, and why")
+Reason = Annotated[str, typer.Option(help="why, for readers of the history")]
+
+
+@app.command()
+def history(
+    model: ModelName = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print every detail as a list")] = False,
+) -> None:
+    """Show every promotion: from which version to which, when, by whom, why. The newest is last."""
+    from plumage.registry.promote import champions
+
+    name = model_name(model)
+    found = champions(project_root(), name)
+    if as_json:
+        print(json.dumps([asdict(entry) for entry in found.history], indent=2, ensure_ascii=False))
+        return
+    if found.history:
+        out.print(_history_table(found.history), soft_wrap=False)
+    else:
+        out.print(f"{name}: no promotions yet")
+    last = found.history[-1].to if found.history else None
+    if found.now != last:
+        now = f"version {found.now}" if found.now else "none"
+        out.print(
+            f"the champion is {now}, but not by the history: a promotion was interrupted, or the alias was moved by other means"
+        )
+
+
+@app.command()
+def promote(
+    version: Annotated[int, typer.Argument(min=1, help="the version's number")],
+    reason: Reason = "",
+    model: ModelName = None,
+) -> None:
+    """Make a version champion by hand, whatever the gate says."""
+    from plumage.registry import promote
+
+    name = model_name(model)
+    _print_move(name, promote.promote(project_root(), name, version, reason))
+
+
+@app.command()
+def rollback(
+    version: Annotated[int | None, typer.Argument(min=1, help="a former champion; default: the previous one")] = None,
+    reason: Reason = "",
+    model: ModelName = None,
+) -> None:
+    """Go back to an earlier champion. The gate won't promote the version that is rolled back."""
+    from plumage.registry import promote
+
+    name = model_name(model)
+    _print_move(name, promote.rollback(project_root(), name, version, reason))
+
+
+def register() -> None:
+    """Register the current model as the last stage does, without running other stages. Restores what MLflow lacks."""
+    from plumage.common.dvc_status import check_current
+    from plumage.registry.stage import register_outputs, verdict
+
+    root, params = project_root(), project_params()
+    check_current(root, params.data.path, "evaluate")
+    os.chdir(root)
+    shown = params.flat(but="register")
+    outcome = register_outputs(root, params.tracking.experiment, params.register_, params.split.similarity, shown)
+    out.print(verdict(outcome))
+
+
+def _history_table(history: "list[Promotion]") -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("when (UTC)", "champion", "by"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("who", "why"):
+        table.add_column(heading, overflow="fold")
+    for entry in history:
+        when = entry.when[:19].replace("T", " ")
+        table.add_row(when, f"{entry.before or '–'} → {entry.to}", entry.how, entry.who, entry.why)
+    return table
+
+
+def _print_move(name: str, move: "Promotion") -> None:
+    before = f", in place of version {move.before}" if move.before else ""
+    out.print(f"{name}: version {move.to} is champion now{before}")

@@ -1,0 +1,45 @@
+"""What several commands share: output, options, and the project's files."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from plumage.common.paths import DATASET, PARAMS, project_root
+from plumage.config import Params
+from plumage.params import load_params
+
+if TYPE_CHECKING:
+    from plumage.data.dataset.store import Dataset
+
+out = Console(highlight=False, markup=False, soft_wrap=True)
+ModelName = Annotated[str | None, typer.Option("--model", help="its name; default: register.model_name of params.yaml")]
+
+
+def project_params() -> Params:
+    """The project's params.yaml, checked."""
+    return load_params(project_root() / PARAMS)
+
+
+def model_name(given: str | None) -> str:
+    """The registered model's name: `given`, else that of params.yaml."""
+    return given or project_params().register_.model_name
+
+
+def open_dataset() -> "Dataset":
+    """The project's data set."""
+    from plumage.data.dataset.store import Dataset
+
+    return Dataset(project_root() / DATASET)
+
+
+def plain_table() -> Table:
+    """A table without borders and headings."""
+    return Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+
+
+def print_rows(rows: dict[str, object], width: int = 14) -> None:
+    """Print names, right-aligned to `width`, with their values."""
+    for name, value in rows.items():
+        out.print(f"{name:>{width}}  {value}")

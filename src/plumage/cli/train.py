@@ -1,0 +1,60 @@
+"""`plumage train`."""
+
+import os
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from plumage.cli.shared import open_dataset, out, plain_table, print_rows, project_params
+from plumage.common.paths import SPLITS, project_root
+
+if TYPE_CHECKING:
+    from plumage.training.plan import Plan
+
+
+def train(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print the plan, which takes seconds, and train nothing")
+    ] = False,
+) -> None:
+    """Train as params.yaml says: run `dvc repro train`, or with --dry-run print its plan."""
+    if not dry_run:
+        os.chdir(project_root())
+        os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", "train"])
+    from plumage.data.split.splits_file import read_split
+    from plumage.training.plan import make_plan
+
+    root, params, dataset = project_root(), project_params(), open_dataset()
+    rows = read_split(root / SPLITS, dataset)
+    plan = make_plan(params.model, params.train.resolved(), dataset, rows, root)
+    _print_plan(plan, [key.removeprefix("train.") for key in params.flat() if key.startswith("train.")])
+
+
+def _print_plan(plan: "Plan", keys: list[str]) -> None:
+    from plumage.training.plan import picture
+
+    table = plain_table()
+    for key in keys:
+        table.add_row(f"  train.{key}", str(plan.recipe[key]))
+    for key, value in plan.choices.items():
+        table.add_row(f"  {key}", value)
+    out.print(table)
+    if plan.learning_rates:
+        out.print(f"\nlearning rate, up to {max(plan.learning_rates):g}, over {len(plan.learning_rates):,} steps")
+        for line in picture(plan.learning_rates):
+            out.print(f"  {line}")
+    gigabytes = 1e9
+    per_epoch = "" if not plan.seconds_an_epoch else f", {_time(plan.seconds_an_epoch)} per epoch"
+    print_rows({
+        "photos": f"{plan.photos['train']:,} train, {plan.photos['val']:,} val, {plan.classes:,} classes, {plan.size} pixels per side",
+        "parameters": f"{plan.parameters:,}, {plan.learning:,} trainable",
+        "computation": f"{plan.macs / 1e6:,.0f} million multiply-adds per photo",
+        "memory": f"about {plan.memory / gigabytes:.1f} GB of {plan.free / gigabytes:.1f} GB free",
+        "time": f"about {_time(plan.seconds)}{per_epoch}",
+    })  # fmt: skip
+
+
+def _time(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
