@@ -1,43 +1,5 @@
-"""A store that is made once: MLflow takes seconds to make its database."""
+"""The tracking tests' store."""
 
-import shutil
-from pathlib import Path
+from stores import empty_database, root
 
-import mlflow
-import pytest
-from registering import make_photos
-
-from plumage.tracking.store import connect
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        mlflow.delete_experiment(connect(root, "made once"))
-    return root / "mlflow.db"
-
-
-@pytest.fixture
-def root(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository root with an empty store, as the working directory of the test."""
-    for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "DVC_ROOT", "DVC_STAGE"):
-        monkeypatch.delenv(name, raising=False)
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture(scope="session")
-def photos_made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos") / "dataset"
-    make_photos(folder)
-    return folder
-
-
-@pytest.fixture
-def photos(root: Path, photos_made_once: Path) -> Path:
-    """`root` with a data set in `dataset`."""
-    shutil.copytree(photos_made_once, root / "dataset")
-    return root
+__all__ = ["empty_database", "root"]

@@ -237,7 +237,8 @@ def registry_rollback(
 def register() -> None:
     """Register the model that lies here, as the last stage does, and run no other: what MLflow lacks is brought back."""
     from plumage.common.dvc_status import check_current
-    from plumage.registry.stage import register_outputs, verdict
+    from plumage.registry.decision import summary
+    from plumage.registry.register import register_outputs
 
     root = project_root()
     params = load_params(root / "params.yaml")
@@ -245,7 +246,7 @@ def register() -> None:
     os.chdir(root)
     shown = params.flat(but="register")
     outcome = register_outputs(root, params.tracking.experiment, params.register_, params.split.similarity, shown)
-    out.print(verdict(outcome))
+    out.print(summary(outcome))
 
 
 @app.command()
@@ -297,7 +298,7 @@ def reproduce(
         said = f"the same ({thing.now})" if thing.same else f"differs: was {thing.before}, now {thing.now}"
         out.print(f"{thing.what}: {said}")
     same = all(thing.same for thing in result.compared)
-    for line in result.unlike:
+    for line in result.environment_changes:
         out.print(f"not as then: {line}")
     out.print(f"{result.title}: {'all came out the same' if same else 'did not come out the same'}")
     if not same:
