@@ -1,5 +1,6 @@
 """One version per model, and a champion that only the gate replaces."""
 
+import json
 import os
 import subprocess
 import sys
@@ -36,6 +37,11 @@ def test_registering_a_model_again_adds_no_version(photos: Path) -> None:
     assert again == add(photos, 1, hits(40))
     assert len(MlflowClient().search_model_versions(f"name = '{NAME}'")) == 1
     assert len(promotions(MlflowClient().get_registered_model(NAME).tags)) == 1
+
+
+def test_what_dvc_hashes_holds_no_run_id(photos: Path) -> None:
+    outcome = add(photos, 1, hits(40))
+    assert MlflowClient().get_model_version(NAME, "1").run_id not in json.dumps(outcome)
 
 
 def test_a_version_s_tags_are_its_run_metrics_hashes_and_decision(photos: Path) -> None:
