@@ -1,24 +1,23 @@
-"""Stage register: the model into MLflow's registry, once; champion when the gate lets it."""
-
-from pathlib import Path
+"""Stage register: add the model to MLflow's registry, once, and make it champion if the gate lets it."""
 
 from _stage import run_stage
+from plumage.common import paths
 from plumage.common.files import write_json
-from plumage.common.paths import project_root
 from plumage.config import Params
-from plumage.registry.stage import register_outputs, verdict
+from plumage.registry.decision import summary
+from plumage.registry.register import register_outputs
 
 
 def main(params: Params) -> None:
-    outcome = register_outputs(
-        project_root(),
+    registered = register_outputs(
+        paths.project_root(),
         params.tracking.experiment,
         params.register_,
         params.split.similarity,
         params.flat(but="register"),
     )
-    write_json(Path("reports/registry.json"), outcome)
-    print(verdict(outcome))
+    write_json(paths.REGISTRY, registered)
+    print(summary(registered))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Models in a registry, with predictions that a test has chosen."""
+"""Registered models whose predictions a test chooses."""
 
 import csv
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -13,23 +14,26 @@ from support import make_dataset, make_photo
 from plumage.config import Register
 from plumage.data.dataset.store import Dataset
 from plumage.data.sources.photo import Photo
-from plumage.data.split.splits_file import rows_hash
+from plumage.errors import TrackingError
 from plumage.models import create_model
 from plumage.models.preprocessing import Preprocessing
 from plumage.models.saved_model import save_model
+from plumage.registry.candidate import CARD_FILE, Candidate
+from plumage.registry.champion import Challenger, Champion
 from plumage.registry.gate import Gate
-from plumage.registry.register import CARD_FILE, register
+from plumage.registry.register import register
 from plumage.registry.training_photos import write_training_photos
 from plumage.tracking.training_run import training_run
 
 NAME = "bird-classifier"
 CLASSES = ["jay", "owl", "wren"]
 COUNT = 120
-"""Photos of the data set: the first half are for training."""
+"""Photos in the data set."""
+TRAIN, TEST = range(COUNT // 2), range(COUNT // 2, COUNT)
 
 
 def make_photos(folder: Path) -> Dataset:
-    """A data set of COUNT photos of CLASSES, no two alike."""
+    """Make a data set of COUNT photos of CLASSES, no two alike."""
     photos = [
         Photo(f"{number:03d}.jpg", CLASSES[number % 3], None, make_photo((90, 130, 170), number))
         for number in range(COUNT)
@@ -38,7 +42,7 @@ def make_photos(folder: Path) -> Dataset:
 
 
 def make_model(folder: Path, seed: int, classes: list[str] | None = None) -> Path:
-    """An untrained model of its own."""
+    """Save an untrained model, different for each seed, in `folder`."""
     torch.manual_seed(seed)
     names = classes or CLASSES
     save_model(folder, create_model("efficientnet_lite0", len(names)), names, Preprocessing(size=32, crop_fraction=1.0))
@@ -46,60 +50,86 @@ def make_model(folder: Path, seed: int, classes: list[str] | None = None) -> Pat
 
 
 def hits(count: int, of: int = COUNT // 2, first: int = 0) -> np.ndarray:
-    """Of `of` photos, the `count` from `first` on are answered rightly."""
-    right = np.zeros(of, bool)
-    right[first : first + count] = True
-    return right
+    """A mask of `of` photos in which `count`, from `first` on, are predicted correctly."""
+    correct = np.zeros(of, bool)
+    correct[first : first + count] = True
+    return correct
 
 
-def write_answers(path: Path, dataset: Dataset, rows: Sequence[int], right: np.ndarray) -> None:
-    """A predictions.csv whose answers for `rows` are right, or the next class."""
+def write_predictions(path: Path, dataset: Dataset, rows: Sequence[int], correct: np.ndarray) -> None:
+    """Write a predictions.csv that predicts each of `rows` correctly, or as the next class."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["key", "label", "prob_label", "pred_1", "prob_1"])
-        for row, is_right in zip(rows, right, strict=True):
+        for row, is_correct in zip(rows, correct, strict=True):
             label = dataset.labels[row]
-            answer = label if is_right else dataset.classes[(dataset.classes.index(label) + 1) % len(dataset.classes)]
-            writer.writerow([dataset.keys[row], label, 0.5, answer, 0.5])
+            other = dataset.classes[(dataset.classes.index(label) + 1) % len(dataset.classes)]
+            writer.writerow([dataset.keys[row], label, 0.5, label if is_correct else other, 0.5])
+
+
+def unavailable() -> NoReturn:
+    """Fetch a file that is gone."""
+    raise TrackingError("it is gone")
+
+
+class Bench:
+    """A gate over 60 test photos, with a challenger and a champion whose correct predictions a test chooses."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.dataset = make_photos(folder / "dataset")
+        self.champion_trained_on(TRAIN)
+        make_model(folder / "models", 0)
+
+    def champion_trained_on(self, rows: range) -> None:
+        write_training_photos(self.folder / "photos.parquet", self.dataset, rows)
+
+    def decide(self, challenger: np.ndarray, champion: np.ndarray | None, **settings: Any) -> dict[str, Any]:
+        write_predictions(self.folder / "new.csv", self.dataset, TEST, challenger)
+        old: Champion | None = None
+        if champion is not None:
+            write_predictions(self.folder / "old.csv", self.dataset, TEST, champion)
+            files = [lambda name=name: self.folder / name for name in ("old.csv", "photos.parquet")]
+            old = Champion(1, True, *files, model=unavailable)
+        metrics = {"test": {"accuracy": float(challenger.mean()), "top5_accuracy": 0.97, "macro_f1": 0.75, "ece": 0.05}}
+        new = Challenger(2, self.folder / "models", metrics, self.folder / "new.csv", None)
+        decision = Gate(Register(**settings), self.dataset, TEST, 0.94).decide(new, old)
+        json.dumps(decision, allow_nan=False)  # registry.json has to take it
+        return decision
 
 
 def add(
     root: Path,
     seed: int,
-    right: np.ndarray,
+    correct: np.ndarray,
     *,
     dataset: Dataset | None = None,
-    test: Sequence[int] = range(COUNT // 2, COUNT),
-    train: Sequence[int] = range(COUNT // 2),
+    test: Sequence[int] = TEST,
+    train: Sequence[int] = TRAIN,
     classes: list[str] | None = None,
     keep_photos: bool = True,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Register the model of `seed`, which answers the photos `test` as `right` says: reports/registry.json's content."""
+    """Register the model of `seed`, which predicts the photos `test` as `correct` says. Returns what `register` does."""
     dataset = dataset or Dataset(root / "dataset")
-    model_dir = make_model(root / f"models-{seed}", seed, classes)
     with (
         tempfile.TemporaryDirectory() as folder,
         training_run(root, "plumage", f"{seed:x}", {"train.seed": seed}) as run,
     ):
-        predictions, training_photos = Path(folder, "predictions.csv"), Path(folder, "training_photos.parquet")
-        write_answers(predictions, dataset, test, right)
-        run.log_artifact(predictions)
-        write_training_photos(training_photos, dataset, train)
-        card = Path(folder, CARD_FILE)
-        card.write_text(f"# The model of seed {seed}\n")
-        if not keep_photos:
-            training_photos.write_text("")
-        return register(
-            root,
-            run,
-            model_name=NAME,
-            model_dir=model_dir,
-            metrics={"test": {"accuracy": round(float(np.mean(right)), 6), "ece": 0.05}},
-            test_hash=rows_hash(dataset, list(test)),
-            predictions=predictions,
-            training_photos=training_photos,
-            gate=Gate(Register(**settings), dataset, test, similarity=0.94),
-            card=card,
-            kept=[],
+        accuracy = round(float(np.mean(correct)), 6)
+        candidate = Candidate(
+            folder=make_model(root / f"models-{seed}", seed, classes),
+            epoch=1,
+            metrics={"test": {"accuracy": accuracy, "ece": 0.05}},
+            predictions=Path(folder, "predictions.csv"),
+            training_photos=Path(folder, "training_photos.parquet"),
+            card=Path(folder, CARD_FILE),
+            provenance=[],
         )
+        write_predictions(candidate.predictions, dataset, test, correct)
+        run.log_artifact(candidate.predictions)
+        write_training_photos(candidate.training_photos, dataset, train)
+        if not keep_photos:
+            candidate.training_photos.write_text("")
+        candidate.card.write_text(f"# The model of seed {seed}\n")
+        return register(root, run, candidate, Gate(Register(**settings), dataset, test, similarity=0.94))

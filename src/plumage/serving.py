@@ -1,4 +1,4 @@
-"""Using a trained model on photos."""
+"""The public way to use a trained model on photos."""
 
 import tempfile
 from pathlib import Path
@@ -11,17 +11,17 @@ __all__ = ["Predictor", "load_predictor"]
 
 
 def load_predictor(source: str | Path, device: str = "cpu") -> Predictor:
-    """The model in a folder ("models"), or one of the registry ("models:/bird-classifier@champion", "models:/name/3").
+    """Load a model from a folder ("models") or the registry ("models:/bird-classifier@champion", "models:/NAME/3").
 
-    No code of a registered model runs here: only its weights and description are fetched.
+    A registered model's own code does not run: only its weights and description are downloaded.
 
     Raises:
-        ModelError, WeightsError: the folder holds no whole model.
-        TrackingError: the registry can't be reached or has no such model; the message says what it has.
+        ModelError, WeightsError: the folder does not hold a complete model.
+        TrackingError: the registry can't be reached or has no such model; the message lists what exists.
     """
     if not str(source).startswith("models:/"):
         return Predictor(load_model(Path(source)), device)
-    from plumage.registry.register import fetch_model  # MLflow takes seconds to import
+    from plumage.registry.versions import fetch_model  # MLflow takes seconds to import
 
     with tempfile.TemporaryDirectory() as folder:
         return Predictor(load_model(fetch_model(str(source), project_root(), Path(folder))), device)

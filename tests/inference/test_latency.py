@@ -1,4 +1,4 @@
-"""The latency is that of one photo at a time, of a model that is warm."""
+"""Latency is measured one photo at a time, on a warm model."""
 
 import time
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from plumage.inference.latency import latency_ms
 
 
 class SlowAtFirst:
-    """A predictor on a clock of its own: 900 ms for each of the first few photos, then 20, and sometimes 500."""
+    """A predictor with its own clock: 900 ms for each of the first few photos, then 20 ms, sometimes 500."""
 
     def __init__(self) -> None:
         self.now, self.asked = 0.0, list[Sequence[bytes]]()
@@ -21,7 +21,7 @@ class SlowAtFirst:
         self.now += 0.9 if not warm else 0.5 if len(self.asked) % 5 == 0 else 0.02
 
 
-def test_neither_a_cold_start_nor_a_hiccup_counts_and_photos_come_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cold_start_and_outliers_do_not_count_and_photos_come_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = SlowAtFirst()
     monkeypatch.setattr(time, "perf_counter", lambda: predictor.now)
     assert latency_ms(predictor, [b"one", b"two"]) == pytest.approx(20)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A trained model gives the same probabilities however a photo is handed to it, and names the file that is none."""
+"""A predictor gives the same probabilities for a path, bytes or an image, and names a file that is not a photo."""
 
 import io
 from pathlib import Path
@@ -34,13 +34,13 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-def test_path_bytes_and_image_give_the_same(predictor: Predictor, photos: list[Path]) -> None:
+def test_path_bytes_and_image_give_the_same_prediction(predictor: Predictor, photos: list[Path]) -> None:
     path = photos[0]
     as_path, as_string, as_bytes, as_image = predictor.predict([path, str(path), path.read_bytes(), Image.open(path)])
     assert as_path == as_string == as_bytes == as_image
 
 
-def test_the_most_probable_come_first_and_no_more_than_asked_for(predictor: Predictor, photos: list[Path]) -> None:
+def test_at_most_top_k_classes_are_returned_the_most_probable_first(predictor: Predictor, photos: list[Path]) -> None:
     [row] = predictor.probabilities(photos[:1])
     [top] = predictor.predict(photos[:1], top_k=3)
     assert [name for name, _ in top] == [predictor.classes[i] for i in np.argsort(-row)[:3]]
@@ -48,9 +48,7 @@ def test_the_most_probable_come_first_and_no_more_than_asked_for(predictor: Pred
     assert len(predictor.predict(photos[:1], top_k=50)[0]) == 7
 
 
-def test_probabilities_are_those_of_the_logits_at_the_model_s_temperature(
-    predictor: Predictor, photos: list[Path], tmp_path: Path
-) -> None:
+def test_the_temperature_divides_the_logits(predictor: Predictor, photos: list[Path], tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = create_model("efficientnet_lite0", 7)
     save_model(tmp_path, model, list("abcdefg"), Preprocessing(size=32, crop_fraction=0.9), temperature=2.0)
@@ -60,7 +58,7 @@ def test_probabilities_are_those_of_the_logits_at_the_model_s_temperature(
     assert (tempered.argmax(axis=1) == plain.argmax(axis=1)).all()
 
 
-def test_many_photos_give_what_each_gives_alone(predictor: Predictor, photos: list[Path]) -> None:
+def test_a_batch_gives_what_each_photo_gives_alone(predictor: Predictor, photos: list[Path]) -> None:
     together = predictor.probabilities(photos)
     some = [0, 31, 32, 34]
     alone = np.concatenate([predictor.probabilities([photos[i]]) for i in some])
@@ -70,10 +68,10 @@ def test_many_photos_give_what_each_gives_alone(predictor: Predictor, photos: li
     assert predictor.probabilities([]).shape == (0, 7)
 
 
-def test_an_image_lying_on_its_side_is_turned_upright(predictor: Predictor) -> None:
+def test_exif_orientation_is_applied(predictor: Predictor) -> None:
     picture = Image.fromarray(np.random.default_rng(1).integers(0, 255, (30, 60, 3), dtype=np.uint8))
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise
     buffer = io.BytesIO()
     picture.transpose(Image.Transpose.ROTATE_90).save(buffer, "PNG", exif=exif)
     upright, lying, opened = predictor.probabilities([picture, buffer.getvalue(), Image.open(buffer)])
@@ -81,7 +79,7 @@ def test_an_image_lying_on_its_side_is_turned_upright(predictor: Predictor) -> N
     np.testing.assert_allclose(upright, opened, rtol=1e-4)
 
 
-def test_what_is_no_photo_is_named(predictor: Predictor, photos: list[Path], tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_photo_is_named(predictor: Predictor, photos: list[Path], tmp_path: Path) -> None:
     note = tmp_path / "note.jpg"
     note.write_text("no photo")
     absent = tmp_path / "absent.jpg"

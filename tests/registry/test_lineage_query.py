@@ -1,8 +1,9 @@
-"""From a version to what it was made from, and from a file to its version."""
+"""Lineage queries: what a version was made from, and which version a file belongs to."""
 
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from registering import NAME, add, hits, make_model
 
 from plumage.errors import TrackingError
@@ -20,17 +21,17 @@ from plumage.registry.lineage_query import lineage_of, version_uri, versions_of_
         ("some@where/model.json", None),
     ],
 )
-def test_a_version_is_named_in_short_or_in_full(text: str, uri: str | None) -> None:
+def test_a_version_can_be_named_in_short_or_in_full(text: str, uri: str | None) -> None:
     assert version_uri(text, "birds") == uri
 
 
-def test_a_file_leads_to_its_version_by_content_whatever_it_is_called(photos: Path) -> None:
+def test_a_file_is_matched_to_its_version_by_content_whatever_its_name(photos: Path) -> None:
     add(photos, 1, hits(40))
     add(photos, 2, hits(40))
     copy = make_model(photos / "elsewhere", 2) / "model.safetensors"
     (found,) = versions_of_file(copy.rename(photos / "some file"), photos)
     assert (found.name, int(found.version)) == (NAME, 2)
-    both = versions_of_file(photos / "models-1" / "model.json", photos)  # the same of both models
+    both = versions_of_file(photos / "models-1" / "model.json", photos)  # both models have the same
     assert [int(version.version) for version in both] == [1, 2]
     (photos / "other").write_text("no model")
     assert versions_of_file(photos / "other", photos) == []
@@ -38,10 +39,11 @@ def test_a_file_leads_to_its_version_by_content_whatever_it_is_called(photos: Pa
         versions_of_file(photos / "absent", photos)
 
 
-def test_what_a_version_does_not_know_is_empty(photos: Path) -> None:
-    outcome = add(photos, 1, hits(40))
+def test_unknown_parts_of_a_lineage_are_empty(photos: Path) -> None:
+    add(photos, 1, hits(40))
     found = lineage_of(f"models:/{NAME}@champion", photos)
-    assert found.title == f"{NAME} version 1 @challenger @champion" and found.run == outcome["run_id"]
+    assert found.title == f"{NAME} version 1 @challenger @champion"
+    assert found.run == MlflowClient().get_model_version(NAME, "1").run_id
     assert (found.commit, found.dirty, found.diff, found.params, found.packages) == (None, False, None, {}, {})
     assert found.sha256.keys() == {"model.safetensors", "model.json"}
     with pytest.raises(TrackingError, match="no such version"):

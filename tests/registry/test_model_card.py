@@ -1,4 +1,4 @@
-"""The model card says what is known and nothing else, and fits where MLflow shows it."""
+"""The model card states what is known and leaves out the rest, and fits into MLflow's description."""
 
 import csv
 from dataclasses import replace
@@ -31,7 +31,7 @@ def row(label: str, f1: float, support: int) -> dict[str, str]:
     return {"label": label, "precision": "0.5", "recall": "0.6", "f1": str(f1), "support": str(support)}
 
 
-FACTS = ModelCardData(
+CARD_DATA = ModelCardData(
     name="birds",
     description=Description(
         format=FORMAT,
@@ -51,74 +51,76 @@ FACTS = ModelCardData(
 )
 
 
-def test_it_says_what_the_model_is_and_where_its_data_are_from() -> None:
-    card = model_card(FACTS)
+def test_the_card_states_the_model_and_the_source_of_its_data() -> None:
+    card = model_card(CARD_DATA)
     assert card.startswith("# birds\n")
     assert "efficientnet_lite0 (3,400,000 parameters), a linear classifier on a frozen network from `imagenet`" in card
     assert "96 x 96 pixels" in card and "3 classes" in card
     assert "Source: kaggle (dataset owner/birds)." in card and "900 train, 50 val, 120 test (stratified split" in card
-    assert "as its source gives it: none given; ask the source" in card
-    licensed = replace(FACTS, data={**FACTS.data, "licence": "cc0-1.0"})
-    assert "as its source gives it: cc0-1.0" in model_card(licensed)
-    assert "drawn by Plumage itself" in model_card(replace(FACTS, data={"source": "sample"}))
+    assert "as stated by the source: none; ask the source" in card
+    licensed = replace(CARD_DATA, data={**CARD_DATA.data, "licence": "cc0-1.0"})
+    assert "as stated by the source: cc0-1.0" in model_card(licensed)
+    assert "drawn by Plumage itself" in model_card(replace(CARD_DATA, data={"source": "sample"}))
     assert "c" * 40 + ", with uncommitted changes" in card
 
 
-def test_a_figure_that_an_older_metrics_json_lacks_is_left_out() -> None:
-    card = model_card(FACTS)
+def test_metrics_missing_from_metrics_json_are_left_out() -> None:
+    card = model_card(CARD_DATA)
     assert "| accuracy | 0.900 |  |" in card
     for absent in ("balanced", "Calibration", "abstain", "chance", "Slices", "None", "nan"):
         assert absent not in card
 
 
-def test_figures_have_their_intervals_and_calibration_its_before() -> None:
-    card = model_card(replace(FACTS, metrics={"test": CALIBRATED, "temperature": 1.4}))
+def test_metrics_show_their_intervals_and_calibration_before_and_after() -> None:
+    card = model_card(replace(CARD_DATA, metrics={"test": CALIBRATED, "temperature": 1.4}))
     assert "| accuracy | 0.900 | 0.850 to 0.940 |" in card
     assert "| balanced accuracy | 0.880 |  |" in card
     assert "temperature of 1.400" in card and "| expected calibration error | 0.0830 | 0.0210 |" in card
-    assert "below a probability of 0.700, it answers 80.0% of the photos, 96.0% of them rightly" in card
+    assert "below a probability of 0.700, it classifies 80.0% of the photos, 96.0% of them correctly" in card
     assert "less than about 4.5% may be chance" in card
 
 
-def test_the_worst_classes_come_first_and_those_with_few_photos_are_counted() -> None:
-    card = model_card(FACTS)
+def test_the_worst_classes_come_first_and_classes_with_few_photos_are_counted() -> None:
+    card = model_card(CARD_DATA)
     lines = card.split("## Worst classes")[1].splitlines()
     named = [line.split(" | ")[0] for line in lines if line.startswith("| ") and not line.startswith("| class")]
     assert named == ["| BLUE JAY", "| BLACK \\| WHITE\\_OWL", "| WREN"]
     assert "1 of 3 classes has under 10 test photos" in card
     with_interval = {**row("BLUE JAY", 0.4, 4), "recall_low": "0.12", "recall_high": "0.9"}
-    assert "| BLUE JAY | 0.60 | 0.12 to 0.90 |" in model_card(replace(FACTS, per_class=[with_interval]))
+    assert "| BLUE JAY | 0.60 | 0.12 to 0.90 |" in model_card(replace(CARD_DATA, per_class=[with_interval]))
 
 
-def test_abstaining_is_told_as_it_came_out() -> None:
-    def told(**abstain: float) -> str:
+def test_abstaining_is_reported_whether_or_not_the_target_is_reached() -> None:
+    def sentence(**abstain: float) -> str:
         test = CALIBRATED | {"abstain": CALIBRATED["abstain"] | abstain}
         return next(
-            line for line in model_card(replace(FACTS, metrics={"test": test})).splitlines() if "wanted" in line
+            line for line in model_card(replace(CARD_DATA, metrics={"test": test})).splitlines() if "target" in line
         )
 
-    reached = "below a probability of 0.700, it answers 80.0% of the photos, 96.0% of them rightly (wanted: 95.0%)."
-    assert told().endswith(reached)
-    missed = told(accuracy=0.94, reached=0)
-    assert missed.endswith("94.0% of them rightly (wanted: 95.0%, which the val photos had promised).")
-    assert told(threshold=1.0, coverage=0.0, accuracy=0.0, reached=0) == (
-        "At no threshold it answers with the wanted accuracy of 95.0%."
+    reached = (
+        "below a probability of 0.700, it classifies 80.0% of the photos, 96.0% of them correctly (target: 95.0%)."
+    )
+    assert sentence().endswith(reached)
+    missed = sentence(accuracy=0.94, reached=0)
+    assert missed.endswith("94.0% of them correctly (target: 95.0%, which it reached on the val photos).")
+    assert sentence(threshold=1.0, coverage=0.0, accuracy=0.0, reached=0) == (
+        "No threshold reaches the target accuracy of 95.0%."
     )
 
 
-def test_only_slices_that_are_worse_are_named(tmp_path: Path) -> None:
+def test_only_slices_that_are_worse_are_listed(tmp_path: Path) -> None:
     worse, same = Slice("brightness", 3, 80, 12, 20, 95, 100, 0.01), Slice("sharpness", 5, 9, 95, 100, 12, 20, 1.0)
     write_table(tmp_path / "slices.csv", slice_table([worse, same]))
     with (tmp_path / "slices.csv").open(encoding="utf-8", newline="") as file:
-        card = model_card(replace(FACTS, slices=list(csv.DictReader(file))))
-    assert "brightness 3 to 80: accuracy 0.600 (0.387 to 0.781, 20 photos) against 0.950 of the rest" in card
+        card = model_card(replace(CARD_DATA, slices=list(csv.DictReader(file))))
+    assert "brightness 3 to 80: accuracy 0.600 (0.387 to 0.781, 20 photos) against 0.950 on the rest" in card
     assert "sharpness" not in card
 
 
-def test_what_is_too_long_for_mlflow_ends_at_a_section_and_says_where_the_rest_is() -> None:
-    whole = model_card(FACTS)
+def test_a_long_card_is_cut_after_a_section_and_points_to_the_rest() -> None:
+    whole = model_card(CARD_DATA)
     assert shortened(whole, LONGEST_DESCRIPTION) == whole
-    long = model_card(replace(FACTS, per_class=[row(f"{'A' * 400} {number}", 0.5, 40) for number in range(10)]))
+    long = model_card(replace(CARD_DATA, per_class=[row(f"{'A' * 400} {number}", 0.5, 40) for number in range(10)]))
     short = shortened(long, LONGEST_DESCRIPTION)
     assert len(short) <= LONGEST_DESCRIPTION < len(long)
     assert "## Calibration" not in short and "## Data" in short and "Worst classes" not in short

@@ -1,4 +1,4 @@
-"""Every promotion is kept: from, to, when, who, why; by the gate or by hand."""
+"""Every promotion, by the gate or by hand, is recorded: from, to, when, who and why."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from registering import NAME, add, hits
 
 from plumage.errors import TrackingError
 from plumage.registry.promote import champions, promote, rollback
-from plumage.registry.promotions import Promotion, author, champion_before, promotions, record, withdrawal
+from plumage.registry.promotions import Promotion, author, champion_before, promotions, record, replaced_by_hand
 from plumage.tracking.store import use_store
 
 
@@ -28,7 +28,7 @@ def three(photos: Path) -> Path:
     return photos
 
 
-def test_the_gate_and_people_leave_an_entry_each_in_order(three: Path) -> None:
+def test_each_move_of_the_gate_or_a_person_is_one_entry_in_order(three: Path) -> None:
     started = datetime.now(UTC)
     rollback(three, NAME, None, "3 calls every wren an owl")
     promote(three, NAME, 1, "back to\nwhat we know")
@@ -46,7 +46,7 @@ def test_the_gate_and_people_leave_an_entry_each_in_order(three: Path) -> None:
     assert found.history[2].numbers["rule"]["name"] == "superior"
 
 
-def test_rollbacks_go_back_one_champion_at_a_time_and_end_with_the_first(three: Path) -> None:
+def test_each_rollback_goes_back_one_champion_until_the_first(three: Path) -> None:
     assert rollback(three, NAME, None, "why").to == 2
     assert rollback(three, NAME, None, "why").to == 1
     with pytest.raises(TrackingError, match="no champion before version 1"):
@@ -54,18 +54,18 @@ def test_rollbacks_go_back_one_champion_at_a_time_and_end_with_the_first(three: 
     assert rollback(three, NAME, 3, "it was right").to == 3
 
 
-def test_the_gate_does_not_undo_what_a_person_took_back(three: Path) -> None:
+def test_the_gate_does_not_promote_again_what_a_person_replaced(three: Path) -> None:
     rollback(three, NAME, None, "too slow")
     again = add(three, 3, hits(60))["decision"]
-    assert not again["promoted"] and "took version 3 back" in again["reason"] and "too slow" in again["reason"]
+    assert not again["promoted"] and "replaced version 3 by hand" in again["reason"] and "too slow" in again["reason"]
     assert champions(three, NAME).now == 2
     promote(three, NAME, 3, "fast enough now")
     assert champions(three, NAME).now == 3
 
 
-def test_what_cannot_be_done_is_one_line_and_leaves_no_entry(three: Path) -> None:
+def test_an_impossible_move_is_one_line_and_leaves_no_entry(three: Path) -> None:
     add(three, 4, hits(10))
-    for move, told in (
+    for move, message in (
         (lambda: promote(three, NAME, 9, "why"), "has no version 9; it has 1, 2, 3, 4"),
         (lambda: promote(three, NAME, 3, "why"), "version 3 is the champion already"),
         (lambda: rollback(three, NAME, 3, "why"), "version 3 is the champion already"),
@@ -77,13 +77,13 @@ def test_what_cannot_be_done_is_one_line_and_leaves_no_entry(three: Path) -> Non
     ):
         with pytest.raises(TrackingError) as error:
             move()
-        assert told in str(error.value) and "\n" not in str(error.value)
+        assert message in str(error.value) and "\n" not in str(error.value)
     found = champions(three, NAME)
     assert found.now == 3 and len(found.history) == 3
 
 
-def test_many_that_write_at_once_lose_no_entry(root: Path) -> None:
-    """Without the lock too: people at two machines share no lock."""
+def test_concurrent_writers_lose_no_entry(root: Path) -> None:
+    """Also without the lock, which two machines do not share."""
     use_store(root)
     client = MlflowClient()
     client.create_registered_model(NAME)
@@ -107,7 +107,7 @@ def test_the_longest_reason_fits_into_the_registry(photos: Path) -> None:
     assert champions(photos, NAME).history[-1].why == "ü" * 500
 
 
-def test_who_is_gits_user_or_the_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_author_is_git_s_user_or_the_system_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
     monkeypatch.setenv("LOGNAME", "ada")
@@ -121,7 +121,7 @@ def test_who_is_gits_user_or_the_systems(tmp_path: Path, monkeypatch: pytest.Mon
     assert author(tmp_path) == "ada"
 
 
-def test_the_champion_before_is_whose_place_it_took_whatever_was_rolled_back_since() -> None:
+def test_the_champion_before_is_the_one_replaced_whatever_was_rolled_back_since() -> None:
     gate = entries((None, 1, "gate"), (1, 2, "gate"), (2, 3, "gate"))
     assert champion_before(gate, 3) == 2
     back = [*gate, *entries((3, 2, "rollback"))]
@@ -130,13 +130,13 @@ def test_the_champion_before_is_whose_place_it_took_whatever_was_rolled_back_sin
     assert champion_before(gate, 1) is None and champion_before([], 1) is None
 
 
-def test_a_version_is_withdrawn_until_a_person_promotes_it_again() -> None:
+def test_a_version_replaced_by_hand_is_blocked_until_a_person_promotes_it_again() -> None:
     gate = entries((None, 1, "gate"), (1, 2, "gate"))
-    assert withdrawal(gate, 1) is None  # a better one took its place: that says nothing against it
+    assert replaced_by_hand(gate, 1) is None  # by a better one, through the gate
     back = [*gate, *entries((2, 1, "rollback"))]
-    assert withdrawal(back, 2) == back[-1] and withdrawal(back, 1) is None
-    assert withdrawal([*back, *entries((1, 2, "promote"))], 2) is None
-    assert withdrawal([*back, *entries((1, 2, "promote"))], 1) is not None
+    assert replaced_by_hand(back, 2) == back[-1] and replaced_by_hand(back, 1) is None
+    assert replaced_by_hand([*back, *entries((1, 2, "promote"))], 2) is None
+    assert replaced_by_hand([*back, *entries((1, 2, "promote"))], 1) is not None
 
 
 def test_an_entry_is_plain_json_with_every_field(photos: Path) -> None:
@@ -146,8 +146,8 @@ def test_an_entry_is_plain_json_with_every_field(photos: Path) -> None:
     assert set(entry) == {"before", "to", "how", "why", "who", "when", "numbers"}
 
 
-def test_a_tag_that_somebody_has_edited_is_named() -> None:
+def test_an_edited_tag_is_named() -> None:
     for broken in ("no JSON", "{}", '{"to": 1, "from": 2}', "3"):
-        with pytest.raises(TrackingError, match=r"tag plumage\.promotion\.x is no promotion") as error:
+        with pytest.raises(TrackingError, match=r"tag plumage\.promotion\.x is not a promotion") as error:
             promotions({"plumage.promotion.x": broken})
         assert "\n" not in str(error.value)

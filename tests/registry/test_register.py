@@ -1,5 +1,6 @@
-"""One version a model, and a champion that only the gate replaces."""
+"""One version per model, and a champion that only the gate replaces."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,10 +13,10 @@ from registering import NAME, add, hits
 
 from plumage.errors import TrackingError
 from plumage.registry.promotions import promotions
-from plumage.registry.register import fetch_model
+from plumage.registry.versions import fetch_model
 
 
-def test_the_first_is_champion_and_only_a_better_one_takes_its_place(photos: Path) -> None:
+def test_the_first_is_champion_and_only_a_better_one_replaces_it(photos: Path) -> None:
     first = add(photos, 1, hits(40))
     assert (first["version"], first["aliases"], first["created"]) == (1, ["challenger", "champion"], True)
     equal = add(photos, 2, hits(40))
@@ -28,23 +29,29 @@ def test_the_first_is_champion_and_only_a_better_one_takes_its_place(photos: Pat
     assert MlflowClient().get_registered_model(NAME).aliases == {"challenger": 4, "champion": 4}
 
 
-def test_an_unchanged_model_gets_no_second_version(photos: Path) -> None:
+def test_registering_a_model_again_adds_no_version(photos: Path) -> None:
     first = add(photos, 1, hits(40))
     again = add(photos, 1, hits(40))
-    assert (again["version"], again["created"], again["run_id"]) == (1, False, first["run_id"])
+    assert (again["version"], again["created"], again["model_hash"]) == (1, False, first["model_hash"])
     assert again["decision"]["reason"] == "version 1 is the champion already"
     assert again == add(photos, 1, hits(40))
     assert len(MlflowClient().search_model_versions(f"name = '{NAME}'")) == 1
     assert len(promotions(MlflowClient().get_registered_model(NAME).tags)) == 1
 
 
-def test_a_version_is_tagged_with_its_run_figures_hashes_and_the_decision(photos: Path) -> None:
+def test_what_dvc_hashes_holds_no_run_id(photos: Path) -> None:
+    outcome = add(photos, 1, hits(40))
+    assert MlflowClient().get_model_version(NAME, "1").run_id not in json.dumps(outcome)
+
+
+def test_a_version_s_tags_are_its_run_metrics_hashes_and_decision(photos: Path) -> None:
     outcome = add(photos, 1, hits(48))
-    add(photos, 1, hits(48))  # the champion keeps what made it champion
+    add(photos, 1, hits(48))  # a champion keeps the decision that made it champion
     client = MlflowClient()
-    tags = client.get_model_version_by_alias(NAME, "champion").tags
+    champion = client.get_model_version_by_alias(NAME, "champion")
+    tags = champion.tags
     assert tags["test/accuracy"] == "0.8" and tags["plumage.model_hash"] == outcome["model_hash"]
-    assert tags["plumage.run_id"] == outcome["run_id"] and tags["plumage.version"]
+    assert tags["plumage.run_id"] == champion.run_id and tags["plumage.version"]
     assert tags["plumage.gate.promoted"] == "true" and tags["plumage.gate.champion_before"] == "none"
     decision = add(photos, 2, hits(50))["decision"]
     tags = client.get_model_version(NAME, "2").tags
@@ -64,7 +71,7 @@ add(root, seed, hits(right))
 
 
 @pytest.mark.slow
-def test_two_that_register_together_leave_the_better_one_champion_and_lose_no_promotion(photos: Path) -> None:
+def test_of_two_that_register_at_once_the_better_is_champion_and_no_promotion_is_lost(photos: Path) -> None:
     add(photos, 1, hits(20))
     tests = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), *sys.path])}
@@ -81,11 +88,11 @@ def test_two_that_register_together_leave_the_better_one_champion_and_lose_no_pr
     model = client.get_registered_model(NAME)
     assert int(model.aliases["champion"]) == int(better.version)
     history = promotions(model.tags)
-    # The worse one was champion in between if it came first, and was refused else: both are whole stories.
+    # The worse one was champion for a moment if it came first, and was refused otherwise.
     came_first = worse.tags["plumage.gate.promoted"] == "true"
-    told = [1, int(worse.version), int(better.version)] if came_first else [1, int(better.version)]
-    assert [entry.to for entry in history] == told
-    assert [entry.before for entry in history] == [None, *told[:-1]]
+    champions = [1, int(worse.version), int(better.version)] if came_first else [1, int(better.version)]
+    assert [entry.to for entry in history] == champions
+    assert [entry.before for entry in history] == [None, *champions[:-1]]
 
 
 def test_no_file_of_a_registered_model_is_a_pickle(photos: Path) -> None:
@@ -96,14 +103,14 @@ def test_no_file_of_a_registered_model_is_a_pickle(photos: Path) -> None:
     assert not [path for path in files if path.read_bytes()[:1] == b"\x80"]  # a pickle's first byte
 
 
-def test_fetching_says_what_there_is_when_there_is_no_such_model(photos: Path) -> None:
+def test_a_missing_model_alias_or_version_is_one_line_that_lists_what_exists(photos: Path) -> None:
     add(photos, 1, hits(40))
-    for uri, told in {
+    for uri, message in {
         "models:/owls@champion": "there are bird-classifier",
         f"models:/{NAME}@best": "there are @challenger, @champion, /1",
         f"models:/{NAME}/7": "there are @challenger, @champion, /1",
         f"models:/{NAME}": "takes models:/NAME@ALIAS or models:/NAME/VERSION",
     }.items():
-        with pytest.raises(TrackingError, match=told):
+        with pytest.raises(TrackingError, match=message):
             fetch_model(uri, photos, photos / "fetched")
     assert fetch_model(f"models:/{NAME}/1", photos, photos).joinpath("model.safetensors").is_file()

@@ -1,4 +1,4 @@
-"""A version made again, in a real worktree by a real `dvc repro`, whose stages take no time."""
+"""A version is reproduced in a real worktree by a real `dvc repro`, with stages that take no time."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 import plumage
 from plumage.errors import PipelineError, TrackingError
-from plumage.registry.reproduce import Reproduced, reproduce
+from plumage.registry.reproduce import Reproduction, reproduce
 from plumage.tracking.lineage import environment, lineage_tags, write_lineage
 from plumage.tracking.store import connect
 
@@ -63,7 +63,7 @@ PARAMS = "data: {{path: data/photos}}\nmodel: {{weights: null}}\ntrain: {{lr: {l
 
 @pytest.fixture
 def repository(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository of a pipeline that takes no time; its photos are what Git does not know."""
+    """A repository whose pipeline takes no time and whose photos Git ignores."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     for who in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{who}_NAME", "test")
@@ -93,7 +93,7 @@ def commit() -> None:
 
 
 def add_version(root: Path, leave_out: str = "") -> None:
-    """A version of what lies in the repository, with the files that registering one keeps."""
+    """Register the repository's current state as a version, with the files that registering keeps."""
     experiment_id = connect(root, "plumage")
     client = MlflowClient()
     run_info = client.create_run(experiment_id).info
@@ -110,7 +110,7 @@ def add_version(root: Path, leave_out: str = "") -> None:
     client.create_model_version(NAME, f"{run_info.artifact_uri}/model", run_info.run_id, tags)
 
 
-def differing(result: Reproduced) -> list[str]:
+def differing(result: Reproduction) -> list[str]:
     return [thing.what for thing in result.compared if not thing.same]
 
 
@@ -119,13 +119,13 @@ def nothing_is_left(root: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_the_same_comes_out_whatever_lies_in_the_working_tree_now(repository: Path) -> None:
+def test_the_working_tree_does_not_matter(repository: Path) -> None:
     add_version(repository)
     (repository / "code.txt").write_text("other")
     (repository / "params.yaml").write_text(PARAMS.format(lr=0.9, seconds=0))
     cache = sorted((repository / ".dvc" / "cache").rglob("*"))
     result = reproduce(URI, repository)
-    assert differing(result) == [] and result.unlike == []
+    assert differing(result) == [] and result.environment_changes == []
     assert [thing.what for thing in result.compared] == [
         "data data/dataset",
         "splits data/splits.csv",
@@ -139,7 +139,7 @@ def test_the_same_comes_out_whatever_lies_in_the_working_tree_now(repository: Pa
 
 
 @pytest.mark.slow
-def test_uncommitted_changes_and_parameters_are_part_of_it(repository: Path) -> None:
+def test_uncommitted_changes_and_parameters_are_reproduced(repository: Path) -> None:
     (repository / "code.txt").write_text("not committed")
     (repository / "params.yaml").write_text(PARAMS.format(lr=0.25, seconds=0))
     run("dvc", "repro", "evaluate")
@@ -149,7 +149,7 @@ def test_uncommitted_changes_and_parameters_are_part_of_it(repository: Path) -> 
 
 
 @pytest.mark.slow
-def test_what_differs_is_named(repository: Path) -> None:
+def test_outputs_that_differ_are_named(repository: Path) -> None:
     add_version(repository)
     (repository / "code.txt").write_text("other")
     commit()
@@ -164,7 +164,7 @@ def test_what_differs_is_named(repository: Path) -> None:
 
 
 @pytest.mark.slow
-def test_photos_that_dvc_tracks_are_those_of_the_commit(repository: Path) -> None:
+def test_photos_that_dvc_tracks_come_from_the_commit(repository: Path) -> None:
     run("git", "rm", "-q", "--cached", "data/photos/README.md")
     run("dvc", "add", "-q", "data/photos")
     run("dvc", "repro", "evaluate")
@@ -176,23 +176,25 @@ def test_photos_that_dvc_tracks_are_those_of_the_commit(repository: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (lambda client: client.set_model_version_tag(NAME, "1", "git.commit", "f" * 40), "ffffffffffff is not in this"),
         (lambda client: client.delete_model_version_tag(NAME, "1", "git.commit"), "not made in a Git repository"),
         (lambda client: client.set_model_version_tag(NAME, "1", "git.dirty", "true"), "too long to be kept"),
     ],
 )
-def test_what_it_lacks_is_one_line(repository: Path, spoil: Callable[[MlflowClient], None], said: str) -> None:
+def test_a_version_that_can_t_be_reproduced_is_one_line(
+    repository: Path, spoil: Callable[[MlflowClient], None], message: str
+) -> None:
     add_version(repository)
     spoil(MlflowClient())
-    with pytest.raises(PipelineError, match=said) as error:
+    with pytest.raises(PipelineError, match=message) as error:
         reproduce(URI, repository)
     assert len(str(error.value).splitlines()) == 1 and nothing_is_left(repository)
 
 
 @pytest.mark.slow
-def test_a_version_that_is_not_there_or_keeps_no_parameters_is_one_line(repository: Path) -> None:
+def test_a_missing_version_or_missing_parameters_are_one_line(repository: Path) -> None:
     with pytest.raises(TrackingError, match="no such registered model"):
         reproduce(URI, repository)
     add_version(repository, leave_out="params.yaml")
@@ -203,7 +205,7 @@ def test_a_version_that_is_not_there_or_keeps_no_parameters_is_one_line(reposito
 @pytest.mark.slow
 def test_ctrl_c_ends_the_stages_and_leaves_nothing(repository: Path) -> None:
     add_version(repository)
-    # It is given the parameters of a training that takes as long as it may.
+    # The version's training takes ten minutes, so that Ctrl-C comes while it runs.
     kept = next((repository / "mlartifacts").rglob("params.yaml"))
     kept.write_text(PARAMS.format(lr=0.5, seconds=600))
     command = [sys.executable, "-c", "from plumage.cli.main import main; main()", "reproduce", "1", "--model", NAME]
@@ -221,5 +223,5 @@ def test_ctrl_c_ends_the_stages_and_leaves_nothing(repository: Path) -> None:
     assert any(line == "training\n" for line in process.stdout)
     os.killpg(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=120)
-    assert process.returncode == 130 and "cli.py" not in said  # no traceback but the stage's own
+    assert process.returncode == 130 and "cli.py" not in said  # the only traceback is the stage's own
     assert nothing_is_left(repository)

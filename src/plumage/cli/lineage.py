@@ -50,7 +50,7 @@ def reproduce(
     for compared in result.compared:
         outcome = f"same ({compared.now})" if compared.same else f"differs: was {compared.before}, now {compared.now}"
         out.print(f"{compared.what}: {outcome}")
-    for line in result.unlike:
+    for line in result.environment_changes:
         out.print(f"different environment: {line}")
     same = all(compared.same for compared in result.compared)
     out.print(f"{result.title}: {'reproduced exactly' if same else 'not reproduced exactly'}")

@@ -72,14 +72,15 @@ def rollback(
 def register() -> None:
     """Register the current model as the last stage does, without running other stages. Restores what MLflow lacks."""
     from plumage.common.dvc_status import check_current
-    from plumage.registry.stage import register_outputs, verdict
+    from plumage.registry.decision import summary
+    from plumage.registry.register import register_outputs
 
     root, params = project_root(), project_params()
     check_current(root, params.data.path, "evaluate")
     os.chdir(root)
     shown = params.flat(but="register")
     outcome = register_outputs(root, params.tracking.experiment, params.register_, params.split.similarity, shown)
-    out.print(verdict(outcome))
+    out.print(summary(outcome))
 
 
 def _history_table(history: "list[Promotion]") -> Table:

@@ -1,4 +1,4 @@
-"""How long a model takes for a photo."""
+"""Measure how long a model takes per photo."""
 
 import statistics
 import time
@@ -11,10 +11,10 @@ REPEATS = 30
 
 
 def latency_ms(predictor: Predictor, photos: Sequence[bytes]) -> float:
-    """Milliseconds from the bytes of one photo file to its probabilities: the median over REPEATS photos, one at a time.
+    """Milliseconds from the bytes of one photo file to its probabilities: the median of REPEATS, one photo at a time.
 
-    `photos` are taken in turn; the first WARM_UP are not counted. It is the time of this machine as busy as it is now,
-    with the predictor's device and torch's threads; nothing of a server or a network is in it.
+    `photos` are used in turn, after WARM_UP uncounted ones. The time depends on this machine and its present load, the
+    predictor's device and torch's number of threads. It includes no server and no network.
     """
     times = []
     for turn in range(WARM_UP + REPEATS):

@@ -1,4 +1,4 @@
-"""A trained model for use: photos in, class probabilities out."""
+"""Predict photos with a trained model: files, bytes or images in, class probabilities out."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ BATCH_SIZE = 32
 
 
 class Predictor:
-    """A model with its class names (`classes`, in the order of the probabilities) and its preprocessing."""
+    """A model with its preprocessing. `classes` names the columns of the probabilities."""
 
     def __init__(self, saved: SavedModel, device: str = "cpu") -> None:
         self.classes = saved.classes
@@ -27,34 +27,32 @@ class Predictor:
         self._temperature = saved.temperature
         self._device = torch.device(device)
         model = saved.model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._answers = for_inference(model.eval())
+        self._logits = for_inference(model.eval())
 
     def predict(self, photos: Sequence[Photo], top_k: int = 5) -> list[list[tuple[str, float]]]:
-        """The `top_k` most probable classes of each photo with their probabilities, the most probable first.
+        """The `top_k` most probable classes of each photo and their probabilities, most probable first.
 
         Raises:
-            PhotoError: one of them is not a whole photo; the message names it.
+            PhotoError: a photo can't be read; the message names it.
         """
         probabilities = self.probabilities(photos)
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-        return [
-            [(self.classes[i], float(row[i])) for i in best] for row, best in zip(probabilities, order, strict=True)
-        ]
+        top = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+        return [[(self.classes[i], float(row[i])) for i in best] for row, best in zip(probabilities, top, strict=True)]
 
     def probabilities(self, photos: Sequence[Photo]) -> NDArray[np.float32]:
-        """N x C class probabilities of N photos, each row summing to 1. PhotoError as in `predict`."""
+        """N x C probabilities of N photos; each row sums to 1. Raises PhotoError as `predict` does."""
         rows = [np.empty((0, len(self.classes)), dtype=np.float32)]
         with torch.inference_mode():
             for start in range(0, len(photos), BATCH_SIZE):
                 batch = enumerate(photos[start : start + BATCH_SIZE], start)
-                views = np.stack([eval_view(_open(photo, index), self._preprocessing) for index, photo in batch])
-                logits = self._answers(to_model_input(torch.from_numpy(views), self._preprocessing, self._device))
+                views = np.stack([eval_view(_read(photo, index), self._preprocessing) for index, photo in batch])
+                logits = self._logits(to_model_input(torch.from_numpy(views), self._preprocessing, self._device))
                 rows.append(probabilities(logits.cpu(), self._temperature).numpy())
         return np.concatenate(rows)
 
 
-def _open(photo: Photo, index: int) -> NDArray[np.uint8]:
-    """A photo as RGB, H x W x 3; `index` is its place among the photos asked for, to name one that has no path."""
+def _read(photo: Photo, index: int) -> NDArray[np.uint8]:
+    """Decode a photo to RGB, H x W x 3. Error messages name it by its path, or by `index` when it has none."""
     if isinstance(photo, Image.Image):
         return np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))
     try:

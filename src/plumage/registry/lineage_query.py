@@ -1,4 +1,4 @@
-"""The registry asked backwards: what a version was made from, and which versions a file is of."""
+"""Look up lineage in the registry: what a version was made from, and which versions a file belongs to."""
 
 import json
 import tempfile
@@ -13,20 +13,21 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from plumage.common import paths
 from plumage.common.files import sha256
 from plumage.errors import TrackingError
-from plumage.registry.register import RUN_ID, SHA256, find_version, model_versions
+from plumage.registry.versions import find_version, model_versions
+from plumage.tracking import tags
 from plumage.tracking.lineage import DIFF_FILE, MACHINE_FILE, PACKAGES_FILE
 from plumage.tracking.store import one_line_errors, use_store
-from plumage.tracking.tags import RESTORED
 
-PARAMS_FILE, LOCK_FILE, METRICS_FILE = "params.yaml", "dvc.lock", "metrics.json"
-KEPT = (PARAMS_FILE, LOCK_FILE, METRICS_FILE, PACKAGES_FILE, MACHINE_FILE, DIFF_FILE)
+PARAMS_FILE, LOCK_FILE, METRICS_FILE = paths.PARAMS.name, paths.DVC_LOCK.name, paths.METRICS.name
+PROVENANCE_FILES = (PARAMS_FILE, LOCK_FILE, METRICS_FILE, PACKAGES_FILE, MACHINE_FILE, DIFF_FILE)
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """What a version was made from. A part that it does not know is empty."""
+    """What a version was made from. Unknown parts are empty."""
 
     name: str
     version: int
@@ -40,26 +41,27 @@ class Lineage:
     dirty: bool
     """Whether tracked files differed from the commit."""
     diff: str | None
-    """How, for `git apply`."""
+    """That difference, for `git apply`."""
     dvc: dict[str, str]
     """DVC's hash of each output, by its path."""
     sha256: dict[str, str]
-    """Of the model's files, by their names."""
+    """The hash of each of the model's files, by its name."""
     params: dict[str, Any]
-    """Flat (`section.key`), as params.yaml had them."""
+    """The content of params.yaml, flat (`section.key`)."""
     metrics: dict[str, Any]
-    """reports/metrics.json."""
+    """The content of reports/metrics.json."""
     machine: dict[str, str]
     packages: dict[str, str]
+    """The version of each installed package, by its name."""
 
     @property
     def title(self) -> str:
-        """Its name, number and aliases."""
+        """Name, number and aliases."""
         return " ".join([self.name, "version", str(self.version), *(f"@{alias}" for alias in self.aliases)])
 
 
 def version_uri(text: str, model_name: str) -> str | None:
-    """The URI that find_version takes, of `3`, `@champion` (of `model_name`), `NAME@champion` or a URI; None of others."""
+    """The `models:/` URI of `3`, `@champion` (both of `model_name`), `NAME@champion` or a URI; None for other text."""
     if text.startswith("models:/"):
         return text
     if text.isdecimal():
@@ -69,17 +71,16 @@ def version_uri(text: str, model_name: str) -> str | None:
 
 
 def lineage_of(uri: str, root: Path) -> Lineage:
-    """What the version `models:/name/3` or `models:/name@alias` was made from.
+    """What the version `models:/NAME/3` or `models:/NAME@ALIAS` was made from.
 
     Raises:
         TrackingError: the registry can't be reached or has no such version.
     """
     version = find_version(uri, root)
     with tempfile.TemporaryDirectory() as folder:
-        files = fetch_kept(version, Path(folder))
+        files = fetch_provenance(version, Path(folder))
         texts = {name: path.read_text(encoding="utf-8", errors="replace") for name, path in files.items()}
-    tags = version.tags
-    run = tags.get(RUN_ID, version.run_id or "")
+    run = version.tags.get(tags.RUN_ID, version.run_id or "")
     params = yaml.safe_load(texts.get(PARAMS_FILE, "{}"))
     return Lineage(
         name=version.name,
@@ -88,11 +89,11 @@ def lineage_of(uri: str, root: Path) -> Lineage:
         registered=f"{datetime.fromtimestamp(version.creation_timestamp / 1000, UTC):%Y-%m-%d %H:%M:%S}",
         run=run,
         restored=_is_restored(run),
-        commit=tags.get("git.commit"),
-        dirty=tags.get("git.dirty") == "true",
+        commit=version.tags.get(tags.GIT_COMMIT),
+        dirty=version.tags.get(tags.GIT_DIRTY) == "true",
         diff=texts.get(DIFF_FILE),
-        dvc={key.removeprefix("dvc."): value for key, value in tags.items() if key.startswith("dvc.")},
-        sha256={key.removeprefix(SHA256): value for key, value in tags.items() if key.startswith(SHA256)},
+        dvc=_with_prefix(version.tags, tags.DVC),
+        sha256=_with_prefix(version.tags, tags.SHA256),
         params={f"{name}.{key}": value for name, section in params.items() for key, value in section.items()},
         metrics=json.loads(texts.get(METRICS_FILE, "{}")),
         machine=json.loads(texts.get(MACHINE_FILE, "{}")),
@@ -101,7 +102,7 @@ def lineage_of(uri: str, root: Path) -> Lineage:
 
 
 def versions_of_file(path: Path, root: Path) -> list[ModelVersion]:
-    """The versions, of whatever registered model, that have this file as weights or description: by its SHA-256.
+    """The versions, of any registered model, whose weights or description have the SHA-256 of this file.
 
     Raises:
         TrackingError: there is no such file, or the registry can't be reached.
@@ -118,27 +119,32 @@ def versions_of_file(path: Path, root: Path) -> list[ModelVersion]:
             version
             for model in client.search_registered_models(max_results=1000)
             for version in model_versions(client, model.name)
-            if digest in (value for key, value in version.tags.items() if key.startswith(SHA256))
+            if digest in _with_prefix(version.tags, tags.SHA256).values()
         ]
 
 
-def fetch_kept(version: ModelVersion, folder: Path) -> dict[str, Path]:
-    """Fetch what a version keeps for `plumage lineage` and `plumage reproduce` into `folder`: files by their names."""
+def fetch_provenance(version: ModelVersion, folder: Path) -> dict[str, Path]:
+    """Download those of PROVENANCE_FILES that a version has into `folder`. Returns their paths by their names."""
     uri = f"models:/{version.name}/{version.version}"
     with one_line_errors(f"the files of {uri}", OSError):
-        here = {Path(file.path).name for file in mlflow.artifacts.list_artifacts(f"{uri}/artifacts") or []}
+        existing = {Path(file.path).name for file in mlflow.artifacts.list_artifacts(f"{uri}/artifacts") or []}
         return {
             name: Path(mlflow.artifacts.download_artifacts(f"{uri}/artifacts/{name}", dst_path=str(folder)))
-            for name in KEPT
-            if name in here
+            for name in PROVENANCE_FILES
+            if name in existing
         }
+
+
+def _with_prefix(version_tags: dict[str, str], prefix: str) -> dict[str, str]:
+    """The tags that start with `prefix`, without it."""
+    return {key.removeprefix(prefix): value for key, value in version_tags.items() if key.startswith(prefix)}
 
 
 def _is_restored(run_id: str) -> bool:
     """Whether a run was restored from files; False as well if the run no longer exists."""
     with one_line_errors("the MLflow store"):
         try:
-            return RESTORED in MlflowClient().get_run(run_id).data.tags
+            return tags.RESTORED in MlflowClient().get_run(run_id).data.tags
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise

@@ -1,21 +1,24 @@
-"""A model card: what a model is for, how good it is and where it ends, as Markdown.
+"""The model card, in Markdown: what a model is for, how good it is, and its limits.
 
-After Mitchell et al. 2019, "Model Cards for Model Reporting". It is a version's description in the registry, and a file of
-the logged model. Figures that a metrics.json lacks are left out.
+After Mitchell et al. 2019, "Model Cards for Model Reporting". The card is a version's description in the registry and a
+file of the logged model. Metrics that are missing from metrics.json are left out.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from plumage.common import paths
 from plumage.evaluation.metric_table import HEADLINES, METRICS
 from plumage.models.saved_model import Description
+from plumage.tracking import tags
+from plumage.tracking.lineage import DIFF_FILE
 
 LONGEST_DESCRIPTION = 5000
-"""Characters: MLflow's column. PostgreSQL and MySQL refuse more, SQLite does not."""
+"""Characters: the width of MLflow's column. PostgreSQL and MySQL refuse more, SQLite does not."""
 LISTED_CLASSES = 10
 FEW_PHOTOS = 10
-"""Test photos of a class under which its figures say little: at 10 of 10 right, the 95% interval starts at 0.69 (exact)."""
+"""With fewer test photos a class's metrics say little: for 10 of 10 correct, the exact 95% interval starts at 0.69."""
 RECIPES = {
     "scratch": "trained from random weights",
     "finetune": "fine-tuned",
@@ -25,7 +28,7 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class ModelCardData:
-    """What a card is written from."""
+    """Everything that a card is written from."""
 
     name: str
     """The registered model's."""
@@ -36,7 +39,7 @@ class ModelCardData:
     data: Mapping[str, Any]
     """reports/data.json."""
     parts: Mapping[str, int]
-    """Photos in train, val and test."""
+    """The number of photos in train, val and test."""
     metrics: Mapping[str, Any]
     """reports/metrics.json."""
     per_class: Sequence[Mapping[str, str]]
@@ -44,21 +47,21 @@ class ModelCardData:
     slices: Sequence[Mapping[str, str]]
     """The rows of reports/slices.csv."""
     lineage: Mapping[str, str]
-    """The run's id under `run`, and tags of `plumage.tracking.lineage.lineage_tags`."""
+    """The run's id under `run`, and the tags of `plumage.tracking.lineage.lineage_tags`."""
     machine: Mapping[str, str]
 
 
 def model_card(card_data: ModelCardData) -> str:
-    """The card as Markdown, its most important sections first."""
+    """The card in Markdown, the most important sections first."""
     classes = len(card_data.description.classes)
     sections = {
         "What it is": _what_it_is(card_data),
         "Figures": _figures(card_data.metrics),
         "Intended use": [
-            f"- For photos of one subject each that belongs to one of the {classes:,} classes, taken as the training photos "
-            "were: sorting and searching collections, a first suggestion that a person confirms.",
-            "- Not for decisions about people, safety, law or protected animals without somebody who knows the subject; "
-            "not for other subjects, drawings, several subjects in a photo, counting, or finding where one is.",
+            f"- For photos that show one subject of one of the {classes:,} classes and resemble the training photos: "
+            "to sort and search collections, or to make a suggestion that a person confirms.",
+            "- Not for decisions about people, safety, law or protected animals without an expert; "
+            "not for other subjects, drawings, several subjects per photo, counting or localisation.",
         ],
         "Limits": _limits(card_data),
         "Data": _data(card_data),
@@ -72,7 +75,7 @@ def model_card(card_data: ModelCardData) -> str:
 
 
 def shortened(card: str, limit: int) -> str:
-    """The card in at most `limit` characters: whole sections from the top, and where the rest is."""
+    """The card cut to `limit` characters, after a whole section where possible, with a pointer to the full card."""
     if len(card) <= limit:
         return card
     rest = "\n\nThe rest is in MODEL_CARD.md, among the model's files.\n"
@@ -88,8 +91,8 @@ def _what_it_is(card_data: ModelCardData) -> list[str]:
     size = preprocessing.size
     return [
         f"- {card_data.description.architecture.name} ({card_data.parameters:,} parameters), {recipe}{start}.",
-        f"- In: a photo, resized and cropped to {size} x {size} pixels by the model itself. Out: a probability for each of "
-        f"{len(card_data.description.classes):,} classes: {_some(card_data.description.classes)}.",
+        f"- Input: a photo; the model resizes and crops it to {size} x {size} pixels. Output: a probability for each "
+        f"of {len(card_data.description.classes):,} classes: {_some(card_data.description.classes)}.",
     ]
 
 
@@ -101,9 +104,9 @@ def _some(names: Sequence[str], limit: int = 8) -> str:
 def _figures(metrics: Mapping[str, Any]) -> list[str]:
     test = metrics["test"]
     lines = [
-        f"On {test['n']:,} test photos that it has not seen:"
+        f"On {test['n']:,} test photos that it was not trained on:"
         if "n" in test
-        else "On test photos that it has not seen:",
+        else "On test photos that it was not trained on:",
         "",
     ]
     lines += ["| | | 95% interval |", "|---|---|---|"]
@@ -113,17 +116,18 @@ def _figures(metrics: Mapping[str, Any]) -> list[str]:
             span = f"{interval['low']:.3f} to {interval['high']:.3f}" if interval else ""
             lines.append(f"| {metric.label} | {test[metric.name]:.3f} | {span} |")
     if "tta" in test:
-        lines += ["", f"Averaged over each photo and its mirror image: accuracy {test['tta']['accuracy']:.3f}."]
+        lines += ["", f"Accuracy when averaged over each photo and its mirror image: {test['tta']['accuracy']:.3f}."]
     abstain = test.get("abstain")
     if abstain and abstain["coverage"]:
-        but = "" if abstain["reached"] else ", which the val photos had promised"
+        but = "" if abstain["reached"] else ", which it reached on the val photos"
         lines += [
             "",
-            f"Where it may abstain below a probability of {abstain['threshold']:.3f}, it answers {abstain['coverage']:.1%} of "
-            f"the photos, {abstain['accuracy']:.1%} of them rightly (wanted: {abstain['target_accuracy']:.1%}{but}).",
+            f"If it abstains below a probability of {abstain['threshold']:.3f}, "
+            f"it classifies {abstain['coverage']:.1%} of the photos, {abstain['accuracy']:.1%} of them correctly "
+            f"(target: {abstain['target_accuracy']:.1%}{but}).",
         ]
     elif abstain:
-        lines += ["", f"At no threshold it answers with the wanted accuracy of {abstain['target_accuracy']:.1%}."]
+        lines += ["", f"No threshold reaches the target accuracy of {abstain['target_accuracy']:.1%}."]
     return lines
 
 
@@ -146,11 +150,11 @@ def _calibration(metrics: Mapping[str, Any]) -> list[str]:
 def _limits(card_data: ModelCardData) -> list[str]:
     classes, metrics = len(card_data.description.classes), card_data.metrics
     lines = [
-        f"- It knows {classes:,} classes and no other: a photo of anything else gets one of their names, at times with a high "
+        f"- It knows {classes:,} classes only: a photo of anything else gets one of their names, sometimes with a high "
         "probability.",
-        "- A probability is meant as how often such an answer is right on photos like the test photos"
+        "- A probability estimates how often such predictions are correct on photos like the test photos"
         + (f" (off by {metrics['test']['ece']:.3f} on average, ECE)" if "ece" in metrics["test"] else "")
-        + "; on other photos it says less.",
+        + "; on other photos it is less reliable.",
     ]
     interval = metrics["test"].get("accuracy_ci95")
     if interval:
@@ -159,8 +163,8 @@ def _limits(card_data: ModelCardData) -> list[str]:
     few = [row for row in card_data.per_class if int(row["support"]) < FEW_PHOTOS]
     if few:
         lines.append(
-            f"- {len(few):,} of {classes:,} classes {'has' if len(few) == 1 else 'have'} under {FEW_PHOTOS} test photos: their own "
-            "figures say little."
+            f"- {len(few):,} of {classes:,} classes {'has' if len(few) == 1 else 'have'} under {FEW_PHOTOS} test "
+            "photos, too few for reliable metrics per class."
         )
     return lines
 
@@ -176,16 +180,14 @@ def _data(card_data: ModelCardData) -> list[str]:
     if source == "sample":
         lines.append("- Licence: drawn by Plumage itself; the birds and their names are invented.")
     else:
-        lines.append(
-            f"- Licence, as its source gives it: {_text(data.get('licence') or 'none given; ask the source')}."
-        )
+        lines.append(f"- Licence, as stated by the source: {_text(data.get('licence') or 'none; ask the source')}.")
     strategy = card_data.params.get("split.strategy", "")
-    lines.append(f"- Photos: {counts} ({strategy} split; near-duplicates are in one part).")
+    lines.append(f"- Photos: {counts} ({strategy} split; near-duplicates stay together).")
     per_class = list((data.get("photos_per_class") or {}).values())
     if per_class:
         fewest, most = min(per_class), max(per_class)
         each = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
-        lines.append(f"- {each} photos a class; {len(data.get('refused', [])):,} refused.")
+        lines.append(f"- {each} photos per class; {len(data.get('refused', [])):,} refused.")
     return lines
 
 
@@ -206,9 +208,10 @@ def _worst_classes(per_class: Sequence[Mapping[str, str]]) -> list[str]:
 
 def _slices(slices: Sequence[Mapping[str, str]]) -> list[str]:
     return [
-        f"- {_text(row['slice'])} {float(row['low']):.4g} to {float(row['high']):.4g}: accuracy {float(row['accuracy']):.3f} "
-        f"({float(row['accuracy_low']):.3f} to {float(row['accuracy_high']):.3f}, {int(row['n']):,} photos) against "
-        f"{float(row['rest_accuracy']):.3f} of the rest."
+        f"- {_text(row['slice'])} {float(row['low']):.4g} to {float(row['high']):.4g}: "
+        f"accuracy {float(row['accuracy']):.3f} "
+        f"({float(row['accuracy_low']):.3f} to {float(row['accuracy_high']):.3f}, {int(row['n']):,} photos) "
+        f"against {float(row['rest_accuracy']):.3f} on the rest."
         for row in slices
         if row["worse"] == "1"
     ]
@@ -216,25 +219,21 @@ def _slices(slices: Sequence[Mapping[str, str]]) -> list[str]:
 
 def _lineage(card_data: ModelCardData) -> list[str]:
     lineage, lines = card_data.lineage, [f"- MLflow run: {card_data.lineage['run']}"]
-    if "git.commit" in lineage:
-        dirty = ", with uncommitted changes (uncommitted.diff)" if lineage.get("git.dirty") == "true" else ""
-        lines.append(f"- Commit: {lineage['git.commit']}{dirty}")
-    for what, path in {
-        "Data": "data/dataset",
-        "Split": "data/splits.csv",
-        "Weights": "models/model.safetensors",
-    }.items():
-        if f"dvc.{path}" in lineage:
-            lines.append(f"- {what}: `{path}`, DVC hash {lineage[f'dvc.{path}']}")
+    if tags.GIT_COMMIT in lineage:
+        dirty = f", with uncommitted changes ({DIFF_FILE})" if lineage.get(tags.GIT_DIRTY) == "true" else ""
+        lines.append(f"- Commit: {lineage[tags.GIT_COMMIT]}{dirty}")
+    for what, path in {"Data": paths.DATASET, "Split": paths.SPLITS, "Weights": paths.WEIGHTS}.items():
+        if digest := lineage.get(f"{tags.DVC}{path.as_posix()}"):
+            lines.append(f"- {what}: `{path.as_posix()}`, DVC hash {digest}")
     machine = [card_data.machine.get(key, "") for key in ("processor", "gpu", "system")]
     lines.append(
-        f"- Made by Plumage {lineage['plumage.version']} on {', '.join(part for part in machine if part != 'none')}"
+        f"- Made by Plumage {lineage[tags.VERSION]} on {', '.join(part for part in machine if part != 'none')}"
     )
     return lines
 
 
 def _text(value: object) -> str:
-    """A name as plain text in a Markdown table."""
+    """Escape a value for a Markdown table."""
     escaped = str(value)
     for sign in "\\`*_[]<>|#":
         escaped = escaped.replace(sign, f"\\{sign}")

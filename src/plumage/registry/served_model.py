@@ -1,8 +1,10 @@
-"""The registered model as MLflow loads it: this file is its code ("models from code"), so nothing of it is pickled.
+"""The registered model as MLflow loads it. MLflow runs this file ("models from code"), so nothing is pickled.
 
-Input: a column `image` of whole photo files' bytes (base64 in JSON). Output: a column a class, its probability.
+Input: a column `image` with the bytes of whole photo files (base64 in JSON). Output: the column `prediction` with the
+most probable class, then one column per class with its probability.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +17,34 @@ from plumage.errors import PhotoError
 from plumage.inference.predictor import Predictor
 from plumage.models.saved_model import load_model
 
+PREDICTION = "prediction"
+
+
+def output_columns(classes: Sequence[str]) -> list[str]:
+    """The model's output columns. The probability of a class called `prediction` is in `prediction (class)`."""
+    return [PREDICTION, *(f"{name} (class)" if name == PREDICTION else name for name in classes)]
+
 
 class ServedModel(PythonModel):
     """A `Predictor` behind MLflow's interface."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the weights and description that lie among the model's files."""
+        """Load the weights and description from the model's artifacts."""
         self.predictor = Predictor(load_model(Path(context.artifacts["weights"]).parent))
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Probabilities of the photos in the column `image`: a row a photo, a column a class."""
+        """Predict the photos in the column `image`: one row per photo, the columns of `output_columns`."""
         try:
             probabilities = self.predictor.probabilities(list(model_input["image"]))
         except PhotoError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
-        return pd.DataFrame(probabilities, columns=self.predictor.classes)
+        classes = self.predictor.classes
+        prediction, *columns = output_columns(classes)
+        table = pd.DataFrame(probabilities, columns=columns)
+        table.insert(0, prediction, [classes[best] for best in probabilities.argmax(axis=1)])
+        return table
 
 
 set_model(ServedModel())

@@ -1,6 +1,6 @@
-"""Which photos a model has learned from, kept beside it: their SHA-256 and thumbnails, from which no photo can be had back.
+"""The photos that a model was trained on, as SHA-256 hashes and thumbnails, from which no photo can be restored.
 
-With them a later test set is checked for photos that the model has seen, when the photos themselves are long gone.
+A later test set is checked against them for photos that the model has seen, even when the photos themselves are gone.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ COLUMNS = pa.schema([SCHEMA.field("sha256"), SCHEMA.field("thumbnail")])
 
 
 def write_training_photos(path: Path, dataset: Dataset, rows: Sequence[int]) -> None:
-    """Write sha256 and thumbnail of the photos `rows`, a row a photo, as a compressed Parquet file."""
+    """Write the hashes and thumbnails of the photos `rows` as a compressed Parquet file, one row per photo."""
     columns = []
     for field in COLUMNS:
         values = np.ascontiguousarray(dataset.bytes_column(field.name)[list(rows)])
@@ -33,12 +33,12 @@ def write_training_photos(path: Path, dataset: Dataset, rows: Sequence[int]) -> 
 def seen_photos(
     path: Path, dataset: Dataset, rows: Sequence[int], similarity: float | None
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which of the photos `rows` are among those in `path`: the same bytes; else, a near-duplicate of one.
+    """Two masks of the photos `rows`: the same bytes as a photo in `path`, and only a near-duplicate of one.
 
-    Near-duplicates are linked as the split links them (`split.similarity`; null: not at all).
+    Near-duplicates are linked as in the split (`split.similarity`; None: none are).
 
     Raises:
-        DataError: the file is none that `write_training_photos` has written.
+        DataError: the file was not written by `write_training_photos`.
     """
     hashes, thumbnails = _read(path)
     known = {row.tobytes() for row in hashes}
@@ -47,7 +47,7 @@ def seen_photos(
     if similarity is not None:
         here = dataset.bytes_column("thumbnail")[list(rows)]
         for group in group_near_duplicates(np.concatenate([here, thumbnails]), similarity):
-            if group[-1] >= len(rows):  # rows are in order: the last is one of the training photos
+            if group[-1] >= len(rows):  # a group is in order: its last member is a training photo
                 near[[row for row in group if row < len(rows)]] = True
     return same, near & ~same
 

@@ -1,0 +1,70 @@
+"""The gate's decision as text: for the terminal, for a version's tags and for its description."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from plumage.registry.model_card import LONGEST_DESCRIPTION, shortened
+from plumage.tracking import tags
+
+GATE_REASON = f"{tags.GATE}reason"
+
+
+def summary(registered: Mapping[str, Any]) -> str:
+    """The content of reports/registry.json as a few lines for the terminal."""
+    aliases = ", ".join(f"@{alias}" for alias in registered["aliases"]) or "no alias"
+    decision = registered["decision"]
+    headline = f"{registered['name']} version {registered['version']} ({aliases}): {decision['reason']}"
+    return "\n".join([headline, *(f"  {line}" for line in details(decision))])
+
+
+def details(decision: Mapping[str, Any]) -> list[str]:
+    """The figures behind a decision's reason, one line each."""
+    return [*_comparison(decision["comparison"]), *_limits(decision["limits"]), *_left_out(decision)]
+
+
+def decision_tags(decision: Mapping[str, Any]) -> dict[str, str]:
+    """The decision as tags of a version. The keys are always the same, so a new decision replaces all of an old one."""
+    rule = ", ".join(f"{key} {value}" if key != "name" else value for key, value in decision["rule"].items())
+    values = {
+        "promoted": str(decision["promoted"]).lower(),
+        "champion_before": decision["champion_before"] or "none",
+        "rule": rule,
+        "reason": decision["reason"],
+        "figures": "; ".join(details(decision)) or "none",
+    }
+    return {f"{tags.GATE}{key}": str(value) for key, value in values.items()}
+
+
+def version_description(reason: str, card: str) -> str:
+    """A version's description in MLflow: why it is champion or not, then its model card, cut to MLflow's limit."""
+    gate = f"Gate: {reason}\n\n"
+    return gate + shortened(card, LONGEST_DESCRIPTION - len(gate))
+
+
+def _comparison(comparison: Mapping[str, Any] | None) -> Iterator[str]:
+    if comparison:
+        low, high = comparison["score_interval"]["low"], comparison["score_interval"]["high"]
+        yield (
+            f"difference {comparison['difference']:+.4f} ({comparison['confidence']:.0%}: {low:+.4f} to {high:+.4f}); "
+            f"of {comparison['photos']:,} photos {comparison['only_challenger_right']:,} only this one gets right, "
+            f"{comparison['only_champion_right']:,} only the champion ({comparison['champion_answers']})"
+        )
+
+
+def _limits(limits: list[dict[str, Any]]) -> Iterator[str]:
+    for limit in limits:
+        label = f" ({limit['label']})" if "label" in limit else ""
+        met = "met" if limit["met"] else "not met"
+        yield f"{limit['name']} {limit['limit']:g}: {limit['value']:g}{label}, {met}"
+
+
+def _left_out(decision: Mapping[str, Any]) -> Iterator[str]:
+    left_out = decision["left_out"]
+    if left_out and not left_out["checked"]:
+        yield left_out["why_not"]
+    elif left_out and left_out["keys"]:
+        same, near = left_out["same_photos"], left_out["near_duplicates"]
+        yield (
+            f"left out: {same + near:,} test photos that champion version {decision['champion_before']} was trained on "
+            f"({same:,} the same, {near:,} near-duplicates)"
+        )
