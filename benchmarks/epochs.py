@@ -1,4 +1,4 @@
-"""An epoch of training from scratch, photos on disk to weights, against the article's way."""
+"""One epoch of training from scratch, from photos on disk to weights, against the article's method."""
 
 from pathlib import Path
 
@@ -13,16 +13,17 @@ from torchvision.models import efficientnet_b0
 from plumage.config import Train
 from plumage.models import create_model
 from plumage.models.preprocessing import Preprocessing
+from plumage.training.context import TrainingContext, TrainingData
 from plumage.training.recipes import train_model
 
 NOTE = (
-    "EfficientNet-B0, 224 pixels, batch 16, 256 drawn photos for training and 16 for validation (on CUDA 8,192 and 512), model "
-    "made and all; the round that does not count compiles, where training does. Peer, the article's: ImageFolder, Pillow, "
-    "ToTensor, fp32 in NCHW memory, torchvision's network, Adam, no augmentation or average."
+    "EfficientNet-B0, 224 pixels, batch 16, 256 drawn photos for training and 16 for validation (on CUDA 8,192 and 512), including "
+    "creating the model; the warm-up round compiles, if training does. Peer, the article's method: ImageFolder, Pillow, ToTensor, "
+    "fp32 in NCHW memory, torchvision's network, Adam, no augmentation, no weight averaging."
 )
 BATCH = 16
 PHOTOS = {"cpu": (1_000, 256, 16), "cuda": (10_000, 8_192, 512)}
-"""Those drawn, and of them for training and validation: an epoch of some seconds."""
+"""Photos drawn, and how many of them train and validate: an epoch takes a few seconds."""
 
 
 def measure(folder: Path, photos: Path | None) -> Rows:
@@ -36,7 +37,8 @@ def measure(folder: Path, photos: Path | None) -> Rows:
     def ours() -> None:
         model = create_model("efficientnet_b0", len(dataset.classes))
         once = Train(epochs=1, batch_size=BATCH).resolved()
-        train_model(model, dataset, rows, Preprocessing(size=224, crop_fraction=1.0), once, device)
+        data = TrainingData(dataset, rows, Preprocessing(size=224, crop_fraction=1.0))
+        train_model(model, data, TrainingContext(once, device))
 
     def theirs() -> None:
         plain_memory()

@@ -1,4 +1,4 @@
-"""The memory of training on as many photos as BIRDS 400 has, epoch for epoch."""
+"""Memory of training on as many photos as BIRDS 400 has, per epoch."""
 
 import multiprocessing
 import resource
@@ -14,18 +14,19 @@ from plumage.config import Train
 from plumage.data.dataset.store import Dataset, write_dataset
 from plumage.models import create_model
 from plumage.models.preprocessing import Preprocessing
+from plumage.training.context import TrainingContext, TrainingData
 from plumage.training.recipes import train_model
 
 NOTE = (
-    "The recipe `scratch` on 58,000 photos of 224 pixels (a thousand, 58 times over), in a process of its own: its peak "
-    "so far (RSS, the photos' mapped files included) after each epoch. Lite0 at 32 pixels sees all of them three times, 128 at once; B0 at "
-    "224 pixels, of which each step needs the most, 320 of them, 16 at once."
+    "The recipe `scratch` on 58,000 photos of 224 pixels (a thousand, repeated 58 times), in its own process: peak RSS so far, "
+    "including the photos' memory-mapped files, after each epoch. Lite0 at 32 pixels trains on all of them for three epochs in "
+    "batches of 128; B0 at 224 pixels, whose steps need the most memory, on 320 of them in batches of 16."
 )
 TIMES = 58
 
 
 def measure(folder: Path, photos: Path | None) -> Rows:
-    """A row a network."""
+    """One row per network."""
     _, few = dataset_of(1_000, folder)
     many = folder / "many"
     remove(many)
@@ -49,7 +50,7 @@ def measure(folder: Path, photos: Path | None) -> Rows:
 
 
 def again(batch: pa.RecordBatch, number: int) -> pa.RecordBatch:
-    """The photos under other names."""
+    """The same photos under other names."""
     place = batch.schema.get_field_index("key")
     names = pa.array([f"{number}/{key}" for key in batch.column("key").to_pylist()])
     return batch.set_column(place, "key", names)
@@ -64,7 +65,7 @@ def train(folder: Path, name: str, size: int, batch: int, seen: int) -> list[flo
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
 
     preprocessing = Preprocessing(size=size, crop_fraction=1.0)
-    train_model(
-        model, store, rows, preprocessing, Train(epochs=3, batch_size=batch).resolved(), torch.device("cpu"), on_epoch
-    )
+    settings = Train(epochs=3, batch_size=batch).resolved()
+    context = TrainingContext(settings, torch.device("cpu"), on_epoch=on_epoch)
+    train_model(model, TrainingData(store, rows, preprocessing), context)
     return peaks

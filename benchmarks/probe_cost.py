@@ -1,4 +1,4 @@
-"""An iteration of the probe over cached features, against an epoch of fine-tuning over the photos."""
+"""One iteration of the probe on cached features, against one epoch of fine-tuning on the photos."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from plumage.models import create_model
 from plumage.training import probe
 
 NOTE = (
-    "Lite0 at 224 pixels. An iteration sees the features of 3,000 photos of 100 classes once; the epoch's seconds are those of a step "
-    "of 16 blank photos and 1,000 classes, the whole network learning, times 3,000 / 16."
+    "Lite0 at 224 pixels. An iteration is one pass over the features of 3,000 photos of 100 classes. The epoch's time is that of one "
+    "step of the whole network on 16 blank photos with 1,000 classes, times 3,000 / 16."
 )
 PHOTOS, BATCH, CLASSES = 3_000, 16, 100
 
@@ -23,7 +23,7 @@ def measure(folder: Path, photos: Path | None) -> Rows:
     features, labels = torch.randn(PHOTOS, 1280), torch.arange(PHOTOS) % CLASSES
     one_step = step(create_model("efficientnet_lite0", 1000), BATCH, torch.device("cpu"), "auto")
     start = np.zeros(1281 * CLASSES)
-    objective = probe.objective_of(features, labels, CLASSES, 0.1)
+    objective = probe.make_objective(features, labels, CLASSES, 0.1)
     seconds = in_turn({"iteration": lambda: objective(start), "step": one_step}, rounds=9)
     epoch = seconds["step"] * PHOTOS / BATCH
     return [{"probe, s": seconds["iteration"], "fine-tuning, s": epoch, "ratio": epoch / seconds["iteration"]}]

@@ -13,7 +13,7 @@ from plumage.accelerate import kernels
 from plumage.accelerate.precision import dtype_of
 from plumage.config import Precision
 from plumage.models import create_model
-from plumage.training.hardware import autocast, compiles
+from plumage.training.hardware import autocast, should_compile
 
 NOTE = (
     "Forward, backward and AdamW, 1,000 classes, on blank photos in channels_last memory; both alike in all but the network, and that "
@@ -28,7 +28,7 @@ def measure(folder: Path, photos: Path | None) -> Rows:
     kernels.keep_memory()  # as training does; torchvision's network gains as much
     for batch, precision in ((batch, precision) for batch in (16, 64) for precision in precisions(device)):
         ours = create_model("efficientnet_b0", 1000)
-        if compiles(device, "auto"):
+        if should_compile(device, "auto"):
             ours = torch.compile(ours)
         networks = {"ours": ours, "torchvision": efficientnet_b0()}
         seconds = in_turn({name: step(network, batch, device, precision) for name, network in networks.items()})

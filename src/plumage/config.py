@@ -4,6 +4,7 @@ A key left out takes the default written here (for `train`, its recipe's, RECIPE
 `plumage.params` tells it of a wrong one, and `plumage.cli.reference` makes docs/params.md from them.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -254,6 +255,11 @@ class ResolvedTrain(Section):
     checkpoint_minutes: float
 
     @property
+    def augmentation(self) -> "Augmentation":
+        """The random changes that a training photo goes through."""
+        return Augmentation(min_scale=self.min_scale, flip=self.flip)
+
+    @property
     def all_epochs(self) -> int:
         """Those of all trainings, one after the other."""
         return self.epochs * (self.soup if self.recipe == "finetune" else 1)
@@ -261,6 +267,14 @@ class ResolvedTrain(Section):
     def decisive(self) -> dict[str, Scalar]:
         """What the outcome depends on, but for the rounding of another number of processes."""
         return self.model_dump(exclude={"checkpoint_minutes", "processes"})
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What `plumage.data.loading.transforms.train_view` does to a photo; the keys of `train` of the same names."""
+
+    min_scale: float
+    flip: bool
 
 
 RECIPES: dict[Recipe, dict[str, Scalar]] = {

@@ -70,7 +70,7 @@ def train(
         os.chdir(project_root())
         os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", "train"])
     from plumage.data.split.splits_file import read_split
-    from plumage.training.plan import make_plan, picture
+    from plumage.training.plan import bar_chart, make_plan
 
     root = project_root()
     params = load_params(root / "params.yaml")
@@ -80,21 +80,22 @@ def train(
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for key in params.flat():
         if key.startswith("train."):
-            table.add_row(f"  {key}", str(plan.recipe[key.removeprefix("train.")]))
-    for key, value in plan.choices.items():
+            table.add_row(f"  {key}", str(plan.settings[key.removeprefix("train.")]))
+    for key, value in plan.hardware.items():
         table.add_row(f"  {key}", value)
     out.print(table)
     if plan.learning_rates:
         out.print(f"\nlearning rate, to {max(plan.learning_rates):g}, over {len(plan.learning_rates):,} steps")
-        for line in picture(plan.learning_rates):
+        for line in bar_chart(plan.learning_rates):
             out.print(f"  {line}")
     gigabytes = 1e9
-    epochs = "" if not plan.seconds_an_epoch else f", {_time(plan.seconds_an_epoch)} an epoch"
+    epochs = "" if not plan.seconds_per_epoch else f", {_time(plan.seconds_per_epoch)} an epoch"
     for what, said in {
-        "photos": f"{plan.photos['train']:,} train, {plan.photos['val']:,} val, {plan.classes:,} classes, {plan.size} pixels a side",
-        "parameters": f"{plan.parameters:,}, of which {plan.learning:,} learn",
+        "photos": f"{plan.photos['train']:,} train, {plan.photos['val']:,} val, {plan.num_classes:,} classes, "
+        f"{plan.image_size} pixels a side",
+        "parameters": f"{plan.parameters:,}, of which {plan.trainable_parameters:,} learn",
         "computation": f"{plan.macs / 1e6:,.0f} million multiply-adds a photo",
-        "memory": f"about {plan.memory / gigabytes:.1f} GB, of {plan.free / gigabytes:.1f} GB that are free",
+        "memory": f"about {plan.memory / gigabytes:.1f} GB, of {plan.free_memory / gigabytes:.1f} GB that are free",
         "time": f"about {_time(plan.seconds)}{epochs}",
     }.items():
         out.print(f"{what:>14}  {said}")

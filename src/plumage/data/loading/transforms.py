@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from plumage.accelerate.kernels.photos import normalise, resample
+from plumage.config import Augmentation
 from plumage.models.preprocessing import Preprocessing
 
 
@@ -34,23 +35,23 @@ def augmentation_draws(*key: int) -> tuple[float, ...]:
 def train_view(
     photo: np.ndarray,
     preprocessing: Preprocessing,
-    chance: Sequence[float],
-    min_scale: float,
-    flip: bool,
+    draws: Sequence[float],
+    augmentation: Augmentation,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A random view of a photo, uint8 H x W x 3, as size x size x 3, by five numbers of [0, 1): a crop of `min_scale`..1 of the area at an
-    aspect ratio of 3/4..4/3 (Szegedy et al. 2015, as torchvision's RandomResizedCrop), mirrored half of the time when `flip`; in `out`
-    where that is given.
+    """Return a random crop of a photo (uint8 H x W x 3), resized to size x size x 3; in `out` if given.
+
+    `draws` are five numbers of [0, 1). The crop has `min_scale` to 1 of the area and an aspect ratio of 3/4 to 4/3 (Szegedy
+    et al. 2015, as torchvision's RandomResizedCrop). With `flip`, half of the crops are mirrored.
     """
     height, width, _ = photo.shape
-    area = width * height * (min_scale + (1 - min_scale) * chance[0])
-    ratio = 3 / 4 * (16 / 9) ** chance[1]  # even in its logarithm
+    area = width * height * (augmentation.min_scale + (1 - augmentation.min_scale) * draws[0])
+    ratio = 3 / 4 * (16 / 9) ** draws[1]  # uniform in its logarithm
     across = max(1, min(round(math.sqrt(area * ratio)), width))
     down = max(1, min(round(math.sqrt(area / ratio)), height))
-    left, top = int((width - across + 1) * chance[2]), int((height - down + 1) * chance[3])
+    left, top = int((width - across + 1) * draws[2]), int((height - down + 1) * draws[3])
     cut = photo[top : top + down, left : left + across]
-    return _resized(cut, (0, 0, across, down), preprocessing, flip and chance[4] < 0.5, out)
+    return _resized(cut, (0, 0, across, down), preprocessing, augmentation.flip and draws[4] < 0.5, out)
 
 
 def _resized(
