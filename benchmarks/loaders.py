@@ -11,6 +11,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from plumage.accelerate import kernels
+from plumage.config import Augmentation
 from plumage.data.loading.loader import batched, load_batches
 from plumage.data.loading.transforms import augmentation_draws, to_model_input, train_view
 from plumage.models.preprocessing import Preprocessing
@@ -44,7 +45,7 @@ def measure(folder: Path, photos: Path | None) -> Rows:
             order = batched(np.random.default_rng(0).permutation(count).tolist(), BATCH)
 
             def transform(photo: np.ndarray, row: int, out: np.ndarray) -> None:
-                train_view(photo, preprocessing, augmentation_draws(0, 1, row), 0.5, True, out)
+                train_view(photo, preprocessing, augmentation_draws(0, 1, row), Augmentation(0.5, True), out)
 
             for batch in load_batches(dataset, order, transform, preprocessing.size, threads=1):
                 to_model_input(batch, preprocessing, "cpu")

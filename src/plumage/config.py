@@ -4,6 +4,7 @@ A missing key takes the default written here (in `train`, that of its recipe in 
 valid values: error messages, docs/params.md and docs/params.schema.json use it.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -253,6 +254,11 @@ class ResolvedTrain(Section):
     checkpoint_minutes: float
 
     @property
+    def augmentation(self) -> "Augmentation":
+        """The random changes that a training photo goes through."""
+        return Augmentation(min_scale=self.min_scale, flip=self.flip)
+
+    @property
     def all_epochs(self) -> int:
         """The epochs of all trainings, one after the other."""
         return self.epochs * (self.soup if self.recipe == "finetune" else 1)
@@ -260,6 +266,14 @@ class ResolvedTrain(Section):
     def decisive(self) -> dict[str, Scalar]:
         """The parameters that the result depends on. The number of processes only changes rounding."""
         return self.model_dump(exclude={"checkpoint_minutes", "processes"})
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What `plumage.data.loading.transforms.train_view` does to a photo; the keys of `train` of the same names."""
+
+    min_scale: float
+    flip: bool
 
 
 RECIPES: dict[Recipe, dict[str, Scalar]] = {

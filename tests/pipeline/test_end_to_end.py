@@ -210,7 +210,7 @@ def test_a_training_that_was_killed_goes_on_in_the_same_run(clone: Clone) -> Non
     os.killpg(dvc.pid, signal.SIGKILL)
     dvc.communicate()
     clone.run("plumage", "repair")
-    assert "goes on from epoch 3, step 0" in clone.run("dvc", "repro", "train")
+    assert "resuming from epoch 3, step 0" in clone.run("dvc", "repro", "train")
     (run,) = (run for run in clone.runs() if run.info.run_id not in known)
     for metric in ("train/loss", "val/accuracy", "train/images_per_second"):
         assert [point.step for point in clone.mlflow.get_metric_history(run.info.run_id, metric)] == [1, 2, 3]

@@ -1,4 +1,4 @@
-"""Download and split survive being killed, a full disk and company: what comes out is whole, or what was there before."""
+"""Download and split survive kills, a full disk and a second pipeline: outputs are complete, or those from before."""
 
 import io
 import os
@@ -25,7 +25,7 @@ KILLS = 20
 
 
 class Server:
-    """Serves one file with Range requests, in pieces of 16 KiB with pauses, and counts what it has sent."""
+    """Serves one file, with Range requests, 16 KiB at a time with pauses, and counts the bytes sent."""
 
     def __init__(self, file: bytes, pause: float) -> None:
         self.sent = 0
@@ -91,30 +91,30 @@ def outputs(clone: Clone) -> dict[str, bytes]:
 
 
 def files(clone: Clone) -> set[str]:
-    """All files outside of what Git and DVC keep for themselves."""
+    """All files except those of Git and DVC."""
     found = (path.relative_to(clone.folder) for path in clone.folder.rglob("*") if path.is_file())
     return {
         path.as_posix() for path in found if path.parts[0] not in (".git", ".dvc") and "__pycache__" not in path.parts
     }
 
 
-def kill_all(leader: subprocess.Popen) -> bool:
-    """Kill a process group; whether it was still at work."""
-    at_work = leader.poll() is None
-    if at_work:
+def kill_group(leader: subprocess.Popen) -> bool:
+    """Kill a process group. Returns whether it was still running."""
+    was_running = leader.poll() is None
+    if was_running:
         os.killpg(leader.pid, signal.SIGKILL)
         leader.communicate()
-    return at_work
+    return was_running
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_the_next_run_gives_the_same_bytes_and_fetches_nothing_twice(
+def test_killed_at_any_moment_the_next_run_gives_the_same_bytes_and_downloads_nothing_twice(
     tmp_path: Path, server: Server, archive: bytes
 ) -> None:
     clone = clone_for(tmp_path, server.url)
     started = time.monotonic()
     clone.run("dvc", "repro", "split")
-    lasts = time.monotonic() - started
+    duration = time.monotonic() - started
     undisturbed, present = outputs(clone), files(clone)
     rng = random.Random(0)
     hit = 0
@@ -123,23 +123,23 @@ def test_killed_at_any_moment_the_next_run_gives_the_same_bytes_and_fetches_noth
         if not fetched_before:
             shutil.rmtree(clone.folder / "data" / "downloads")
         server.sent = 0
-        # Other parameters, the same outcome: both stages have to run again.
+        # Parameters that change nothing, but make both stages run again.
         clone.set(data={"max_refused": 0.02 + kill / 1000}, split={"similarity": 0.94 + kill / 1e6})
         killed = clone.start("dvc", "repro", "split")
-        time.sleep(rng.uniform(0.3, lasts if not fetched_before else lasts * 0.7))
-        hit += kill_all(killed)
-        clone.run("plumage", "repair")  # as `make repro` does: DVC may have been at its own files
+        time.sleep(rng.uniform(0.3, duration if not fetched_before else duration * 0.7))
+        hit += kill_group(killed)
+        clone.run("plumage", "repair")  # as `make repro` does: DVC may have been writing its own files
         clone.run("dvc", "repro", "split")
         assert outputs(clone) == undisturbed
         assert files(clone) == present
-        again = 0 if fetched_before else len(archive) + 512 * 1024  # what was on its way to a process that is no more
+        again = 0 if fetched_before else len(archive) + 512 * 1024  # in flight to the killed process
         assert server.sent <= again
     assert hit >= KILLS * 0.7
 
 
 @pytest.fixture
-def at_work(request: pytest.FixtureRequest, tmp_path: Path, archive: bytes) -> Iterator[tuple[Clone, subprocess.Popen]]:
-    """A clone, and the `dvc repro` in it, from the shell asked for, whose download stage is at work for ten seconds."""
+def running(request: pytest.FixtureRequest, tmp_path: Path, archive: bytes) -> Iterator[tuple[Clone, subprocess.Popen]]:
+    """A clone, and its `dvc repro`, started from the given shell, whose download stage runs for ten seconds."""
     server = Server(archive, pause=0.5)
     clone = clone_for(tmp_path, server.url)
     clone.environment["SHELL"] = getattr(request, "param", "/bin/sh")
@@ -147,33 +147,35 @@ def at_work(request: pytest.FixtureRequest, tmp_path: Path, archive: bytes) -> I
     while not (clone.folder / ".dvc" / "tmp" / "plumage.lock").exists():
         time.sleep(0.05)
     yield clone, dvc
-    kill_all(dvc)
+    kill_group(dvc)
     server.close()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at_work", ["/bin/sh", "/bin/bash"], indirect=True)  # of which one becomes the command it runs
-def test_a_stage_whose_dvc_is_killed_goes_with_it(at_work: tuple[Clone, subprocess.Popen]) -> None:
-    clone, dvc = at_work
+@pytest.mark.parametrize(
+    "running", ["/bin/sh", "/bin/bash"], indirect=True
+)  # bash replaces itself by the command it runs
+def test_a_stage_ends_when_its_dvc_is_killed(running: tuple[Clone, subprocess.Popen]) -> None:
+    clone, dvc = running
     os.kill(dvc.pid, signal.SIGKILL)
-    dvc.communicate()  # ends when the stage has closed its output too
-    assert not (clone.folder / "data" / "dataset").exists(), "the stage went on to its end"
+    dvc.communicate()  # returns once the stage has closed its output too
+    assert not (clone.folder / "data" / "dataset").exists(), "the stage ran to its end"
 
 
 @pytest.mark.slow
-def test_the_second_of_two_pipelines_on_a_checkout_says_that_it_is_one_too_many(
-    at_work: tuple[Clone, subprocess.Popen],
+def test_a_second_pipeline_in_the_same_checkout_is_refused(
+    running: tuple[Clone, subprocess.Popen],
 ) -> None:
-    clone, first = at_work
-    said = clone.run(sys.executable, "pipeline/download.py", code=1)
-    assert said.startswith("error: download: another pipeline is running in ") and said.count("\n") == 1
-    said = clone.run("dvc", "repro", "download", code=255)
-    assert "is busy" in said
+    clone, first = running
+    output = clone.run(sys.executable, "pipeline/download.py", code=1)
+    assert output.startswith("error: download: another pipeline is running in ") and output.count("\n") == 1
+    output = clone.run("dvc", "repro", "download", code=255)
+    assert "is busy" in output
     assert first.poll() is None
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_line_and_leaves_the_former_outputs(tmp_path: Path, small_disk: Path) -> None:
+def test_a_full_disk_gives_a_one_line_error_and_keeps_the_previous_outputs(tmp_path: Path, small_disk: Path) -> None:
     clone = Clone.of_working_tree(tmp_path / "clone")
     clone.set(data={"species": 4, "images_per_species": 20, "image_size": 64})
     clone.commit()
@@ -185,18 +187,18 @@ def test_a_full_disk_is_one_line_and_leaves_the_former_outputs(tmp_path: Path, s
     clone.run(sys.executable, "pipeline/split.py")
     before, present = outputs(clone), sorted(path.name for path in small_disk.rglob("*"))
     clone.set(data={"images_per_species": 2000})
-    said = clone.run(sys.executable, "pipeline/download.py", code=1)
-    assert re.fullmatch(r"error: download: the disk is full.*; make room and run `dvc repro` again\n", said)
+    output = clone.run(sys.executable, "pipeline/download.py", code=1)
+    assert re.fullmatch(r"error: download: the disk is full.*; make room and run `dvc repro` again\n", output)
     assert outputs(clone) == before
     assert sorted(path.name for path in small_disk.rglob("*")) == present
 
 
 @pytest.mark.slow
-def test_a_download_that_fails_under_dvc_leaves_the_former_outputs(tmp_path: Path, server: Server) -> None:
+def test_a_download_that_fails_under_dvc_keeps_the_previous_outputs(tmp_path: Path, server: Server) -> None:
     clone = clone_for(tmp_path, server.url)
     clone.run("dvc", "repro", "split")
     before = outputs(clone)
-    (clone.folder / "birds.zip").write_bytes(b"no archive")
+    (clone.folder / "birds.zip").write_bytes(b"not an archive")
     clone.set(data={"source": "archive", "path": "birds.zip"})
     assert "birds.zip is not a complete zip, tar or tar.gz" in clone.run("dvc", "repro", "split", code=255)
     assert outputs(clone) == before

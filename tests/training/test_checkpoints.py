@@ -1,4 +1,4 @@
-"""A training goes on after any end, to the same bytes; nothing but its own checkpoints is gone on from."""
+"""An interrupted training resumes to the same bytes, from its own checkpoints alone."""
 
 import os
 import random
@@ -20,8 +20,11 @@ from plumage.config import ResolvedTrain, Train
 from plumage.data.dataset.store import Dataset
 from plumage.errors import TrainingError
 from plumage.training.batches import Batch, Batches
-from plumage.training.checkpoints import KEPT, Checkpoints, checkpoints, training_key
-from plumage.training.trainer import History, Trainer
+from plumage.training.checkpoints import MAX_ABANDONED, Checkpoints, open_checkpoints, training_key
+from plumage.training.context import TrainingContext
+from plumage.training.history import History
+from plumage.training.soup import ModelSoup
+from plumage.training.trainer import CHECKPOINT, Trainer
 
 CPU = torch.device("cpu")
 EPOCHS, STEPS = 3, 4
@@ -30,7 +33,7 @@ ALWAYS = 1e-9
 
 
 class Killed(BaseException):
-    """The end of a process, as far as a test within it can have one."""
+    """Stands in for the death of the process."""
 
 
 def settings(**changes: Any) -> ResolvedTrain:
@@ -40,13 +43,13 @@ def settings(**changes: Any) -> ResolvedTrain:
 
 
 def run(
-    kept: Checkpoints | None,
+    checkpoints: Checkpoints | None,
     kill_at: tuple[int, int] | None = None,
-    told: list[int] | None = None,
-    soup: int | None = None,
+    seen: list[int] | None = None,
+    soup_size: int | None = None,
     **changes: Any,
 ) -> tuple[dict[str, torch.Tensor], History]:
-    """Train a network with dropout and batch norm; killed before a step (epoch, step), or, at STEPS, after the epoch."""
+    """Train a model with dropout and batch norm; killed before step (epoch, step) or, at STEPS, after the epoch."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 2))
     inputs = torch.randn(STEPS * 16, 2, generator=torch.Generator().manual_seed(1))
@@ -62,18 +65,20 @@ def run(
     def on_epoch(epoch: int, metrics: dict[str, float], timing: dict[str, float]) -> None:
         if (epoch, STEPS) == kill_at:
             raise Killed
-        if told is not None:
-            told.append(epoch)
+        if seen is not None:
+            seen.append(epoch)
 
     val = Batches(lambda epoch, first: [(inputs, labels)], 1, len(labels), len(labels))
     train = Batches(of, STEPS, len(labels), 16)
-    history = Trainer(net, net[3], train, val, settings(**changes), CPU, on_epoch, kept, soup=soup).run()
+    context = TrainingContext(settings(**changes), CPU, checkpoints=checkpoints, on_epoch=on_epoch)
+    soup = ModelSoup(net, soup_size) if soup_size else None
+    history = Trainer(net, net[3], train, val, context, soup).fit()
     return net.state_dict(), history
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("minutes", [ALWAYS, 60])
-def test_ended_before_any_step_and_after_any_epoch_it_comes_to_the_same_weights(
+def test_killed_before_any_step_or_after_any_epoch_it_ends_with_the_same_weights(
     tmp_path: Path, optimizer: str, minutes: float
 ) -> None:
     weights, history = run(None, optimizer=optimizer)
@@ -82,31 +87,41 @@ def test_ended_before_any_step_and_after_any_epoch_it_comes_to_the_same_weights(
             folder = tmp_path / f"{epoch}-{step}"
             with pytest.raises(Killed):
                 run(Checkpoints(folder, minutes), (epoch, step), optimizer=optimizer)
-            told: list[int] = []
-            again, its_history = run(Checkpoints(folder, minutes), told=told, optimizer=optimizer)
-            assert its_history == history
-            assert told == list(range(1, EPOCHS + 1))
-            assert all(torch.equal(again[name], value) for name, value in weights.items())
+            seen: list[int] = []
+            resumed, resumed_history = run(Checkpoints(folder, minutes), seen=seen, optimizer=optimizer)
+            assert resumed_history == history
+            assert seen == list(range(1, EPOCHS + 1))
+            assert all(torch.equal(resumed[name], value) for name, value in weights.items())
 
 
-def test_a_soup_ended_in_any_of_its_trainings_comes_to_the_same_weights(tmp_path: Path) -> None:
-    weights, history = run(None, soup=2)
+def test_a_soup_killed_in_any_of_its_trainings_ends_with_the_same_weights(tmp_path: Path) -> None:
+    weights, history = run(None, soup_size=2)
     for epoch in range(1, 2 * EPOCHS + 1):
         for step in (0, 2, STEPS):
             folder = tmp_path / f"{epoch}-{step}"
             with pytest.raises(Killed):
-                run(Checkpoints(folder, ALWAYS), (epoch, step), soup=2)
-            told: list[int] = []
-            again, its_history = run(Checkpoints(folder, ALWAYS), told=told, soup=2)
-            assert its_history == history and told == list(range(1, 2 * EPOCHS + 1))
-            assert all(torch.equal(again[name], value) for name, value in weights.items())
+                run(Checkpoints(folder, ALWAYS), (epoch, step), soup_size=2)
+            seen: list[int] = []
+            resumed, resumed_history = run(Checkpoints(folder, ALWAYS), seen=seen, soup_size=2)
+            assert resumed_history == history and seen == list(range(1, 2 * EPOCHS + 1))
+            assert all(torch.equal(resumed[name], value) for name, value in weights.items())
 
 
-def test_it_goes_on_from_where_it_was_not_from_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_resumes_where_it_was_and_does_not_start_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(Killed):
         run(Checkpoints(tmp_path, ALWAYS), (2, 3))
     run(Checkpoints(tmp_path))
-    assert "goes on from epoch 2, step 3" in capsys.readouterr().out
+    assert "resuming from epoch 2, step 3" in capsys.readouterr().out
+
+
+def test_a_checkpoint_names_its_parts(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        run(Checkpoints(tmp_path, ALWAYS), (2, 3), soup_size=2)
+    state = Checkpoints(tmp_path).load(CHECKPOINT, CPU)
+    assert state is not None
+    parts = {"model", "optimizer", "scheduler", "ema", "soup", "early_stopping", "history", "progress"}
+    assert set(state) == parts
+    assert (state["progress"]["epoch"], state["progress"]["step"]) == (2, 3)
 
 
 SCRIPT = """
@@ -118,68 +133,73 @@ from plumage.data.dataset.store import Dataset
 from plumage.models.preprocessing import Preprocessing
 from plumage.models import create_model
 from plumage.models.saved_model import save_model
-from plumage.training.checkpoints import checkpoints
-from plumage.training import recipes
-from plumage.training.recipes import seed_everything, train_model
+from plumage.training import features, recipes
+from plumage.training.checkpoints import open_checkpoints
+from plumage.training.context import TrainingContext, TrainingData
+from plumage.training.recipes import train_model
+from plumage.training.seeding import seed_everything
 
 
-def dies(name, at):
-    "Have the process die at this call of a function of the recipes."
-    function, calls = getattr(recipes, name), []
+def die_at(name, call):
+    "Kill the process at this call of the function."
+    module = features if name == "extract_features" else recipes
+    function, calls = getattr(module, name), []
 
     def called(*arguments, **named):
         calls.append(name)
-        if len(calls) == int(at):
+        if len(calls) == int(call):
             os.kill(os.getpid(), signal.SIGKILL)
         return function(*arguments, **named)
 
-    setattr(recipes, name, called)
+    setattr(module, name, called)
 
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs start with SIGINT ignored
 torch.set_num_threads(1)
 root = Path(sys.argv[1])
 dataset = Dataset(root / "dataset")
 rows = {"train": [row for row in range(len(dataset)) if row % 4], "val": list(range(0, len(dataset), 4))}
 train = Train(device="cpu", recipe=sys.argv[2], epochs=int(sys.argv[3]), batch_size=4, ema_decay=0.9, soup=2).resolved()
 if sys.argv[4:]:
-    dies(*sys.argv[4:])
+    die_at(*sys.argv[4:])
 pre = Preprocessing(size=32, crop_fraction=1.0)
 seed_everything(0)
 model = create_model("efficientnet_lite0", len(dataset.classes), "imagenet" if train.recipe == "finetune" else None)
-with checkpoints(root, "key", 0.005) as kept:
-    train_model(model, dataset, rows, pre, train, torch.device("cpu"), lambda epoch, *_: print("epoch", epoch, flush=True), kept)
+with open_checkpoints(root, "key", 0.005) as checkpoints:
+    on_epoch = lambda epoch, *_: print("epoch", epoch, flush=True)
+    context = TrainingContext(train, torch.device("cpu"), checkpoints=checkpoints, on_epoch=on_epoch)
+    train_model(model, TrainingData(dataset, rows, pre), context)
     save_model(root / "models", model, dataset.classes, pre)
 """
 
 
 class Training:
-    """A training in a process of its own."""
+    """A training in its own process."""
 
     def __init__(self, root: Path, recipe: str = "scratch", epochs: int = 3) -> None:
         self.root, self.recipe, self.epochs = root, recipe, epochs
         self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
-    def start(self, *dies: str) -> subprocess.Popen[str]:
-        """`dies`: at which call of which function of the recipes."""
-        command = [sys.executable, "-c", SCRIPT, str(self.root), self.recipe, str(self.epochs), *dies]
+    def start(self, *die_at: str) -> subprocess.Popen[str]:
+        """Start the process; `die_at` names a function, and the call of it that kills the process."""
+        command = [sys.executable, "-c", SCRIPT, str(self.root), self.recipe, str(self.epochs), *die_at]
         return subprocess.Popen(
             command, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
 
     def wait_for(self, process: subprocess.Popen[str], epoch: int) -> None:
-        """Wait until `epoch` is told, which checkpoints may have been before."""
+        """Wait until `epoch` is reported."""
         assert process.stdout
         while line := process.stdout.readline():
             if line == f"epoch {epoch}\n":
                 return
-        raise AssertionError("the process is gone")
+        raise AssertionError("the process has ended")
 
     def finish(self) -> bytes:
-        """The weights' file in the end."""
+        """Train to the end and return the weights file."""
         process = self.start()
-        said, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, said
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
         file = self.root / "models" / "model.safetensors"
         weights = file.read_bytes()
         file.unlink()
@@ -189,7 +209,7 @@ class Training:
 
 @pytest.fixture
 def trainings(tmp_path: Path, color_dataset: Callable[[int], Dataset]) -> list[Training]:
-    """The same training in two places."""
+    """The same training in two folders."""
     color_dataset(8)
     for name in "ab":
         shutil.copytree(tmp_path / "dataset", tmp_path / name / "dataset")
@@ -197,58 +217,63 @@ def trainings(tmp_path: Path, color_dataset: Callable[[int], Dataset]) -> list[T
 
 
 @pytest.mark.slow
-def test_killed_at_ten_random_moments_and_at_every_epoch_and_stopped_by_ctrl_c_it_ends_the_same(
+def test_killed_at_ten_random_moments_and_every_epoch_and_stopped_by_ctrl_c_it_gives_the_same_bytes(
     trainings: list[Training],
 ) -> None:
     started = time.monotonic()
     undisturbed = trainings[0].finish()
-    lasts = time.monotonic() - started
+    duration = time.monotonic() - started
 
-    at_work: list[bool] = []
+    was_running: list[bool] = []
 
     def survive(training: Training, kills: list[float | int]) -> bytes:
-        """What comes out in the end: after Ctrl-C, then kills after so many seconds (a float) or an epoch (a whole number)."""
+        """The final weights after a Ctrl-C, then kills, each after some seconds (a float) or an epoch (an int)."""
         process = training.start()
         training.wait_for(process, 1)
         process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=60)
-        assert "a checkpoint is saved; the same command goes on from epoch " in said and "KeyboardInterrupt" in said
+        output, _ = process.communicate(timeout=60)
+        assert "a checkpoint is saved; the same command resumes from epoch " in output and "KeyboardInterrupt" in output
         for kill in kills:
             process = training.start()
             if isinstance(kill, int):
                 training.wait_for(process, kill)
             else:
                 time.sleep(kill)
-            at_work.append(process.poll() is None)
+            was_running.append(process.poll() is None)
             process.kill()
             process.communicate()
         return training.finish()
 
-    moments = [random.Random(number).uniform(0.4 * lasts, 0.9 * lasts) for number in range(10)]
-    with ThreadPoolExecutor(2) as pool:  # a core each
+    moments = [random.Random(number).uniform(0.4 * duration, 0.9 * duration) for number in range(10)]
+    with ThreadPoolExecutor(2) as pool:  # one core each
         ends: list[list[float | int]] = [[*moments[:4], 1, 2, 3], [*moments[4:]]]
         assert list(pool.map(survive, trainings, ends)) == [undisturbed, undisturbed]
-    assert sum(at_work) >= 10
+    assert sum(was_running) >= 10
 
 
 @pytest.mark.slow
-def test_killed_while_the_classifier_is_solved_for_again_it_ends_the_same(
+def test_killed_while_the_classifier_is_refitted_it_gives_the_same_bytes(
     tmp_path: Path, color_dataset: Callable[[int], Dataset]
 ) -> None:
     color_dataset(8)
     for name in "ab":
         shutil.copytree(tmp_path / "dataset", tmp_path / name / "dataset")
     undisturbed, training = (Training(tmp_path / name, "finetune", epochs=1) for name in "ab")
-    # Features are of train, of train mirrored and of val: the probe's, then the tuned network's, each kept once it is there.
-    for function, call in (("fit_classifier", "1"), ("_features", "2"), ("_features", "2"), ("fit_classifier", "1")):
+    # Features of train, train mirrored and val are computed for the probe, then for the trained network.
+    for function, call in (
+        ("fit_classifier", "1"),
+        ("extract_features", "2"),
+        ("extract_features", "2"),
+        ("fit_classifier", "1"),
+    ):
         process = training.start(function, call)
-        said, _ = process.communicate(timeout=120)
-        assert process.returncode == -signal.SIGKILL, said
-    assert "solves for the classifier again" in said and "epoch 1/2" not in said
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == -signal.SIGKILL, output
+    assert "refitting the classifier" in output and "epoch 1/2" not in output
     assert training.finish() == undisturbed.finish()
 
 
-def test_a_key_is_of_parameters_files_and_code(tmp_path: Path) -> None:
+def test_a_training_key_depends_on_parameters_and_files(tmp_path: Path) -> None:
     file = tmp_path / "splits.csv"
     file.write_text("a")
     keys = [training_key(file, settings().decisive()), training_key(file, settings(seed=1).decisive())]
@@ -258,51 +283,53 @@ def test_a_key_is_of_parameters_files_and_code(tmp_path: Path) -> None:
     assert training_key(file, settings(checkpoint_minutes=1).decisive()) == keys[2]
 
 
-def test_one_process_at_a_time_trains_the_same(tmp_path: Path) -> None:
+def test_a_second_process_with_the_same_training_is_refused(tmp_path: Path) -> None:
     with (
-        checkpoints(tmp_path, "one", 1),
-        checkpoints(tmp_path, "two", 1),
+        open_checkpoints(tmp_path, "one", 1),
+        open_checkpoints(tmp_path, "two", 1),
         pytest.raises(TrainingError, match="another process"),
-        checkpoints(tmp_path, "one", 1),
+        open_checkpoints(tmp_path, "one", 1),
     ):
         pass
 
 
-def test_checkpoints_go_at_the_end_and_stay_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(Killed), checkpoints(tmp_path, "key", 1) as kept:
-        kept.run_id = "run"
+def test_checkpoints_are_deleted_at_the_end_and_kept_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(Killed), open_checkpoints(tmp_path, "key", 1) as checkpoints:
+        checkpoints.run_id = "run"
         raise Killed
-    with checkpoints(tmp_path, "key", 1) as kept:
-        assert kept.run_id == "run"
+    with open_checkpoints(tmp_path, "key", 1) as checkpoints:
+        assert checkpoints.run_id == "run"
     assert not list((tmp_path / ".checkpoints").iterdir())
 
 
-def test_of_trainings_given_up_only_the_newest_keep_theirs(tmp_path: Path) -> None:
-    for number in range(KEPT + 3):
-        with pytest.raises(Killed), checkpoints(tmp_path, str(number), 1) as kept:
-            kept.save("network", {"number": number})
+def test_only_the_newest_abandoned_trainings_keep_their_checkpoints(tmp_path: Path) -> None:
+    for number in range(MAX_ABANDONED + 3):
+        with pytest.raises(Killed), open_checkpoints(tmp_path, str(number), 1) as checkpoints:
+            checkpoints.save("trainer", {"number": number})
             os.utime(tmp_path / ".checkpoints" / str(number), (number, number))
             raise Killed
     left = sorted(folder.name for folder in (tmp_path / ".checkpoints").iterdir())
-    assert left == [str(number) for number in range(2, KEPT + 3)]
+    assert left == [str(number) for number in range(2, MAX_ABANDONED + 3)]
 
 
-def test_a_broken_checkpoint_is_said_and_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_checkpoint_is_reported_and_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights, _ = run(None)
     with pytest.raises(Killed):
         run(Checkpoints(tmp_path, ALWAYS), (2, 1))
-    file = tmp_path / "network.pt"
+    file = tmp_path / f"{CHECKPOINT}.pt"
     file.write_bytes(file.read_bytes()[:1000])
-    assert not Checkpoints(tmp_path).has("network")
-    again, _ = run(Checkpoints(tmp_path))
-    assert "network.pt can't be read" in capsys.readouterr().out
-    assert all(torch.equal(again[name], value) for name, value in weights.items())
+    assert not TrainingContext(settings(), CPU, checkpoints=Checkpoints(tmp_path)).has(CHECKPOINT)
+    resumed, _ = run(Checkpoints(tmp_path))
+    assert f"{file.name} can't be read" in capsys.readouterr().out
+    assert all(torch.equal(resumed[name], value) for name, value in weights.items())
 
 
-def test_on_a_full_disk_training_goes_on_without(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_a_full_disk_training_continues_without_checkpoints(
+    small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     weights, _ = run(None)
     (small_disk / "else").write_bytes(bytes(2**21 - 8192))
-    again, _ = run(Checkpoints(small_disk, ALWAYS))
+    resumed, _ = run(Checkpoints(small_disk, ALWAYS))
     assert capsys.readouterr().out.count("can't be written") == 1
-    assert all(torch.equal(again[name], value) for name, value in weights.items())
+    assert all(torch.equal(resumed[name], value) for name, value in weights.items())
     assert [path.name for path in small_disk.iterdir()] == ["else"]

@@ -1,4 +1,4 @@
-"""Two processes train as one does; one that dies ends both, and any number of processes goes on."""
+"""Two processes train as one does; if one dies, both end, and any number of processes resumes."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from plumage.data.dataset.store import Dataset
 
 SCRIPT = """
 import json, os, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs start with SIGINT ignored
 from pathlib import Path
 import torch
 from plumage.config import Train
@@ -29,15 +29,17 @@ from plumage.errors import PlumageError
 from plumage.models import create_model
 from plumage.models.saved_model import save_model
 from plumage.training.checkpoints import Checkpoints
-from plumage.training.launch import launch, processes
-from plumage.training.recipes import seed_everything, train_model
+from plumage.training.context import TrainingContext, TrainingData
 from plumage.training.distributed import join_process_group
+from plumage.training.launch import launch, num_processes
+from plumage.training.recipes import train_model
+from plumage.training.seeding import seed_everything
 
 torch.set_num_threads(1)
 root, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
 kill = settings.pop("kill", None)
 train = Train(device="cpu", **settings).resolved()
-if (count := processes(train)) > 1:
+if (count := num_processes(train)) > 1:
     try:
         launch(count, sys.argv)
     except PlumageError as error:
@@ -55,8 +57,9 @@ with join_process_group() as group:
             print(json.dumps([epoch, metrics]), flush=True)
         if kill == [group.rank, epoch]:
             os.kill(os.getpid(), signal.SIGKILL)
-    kept = Checkpoints(root / "kept") if group.is_main else None
-    train_model(model, dataset, rows, pre, train, torch.device("cpu"), on_epoch, kept, group)
+    checkpoints = Checkpoints(root / "checkpoints") if group.is_main else None
+    context = TrainingContext(train, torch.device("cpu"), group, checkpoints, on_epoch)
+    train_model(model, TrainingData(dataset, rows, pre), context)
     if group.is_main:
         save_model(root / "models", model, dataset.classes, pre)
 """
@@ -73,8 +76,8 @@ def start_script(root: Path, **settings: Any) -> subprocess.Popen[str]:
 def run_script(root: Path, **settings: Any) -> tuple[list[Any], subprocess.CompletedProcess[str]]:
     process = start_script(root, **settings)
     stdout, stderr = process.communicate()
-    told = [json.loads(line) for line in stdout.splitlines() if line.startswith("[")]
-    return told, subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+    curve = [json.loads(line) for line in stdout.splitlines() if line.startswith("[")]
+    return curve, subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 @pytest.fixture
@@ -93,15 +96,15 @@ def dataset(color_dataset: Callable[[int], Dataset]) -> Dataset:
             "grad_accumulation": 2,
             "frozen_stages": 0,
             "precision": "fp32",
-            "lr": 5e-5,  # rounding, which bf16 and AdamW make more of, stays below 1e-4
+            "lr": 5e-5,  # keeps rounding, which bf16 and AdamW amplify, below 1e-4
         },
         {"recipe": "probe", "epochs": 20},
     ],
-    ids=["all of the network, accumulated", "probe"],
+    ids=["whole network, accumulated gradients", "probe"],
 )
 def test_two_processes_have_the_curve_of_one(tmp_path: Path, dataset: Dataset, settings: dict[str, Any]) -> None:
     one, _ = run_script(tmp_path, **settings)
-    shutil.rmtree(tmp_path / "kept")
+    shutil.rmtree(tmp_path / "checkpoints")
     two, ended = run_script(tmp_path, processes=2, **settings)
     assert len(one) == len(two) > 0, ended.stderr
     for (epoch, expected), (same_epoch, metrics) in zip(one, two, strict=True):
@@ -110,10 +113,10 @@ def test_two_processes_have_the_curve_of_one(tmp_path: Path, dataset: Dataset, s
 
 
 @pytest.mark.slow
-def test_two_torchrun_agents_as_on_two_machines_have_the_curve_of_one_process(tmp_path: Path, dataset: Dataset) -> None:
+def test_two_torchrun_agents_like_two_machines_have_the_curve_of_one_process(tmp_path: Path, dataset: Dataset) -> None:
     settings = {"recipe": "probe", "epochs": 20}
     one, _ = run_script(tmp_path, **settings)
-    shutil.rmtree(tmp_path / "kept")
+    shutil.rmtree(tmp_path / "checkpoints")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{free.getsockname()[1]}"
@@ -130,45 +133,45 @@ def test_two_torchrun_agents_as_on_two_machines_have_the_curve_of_one_process(tm
         subprocess.Popen([*command, json.dumps(settings)], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(2)
     ]  # fmt: skip
-    said = [agent.communicate(timeout=120) for agent in agents]
-    assert [agent.returncode for agent in agents] == [0, 0], said
-    curves = [[json.loads(line) for line in out.splitlines() if line.startswith("[")] for out, _ in said]
-    [curve] = filter(None, curves)  # the first process alone tells
+    outputs = [agent.communicate(timeout=120) for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], outputs
+    curves = [[json.loads(line) for line in out.splitlines() if line.startswith("[")] for out, _ in outputs]
+    [curve] = filter(None, curves)  # the main process alone reports
     for (epoch, expected), (same_epoch, metrics) in zip(one, curve, strict=True):
         assert epoch == same_epoch
         assert metrics == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.slow
-def test_one_that_dies_ends_both_and_one_process_goes_on(tmp_path: Path, dataset: Dataset) -> None:
+def test_if_one_process_dies_both_end_and_one_process_resumes(tmp_path: Path, dataset: Dataset) -> None:
     settings = {"recipe": "scratch", "epochs": 3, "batch_size": 8}
-    told, ended = run_script(tmp_path, processes=2, kill=[1, 2], **settings)
+    _, ended = run_script(tmp_path, processes=2, kill=[1, 2], **settings)
     assert ended.returncode == 1
     assert "error: process 1 of 2 was ended by SIGKILL" in ended.stderr
-    assert "goes on from the last checkpoint" in ended.stderr and "Traceback" not in ended.stderr, ended.stderr
-    told, ended = run_script(tmp_path, **settings)
-    assert [epoch for epoch, _ in told] == [1, 2, 3], ended.stderr
-    assert re.search(r"goes on from epoch [23], step", ended.stdout)
+    assert "resumes from the last checkpoint" in ended.stderr and "Traceback" not in ended.stderr, ended.stderr
+    curve, ended = run_script(tmp_path, **settings)
+    assert [epoch for epoch, _ in curve] == [1, 2, 3], ended.stderr
+    assert re.search(r"resuming from epoch [23], step", ended.stdout)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_them_with_a_checkpoint(tmp_path: Path, dataset: Dataset, number: signal.Signals) -> None:
+def test_ctrl_c_ends_both_with_a_checkpoint(tmp_path: Path, dataset: Dataset, number: signal.Signals) -> None:
     settings = {"recipe": "scratch", "epochs": 50, "batch_size": 9}
     before = set(psutil.Process().children(recursive=True))
     process = start_script(tmp_path, processes=2, **settings)
     assert process.stdout and any(line.startswith("[1,") for line in process.stdout)
     process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode and re.search(r"a checkpoint is saved; the same command goes on from epoch \d", said), (
-        said
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode and re.search(r"a checkpoint is saved; the same command resumes from epoch \d", output), (
+        output
     )
     assert set(psutil.Process().children(recursive=True)) <= before
 
 
 @pytest.mark.slow
-def test_what_one_of_them_says_is_said_once(tmp_path: Path, dataset: Dataset) -> None:
-    next((tmp_path / "dataset").glob("*.arrow")).write_bytes(b"no photos")
+def test_an_error_is_printed_once(tmp_path: Path, dataset: Dataset) -> None:
+    next((tmp_path / "dataset").glob("*.arrow")).write_bytes(b"not photos")
     _, ended = run_script(tmp_path, processes=2, recipe="scratch", epochs=1, batch_size=8)
     assert ended.returncode == 1
     assert ended.stderr.count("error: ") == 1, ended.stderr
@@ -179,7 +182,7 @@ import sys
 import torch
 from torch import nn
 from plumage.training.launch import launch
-from plumage.training.distributed import join_process_group, sync_norms
+from plumage.training.distributed import convert_sync_batchnorm, join_process_group
 import os
 if "RANK" not in os.environ:
     launch(2, sys.argv)
@@ -187,10 +190,10 @@ if "RANK" not in os.environ:
 with join_process_group() as group:
     torch.manual_seed(0)
     x, wanted = 3 * torch.randn(9, 4, 5, 6) + 7, torch.randn(9, 4, 5, 6)
-    mine, whole = (nn.Sequential(nn.BatchNorm2d(4)) for _ in range(2))
-    sync_norms(mine)
+    synced, whole = (nn.Sequential(nn.BatchNorm2d(4)) for _ in range(2))
+    convert_sync_batchnorm(synced)
     results = []
-    for net, rows in ((whole, slice(None)), (mine, slice(group.rank, None, group.size))):
+    for net, rows in ((whole, slice(None)), (synced, slice(group.rank, None, group.size))):
         inputs = x[rows].clone().requires_grad_()
         outputs = net(inputs)
         (outputs * wanted[rows]).sum().backward()
@@ -205,7 +208,7 @@ with join_process_group() as group:
 
 
 @pytest.mark.slow
-def test_batch_norm_across_them_is_batch_norm_over_the_whole_batch(tmp_path: Path) -> None:
+def test_sync_batch_norm_equals_batch_norm_over_the_whole_batch(tmp_path: Path) -> None:
     (tmp_path / "norm.py").write_text(NORM)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     ended = subprocess.run([sys.executable, str(tmp_path / "norm.py")], env=environment, text=True, capture_output=True)

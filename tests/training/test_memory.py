@@ -1,4 +1,4 @@
-"""A batch that does not fit is refused with one that does; `auto` takes that, and steps of as many photos."""
+"""A batch that does not fit is refused with a size that does; `auto` takes that and accumulates gradients."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from plumage.errors import TrainingError
 from plumage.models import create_model
 from plumage.training import memory
 from plumage.training.distributed import ProcessGroup
-from plumage.training.memory import fit_batch, step_bytes
+from plumage.training.memory import fit_batch_size, step_bytes
 
 SCRIPT = """
 import psutil, torch
@@ -28,13 +28,13 @@ print((psutil.Process().memory_info().rss - before) / 128)
 """
 
 
-def test_the_estimate_of_a_photo_is_near_what_a_step_takes() -> None:
+def test_the_estimated_memory_per_photo_is_close_to_the_measured() -> None:
     measured = float(subprocess.run([sys.executable, "-c", SCRIPT], text=True, check=True, capture_output=True).stdout)
-    _, each = step_bytes(create_model("efficientnet_b0", 4), 64, "fp32")
-    assert 0.9 < each / measured < 1.5
+    _, per_photo = step_bytes(create_model("efficientnet_b0", 4), 64, "fp32")
+    assert 0.9 < per_photo / measured < 1.5
 
 
-def test_looking_changes_nothing() -> None:
+def test_estimating_has_no_side_effects() -> None:
     model = create_model("efficientnet_b0", 4).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     random = torch.get_rng_state()
@@ -44,37 +44,40 @@ def test_looking_changes_nothing() -> None:
 
 
 @pytest.fixture
-def room_for_10(monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
+def memory_for_10(monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
     model = create_model("efficientnet_b0", 4)
-    fixed, each = step_bytes(model, 32, "fp32")
-    monkeypatch.setattr(memory, "free_bytes", lambda device: fixed + 10 * each + each // 2)
+    fixed, per_photo = step_bytes(model, 32, "fp32")
+    monkeypatch.setattr(memory, "free_bytes", lambda device: fixed + 10 * per_photo + per_photo // 2)
     return model
 
 
-def test_too_large_a_batch_is_refused_with_one_that_fits(room_for_10: torch.nn.Module) -> None:
-    with pytest.raises(TrainingError, match="train.batch_size: 64 photos at once don't fit in memory; 8 would"):
-        fit_batch(room_for_10, 32, Train(precision="fp32", batch_size=64).resolved(), ProcessGroup())
-    assert fit_batch(room_for_10, 32, Train(precision="fp32", batch_size=10).resolved(), ProcessGroup()) == (10, 1)
+def test_a_batch_that_does_not_fit_is_refused_with_a_size_that_does(memory_for_10: torch.nn.Module) -> None:
+    with pytest.raises(TrainingError, match="train.batch_size: 64 photos don't fit in memory; takes 8, or auto"):
+        fit_batch_size(memory_for_10, 32, Train(precision="fp32", batch_size=64).resolved(), ProcessGroup())
+    assert fit_batch_size(memory_for_10, 32, Train(precision="fp32", batch_size=10).resolved(), ProcessGroup()) == (
+        10,
+        1,
+    )
 
 
-def test_a_batch_that_goes_in_parts_needs_no_more_than_a_part(room_for_10: torch.nn.Module) -> None:
+def test_a_batch_in_micro_batches_needs_the_memory_of_one(memory_for_10: torch.nn.Module) -> None:
     train = Train(precision="fp32", recipe="finetune", batch_size=64).resolved()
-    assert train.freeze_norm and fit_batch(room_for_10, 32, train, ProcessGroup()) == (64, 1)
+    assert train.freeze_norm and fit_batch_size(memory_for_10, 32, train, ProcessGroup()) == (64, 1)
 
 
-def test_auto_takes_what_fits_in_steps_of_the_recipes_batch(room_for_10: torch.nn.Module) -> None:
-    assert fit_batch(room_for_10, 32, Train(precision="fp32", batch_size="auto").resolved(), ProcessGroup()) == (
+def test_auto_takes_a_size_that_fits_and_accumulates_to_the_recipes_batch(memory_for_10: torch.nn.Module) -> None:
+    assert fit_batch_size(memory_for_10, 32, Train(precision="fp32", batch_size="auto").resolved(), ProcessGroup()) == (
         8,
         2,
     )  # 16 is the recipe's
 
 
-def test_where_not_one_photo_fits_a_smaller_model_is_asked_for(
-    room_for_10: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+def test_if_no_photo_fits_the_error_asks_for_a_smaller_model(
+    memory_for_10: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda device: 0)
-    with pytest.raises(TrainingError, match="not one photo fits"):
-        fit_batch(room_for_10, 32, Train(precision="fp32", batch_size="auto").resolved(), ProcessGroup())
+    with pytest.raises(TrainingError, match="not even one photo fits"):
+        fit_batch_size(memory_for_10, 32, Train(precision="fp32", batch_size="auto").resolved(), ProcessGroup())
 
 
 LIMITED = """
@@ -85,6 +88,7 @@ from plumage.config import Train
 from plumage.errors import TrainingError
 from plumage.models import create_model
 from plumage.training.batches import Batches
+from plumage.training.context import TrainingContext
 from plumage.training.trainer import Trainer
 torch.set_num_threads(1)
 model = create_model("efficientnet_b0", 4)
@@ -94,30 +98,34 @@ import psutil
 limit = psutil.Process().memory_info().vms + 1_000_000_000
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 try:
-    Trainer(model, model.classifier, batches, batches, Train(epochs=1).resolved(), torch.device("cpu"), lambda *_: None).run()
+    context = TrainingContext(Train(epochs=1).resolved(), torch.device("cpu"))
+    Trainer(model, model.classifier, batches, batches, context).fit()
 except TrainingError as error:
     print(error)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory can be limited on Linux only")
-def test_a_step_that_runs_out_of_memory_says_which_batch_would_not() -> None:
-    said = subprocess.run([sys.executable, "-c", LIMITED], text=True, capture_output=True)
-    assert "train.batch_size: 256 photos at once don't fit in memory; " in said.stdout, said.stderr
-    assert 1 <= int(said.stdout.split("; ")[1].split()[0]) <= 128
+def test_a_step_that_runs_out_of_memory_names_a_batch_size_that_fits() -> None:
+    process = subprocess.run([sys.executable, "-c", LIMITED], text=True, capture_output=True)
+    assert "train.batch_size: 256 photos don't fit in memory; takes " in process.stdout, process.stderr
+    assert 1 <= int(process.stdout.split("; takes ")[1].split(",")[0]) <= 128
 
 
-def test_processes_of_a_machine_share_its_memory(room_for_10: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    fixed, each = step_bytes(room_for_10, 32, "fp32")
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * (fixed + 5 * each + each // 2))
+def test_processes_share_a_machines_memory(memory_for_10: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixed, per_photo = step_bytes(memory_for_10, 32, "fp32")
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * (fixed + 5 * per_photo + per_photo // 2))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    monkeypatch.setattr(ProcessGroup, "from_first", lambda group, value: value)
-    assert fit_batch(room_for_10, 32, Train(precision="fp32", batch_size=10).resolved(), ProcessGroup(0, 2)) == (10, 1)
-    with pytest.raises(TrainingError, match="12 photos at once don't fit in memory; 8 would"):
-        fit_batch(room_for_10, 32, Train(precision="fp32", batch_size=12).resolved(), ProcessGroup(0, 2))
+    monkeypatch.setattr(ProcessGroup, "broadcast", lambda group, value: value)
+    assert fit_batch_size(memory_for_10, 32, Train(precision="fp32", batch_size=10).resolved(), ProcessGroup(0, 2)) == (
+        10,
+        1,
+    )
+    with pytest.raises(TrainingError, match="12 photos don't fit in memory; takes 8, or auto"):
+        fit_batch_size(memory_for_10, 32, Train(precision="fp32", batch_size=12).resolved(), ProcessGroup(0, 2))
 
 
-def test_files_that_the_system_keeps_in_memory_count_as_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_cache_counts_as_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "memory.max").write_text("1000000\n")
     (tmp_path / "memory.current").write_text("900000\n")
     (tmp_path / "memory.stat").write_text("anon 100000\nactive_file 300000\ninactive_file 400000\n")

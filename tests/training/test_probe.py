@@ -1,4 +1,4 @@
-"""The probe is logistic regression, solved; its penalty is chosen without val; whitening helps where classes vary alike."""
+"""The probe is logistic regression at its optimum; l2 is chosen without val; whitening helps if classes vary alike."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from plumage.errors import TrainingError
-from plumage.training.probe import PENALTIES, fit_classifier
+from plumage.training.probe import L2_GRID, ProbeSettings, fit_classifier
 
 CLASSES, WIDTH = 5, 12
 Labelled = tuple[torch.Tensor, torch.Tensor]
@@ -16,61 +16,63 @@ Labelled = tuple[torch.Tensor, torch.Tensor]
 def clusters(per_class: int, seed: int, nuisance: float = 0.0) -> Labelled:
     """Classes that differ a little, in features that vary a lot along one direction."""
     rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(0).normal(size=(CLASSES, WIDTH))
+    class_means = np.random.default_rng(0).normal(size=(CLASSES, WIDTH))
     labels = np.repeat(np.arange(CLASSES), per_class)
-    features = centres[labels] + rng.normal(scale=0.7, size=(len(labels), WIDTH))
+    features = class_means[labels] + rng.normal(scale=0.7, size=(len(labels), WIDTH))
     features += nuisance * rng.normal(size=(len(labels), 1)) * np.ones(WIDTH)
     return torch.from_numpy(features).float(), torch.from_numpy(labels)
 
 
 def fit(
-    train: Labelled, val: Labelled, penalty: float | None, shrinkage: float = 0.5
+    train: Labelled, val: Labelled, l2: float | None, shrinkage: float = 0.5
 ) -> tuple[nn.Linear, list[dict[str, float]]]:
-    told: list[dict[str, float]] = []
+    curve: list[dict[str, float]] = []
     classifier = nn.Linear(WIDTH, CLASSES)
-    fit_classifier(classifier, [train], val, penalty, 500, lambda _, metrics: told.append(metrics), shrinkage)
-    return classifier, told
+    settings = ProbeSettings(l2, max_iterations=500, shrinkage=shrinkage)
+    fit_classifier(classifier, [train], val, settings, lambda _, metrics: curve.append(metrics))
+    return classifier, curve
 
 
 def test_without_whitening_it_is_scikit_learns_logistic_regression() -> None:
     (features, labels), val = clusters(30, 1), clusters(30, 2)
-    penalty = 0.05
-    classifier, _ = fit((features, labels), val, penalty, shrinkage=1.0)
+    l2 = 0.05
+    classifier, _ = fit((features, labels), val, l2, shrinkage=1.0)
     centred = (features - features.mean(0)).double().numpy()
     scale = np.sqrt((centred**2).mean())
-    theirs = LogisticRegression(C=1 / (penalty * len(labels)), tol=1e-8, max_iter=5000)
+    theirs = LogisticRegression(C=1 / (l2 * len(labels)), tol=1e-8, max_iter=5000)
     theirs.fit(centred / scale, labels.numpy())
     expected = theirs.predict_proba((val[0] - features.mean(0)).double().numpy() / scale)
     assert np.abs(classifier(val[0]).softmax(1).detach().numpy() - expected).max() < 5e-3
 
 
-def test_the_curve_falls_and_ends_at_what_the_classifier_gives() -> None:
+def test_the_curve_falls_to_the_fitted_classifiers_loss() -> None:
     train, val = clusters(30, 1), clusters(30, 2)
-    classifier, told = fit(train, val, None)
-    assert told[-1]["train/loss"] < told[0]["train/loss"]
+    classifier, curve = fit(train, val, None)
+    assert curve[-1]["train/loss"] < curve[0]["train/loss"]
     loss = nn.functional.cross_entropy(classifier(val[0]), val[1]).item()
-    assert told[-1]["val/loss"] == pytest.approx(loss, rel=1e-3)
+    assert curve[-1]["val/loss"] == pytest.approx(loss, rel=1e-3)
 
 
-def test_the_penalty_is_chosen_without_val(capsys: pytest.CaptureFixture[str]) -> None:
+def test_l2_is_chosen_without_val(capsys: pytest.CaptureFixture[str]) -> None:
     train = clusters(40, 1)
     good, bad = clusters(30, 2), (torch.randn(9, WIDTH), torch.arange(9) % CLASSES)
     assert torch.equal(fit(train, good, None)[0].weight, fit(train, bad, None)[0].weight)
-    said = capsys.readouterr().out
-    assert any(f"penalty {penalty:g}," in said for penalty in PENALTIES)
+    output = capsys.readouterr().out
+    assert any(f"l2 {l2:g}," in output for l2 in L2_GRID)
 
 
-def test_what_is_chosen_is_sure_where_it_is_right_and_no_more() -> None:
+def test_the_chosen_classifier_is_calibrated() -> None:
     train, val = clusters(40, 1, nuisance=3), clusters(200, 2, nuisance=3)
     classifier, _ = fit(train, val, None)
     losses = [nn.functional.cross_entropy(classifier(val[0]) * factor, val[1]).item() for factor in (0.25, 1, 4)]
     assert losses[1] < 1.2 * min(losses)
 
 
-def test_with_smoothed_labels_no_other_scale_is_better_for_them() -> None:
+def test_with_label_smoothing_no_other_scale_fits_the_smoothed_labels_better() -> None:
     features, labels = clusters(40, 1)
     classifier = nn.Linear(WIDTH, CLASSES)
-    fit_classifier(classifier, [(features, labels)], clusters(30, 2), None, 500, lambda *_: None, 1.0, 0.1)
+    settings = ProbeSettings(max_iterations=500, shrinkage=1.0, label_smoothing=0.1)
+    fit_classifier(classifier, [(features, labels)], clusters(30, 2), settings, lambda *_: None)
 
     def loss(factor: float) -> float:
         scaled = nn.functional.linear(features, classifier.weight * factor, classifier.bias * factor)
@@ -79,22 +81,22 @@ def test_with_smoothed_labels_no_other_scale_is_better_for_them() -> None:
     assert loss(1) < min(loss(0.9), loss(1.1))
 
 
-def test_classes_that_are_all_told_apart_do_not_end_in_endless_weights() -> None:
+def test_separable_classes_do_not_lead_to_infinite_weights() -> None:
     features, labels = clusters(40, 1)
     features = features + 20 * nn.functional.one_hot(labels, WIDTH)
-    classifier, told = fit((features, labels), (features, labels), None)
+    classifier, curve = fit((features, labels), (features, labels), None)
     assert torch.isfinite(classifier.weight).all()
-    assert told[-1]["val/accuracy"] == 1 and 1e-6 < told[-1]["val/loss"] < 0.1
+    assert curve[-1]["val/accuracy"] == 1 and 1e-6 < curve[-1]["val/loss"] < 0.1
 
 
-def test_whitening_sees_past_what_varies_within_classes() -> None:
+def test_whitening_ignores_variation_within_classes() -> None:
     train, val = clusters(6, 1, nuisance=8), clusters(200, 2, nuisance=8)
     (_, plain), (_, whitened) = (fit(train, val, 0.1, shrinkage) for shrinkage in (1.0, 0.1))
     assert whitened[-1]["val/accuracy"] > plain[-1]["val/accuracy"] + 0.1
 
 
-def test_features_that_are_no_numbers_are_refused() -> None:
+def test_features_that_are_not_finite_are_refused() -> None:
     features, labels = clusters(5, 1)
     features[3, 2] = float("nan")
-    with pytest.raises(TrainingError, match="no finite numbers"):
+    with pytest.raises(TrainingError, match="not finite"):
         fit((features, labels), (features, labels), None)

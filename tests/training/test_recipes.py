@@ -1,6 +1,5 @@
-"""The ladder: a batch overfits, an epoch runs, each recipe learns what it should, one seed gives the same bytes."""
+"""One batch overfits, each recipe trains what it should, one seed gives the same bytes."""
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from plumage.config import Model, Train
+from plumage.config import Train
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.stratified import Photos, stratified_split
 from plumage.inference.predict import predict
@@ -18,27 +17,34 @@ from plumage.models.efficientnet import fold_bn_scale
 from plumage.models.preprocessing import Preprocessing
 from plumage.models.saved_model import save_model
 from plumage.training import recipes
+from plumage.training.context import TrainingContext, TrainingData
+from plumage.training.history import History
 from plumage.training.probe import fit_classifier
-from plumage.training.recipes import input_for, mix_weights, new_model, seed_everything, train_model
+from plumage.training.recipes import train_model
 from plumage.training.results import write_history
+from plumage.training.seeding import seed_everything
 from plumage.training.temperature import best_temperature
-from plumage.training.trainer import History
 
+CPU = torch.device("cpu")
 PRE = Preprocessing(size=32, crop_fraction=1.0)
 MakeDataset = Callable[[int], Dataset]
 
 
 def rows_of(dataset: Dataset) -> dict[str, list[int]]:
     ids = [row.tobytes() for row in dataset.bytes_column("sha256")]
-    parts = stratified_split(Photos(dataset.keys, dataset.labels, ids, []), 0.2, 0.2, 0)
-    return {part: [row for row, name in enumerate(parts) if name == part] for part in ("train", "val", "test")}
+    splits = stratified_split(Photos(dataset.keys, dataset.labels, ids, []), 0.2, 0.2, 0)
+    return {split: [row for row, name in enumerate(splits) if name == split] for split in ("train", "val", "test")}
+
+
+def data_of(dataset: Dataset) -> TrainingData:
+    return TrainingData(dataset, rows_of(dataset), PRE)
 
 
 def train(dataset: Dataset, weights: str | None = None, **settings: Any) -> tuple[Any, History]:
     resolved = Train(device="cpu", **settings).resolved()
     seed_everything(resolved.seed)
     model = create_model("efficientnet_lite0", len(dataset.classes), weights)
-    history = train_model(model, dataset, rows_of(dataset), PRE, resolved, torch.device("cpu"), lambda *_: None)
+    history = train_model(model, data_of(dataset), TrainingContext(resolved, CPU))
     return model, history
 
 
@@ -56,7 +62,7 @@ def test_one_batch_overfits() -> None:
 
 
 @pytest.mark.slow
-def test_scratch_learns_classes_that_colour_tells_apart(color_dataset: MakeDataset) -> None:
+def test_scratch_learns_classes_that_differ_in_colour(color_dataset: MakeDataset) -> None:
     _, history = train(color_dataset(20), epochs=12, batch_size=8)
     assert history.epochs[history.best_epoch - 1]["val/accuracy"] >= 0.75
     assert history.epochs[-1]["train/loss"] < history.epochs[0]["train/loss"]
@@ -76,56 +82,53 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(color_datase
 
 
 @pytest.mark.slow
-def test_probe_trains_the_classifier_alone(color_dataset: MakeDataset) -> None:
+def test_probe_trains_only_the_classifier(color_dataset: MakeDataset) -> None:
     before = create_model("efficientnet_lite0", 4, "imagenet").state_dict()
     dataset = color_dataset(10)
     model, history = train(dataset, "imagenet", recipe="probe", epochs=40)
     changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
     assert changed == {"classifier.weight", "classifier.bias"}
     assert history.epochs[history.best_epoch - 1]["val/accuracy"] == 1.0
-    val = rows_of(dataset)["val"]
-    seen, anew = (
-        best_temperature(model, made, dataset, val, PRE, torch.device("cpu")) for made in (history, History())
-    )
-    assert seen == pytest.approx(anew, rel=1e-3), "from the features that it has, as from the photos"
+    from_features, from_photos = (best_temperature(model, h, data_of(dataset), CPU) for h in (history, History()))
+    assert from_features == pytest.approx(from_photos, rel=1e-3)
 
 
 @pytest.mark.slow
-def test_finetune_starts_from_a_probe_and_moves_the_network_but_no_statistics(color_dataset: MakeDataset) -> None:
+def test_finetune_starts_from_a_probe_and_trains_weights_but_not_statistics(color_dataset: MakeDataset) -> None:
     reference = create_model("efficientnet_lite0", 4, "imagenet")
     fold_bn_scale(reference)
     before = reference.state_dict()
     steps = {"lr": 2e-5, "head_lr": 1e-4, "epochs": 1, "batch_size": 8}
     dataset = color_dataset(10)
     model, history = train(dataset, "imagenet", recipe="finetune", **steps)
-    # From a fresh classifier these few steps end above 1.0; from a probe's, well below.
+    # With a random classifier these few steps end above 1.0; with a probe's, well below.
     assert history.epochs[0]["val/loss"] < 0.8
     after = model.state_dict()
-    moved = {
+    trained = {
         key.split(".")[1] for key in before if key.endswith("conv.weight") and not torch.equal(after[key], before[key])
     }
-    assert moved == {"conv", *(str(block) for block in range(5, 16))}  # the head's, and of the blocks after stage 3
+    assert trained == {"conv", *(str(block) for block in range(5, 16))}  # the head and the blocks after stage 3
     assert all(torch.equal(after[key], before[key]) for key in before if "running_" in key)
-    assert history.best_epoch == 3 and history.val_features is not None, "the classifier that was solved for again"
-    seen = predict(model, dataset, rows_of(dataset)["val"], PRE, "cpu").features
-    torch.testing.assert_close(history.val_features, torch.from_numpy(seen), rtol=1e-3, atol=1e-3)
+    assert history.best_epoch == 3 and history.val_features is not None, "the refitted classifier"
+    features = predict(model, dataset, rows_of(dataset)["val"], PRE, "cpu").features
+    torch.testing.assert_close(history.val_features, torch.from_numpy(features), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("good", [True, False], ids=["better", "worse"])
-def test_finetune_ends_with_the_classifier_solved_again_if_that_is_better(
+def test_finetune_ends_with_the_refitted_classifier_if_it_is_better(
     color_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch, good: bool
 ) -> None:
     calls: list[torch.Tensor] = []
 
     def fit(classifier: torch.nn.Linear, *arguments: Any) -> None:
-        on_iteration = arguments[4]
+        on_iteration = arguments[-1]
         if not calls:
             fit_classifier(classifier, *arguments)
         else:
             torch.nn.init.constant_(classifier.weight, 7.0)
-            parts = {"train/loss": 1.0, "train/accuracy": 0.5}
-            on_iteration(1, {**parts, "val/loss": 0.0 if good else 9.0, "val/accuracy": 1.0 if good else 0.1})
+            metrics = {"train/loss": 1.0, "train/accuracy": 0.5}
+            on_iteration(1, {**metrics, "val/loss": 0.0 if good else 9.0, "val/accuracy": 1.0 if good else 0.1})
         calls.append(classifier.weight)
 
     monkeypatch.setattr(recipes, "fit_classifier", fit)
@@ -135,40 +138,9 @@ def test_finetune_ends_with_the_classifier_solved_again_if_that_is_better(
     assert len(calls) == 2
     assert [epoch["train/lr"] > 0 for epoch in history.epochs] == [True, False]
     assert history.best_epoch == (2 if good else 1)
-    assert (history.val_features is not None) == good, "the best epoch's weights make others"
+    assert (history.val_features is not None) == good, "they are the refitted model's"
     assert bool((model.classifier.weight == 7).all()) == good
     untouched = create_model("efficientnet_lite0", 4, "imagenet")
     fold_bn_scale(untouched)
     start = bool(torch.equal(model.head.conv.weight, untouched.head.conv.weight))
-    assert start == good, "the better has the mixed weights, here the first ones, the worse those of the best epoch"
-
-
-def test_the_weights_preprocessing_is_kept_but_for_what_is_asked_for() -> None:
-    model = create_model("efficientnet_lite0", 4, "imagenet")
-    whole = model.preprocessing.model_copy(update={"crop_fraction": 1.0})
-    assert input_for(model, None, None) == whole.model_copy(update={"size": 288})  # 9/7 of 224
-    assert input_for(model, 224, None) == whole
-    assert [input_for(model, None, None, side).size for side in (20, 97, 500)] == [32, 96, 224]
-    changed = input_for(model, 96, 1.0, 500)
-    assert (changed.size, changed.crop_fraction, changed.mean) == (96, 1.0, model.preprocessing.mean)
-
-
-def test_given_weights_drop_nothing_unless_asked_to(color_dataset: MakeDataset, tmp_path: Path) -> None:
-    dataset = color_dataset(2)
-
-    def rates(**asked: Any) -> tuple[float, float]:
-        model, _ = new_model(Model(name="efficientnet_lite0", **asked), dataset, 0, tmp_path)
-        return model.config.dropout, model.config.drop_path
-
-    assert rates() == (0.2, 0.05)
-    assert rates(weights="imagenet") == (0.0, 0.0)
-    assert rates(weights="imagenet", dropout=0.3, drop_path=0.1) == (0.3, 0.1)
-
-
-def test_weights_are_mixed_between_first_and_last() -> None:
-    first, last = (create_model("efficientnet_lite0", 4) for _ in range(2))
-    start, end = (copy.deepcopy(model.state_dict()) for model in (first, last))
-    mix_weights(last, start, 0.25)
-    for name, value in last.state_dict().items():
-        if value.is_floating_point():
-            torch.testing.assert_close(value, start[name] * 0.75 + end[name] * 0.25)
+    assert start == good, "if better, the interpolated weights, here the initial ones; if worse, the best epoch's"

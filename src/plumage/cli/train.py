@@ -11,7 +11,7 @@ from plumage.cli.shared import open_dataset, out, plain_table, print_rows, proje
 from plumage.common.paths import SPLITS, project_root
 
 if TYPE_CHECKING:
-    from plumage.training.plan import Plan
+    from plumage.cli.plan import Plan
 
 
 def train(
@@ -23,8 +23,8 @@ def train(
     if not dry_run:
         os.chdir(project_root())
         os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", "train"])
+    from plumage.cli.plan import make_plan
     from plumage.data.split.splits_file import read_split
-    from plumage.training.plan import make_plan
 
     root, params, dataset = project_root(), project_params(), open_dataset()
     rows = read_split(root / SPLITS, dataset)
@@ -33,25 +33,26 @@ def train(
 
 
 def _print_plan(plan: "Plan", keys: list[str]) -> None:
-    from plumage.training.plan import picture
+    from plumage.cli.plan import bar_chart
 
     table = plain_table()
     for key in keys:
-        table.add_row(f"  train.{key}", str(plan.recipe[key]))
-    for key, value in plan.choices.items():
+        table.add_row(f"  train.{key}", str(plan.settings[key]))
+    for key, value in plan.hardware.items():
         table.add_row(f"  {key}", value)
     out.print(table)
     if plan.learning_rates:
         out.print(f"\nlearning rate, up to {max(plan.learning_rates):g}, over {len(plan.learning_rates):,} steps")
-        for line in picture(plan.learning_rates):
+        for line in bar_chart(plan.learning_rates):
             out.print(f"  {line}")
     gigabytes = 1e9
-    per_epoch = "" if not plan.seconds_an_epoch else f", {_time(plan.seconds_an_epoch)} per epoch"
+    per_epoch = "" if not plan.seconds_per_epoch else f", {_time(plan.seconds_per_epoch)} per epoch"
     print_rows({
-        "photos": f"{plan.photos['train']:,} train, {plan.photos['val']:,} val, {plan.classes:,} classes, {plan.size} pixels per side",
-        "parameters": f"{plan.parameters:,}, {plan.learning:,} trainable",
+        "photos": f"{plan.photos['train']:,} train, {plan.photos['val']:,} val, {plan.num_classes:,} classes",
+        "input": f"{plan.image_size} x {plan.image_size} pixels",
+        "parameters": f"{plan.parameters:,}, {plan.trainable_parameters:,} trainable",
         "computation": f"{plan.macs / 1e6:,.0f} million multiply-adds per photo",
-        "memory": f"about {plan.memory / gigabytes:.1f} GB of {plan.free / gigabytes:.1f} GB free",
+        "memory": f"about {plan.memory / gigabytes:.1f} GB of {plan.free_memory / gigabytes:.1f} GB free",
         "time": f"about {_time(plan.seconds)}{per_epoch}",
     })  # fmt: skip
 

@@ -1,1 +1,1 @@
-"""Training: recipes, the loop, optimiser and schedule."""
+"""Training: recipes, the training loop, the optimizer and its schedule, checkpoints."""

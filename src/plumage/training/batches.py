@@ -1,27 +1,82 @@
-"""Where an epoch's batches come from."""
+"""Batches of photos, as model inputs with labels, for training and for validation."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
+from plumage.data.loading.loader import Transform, batched, central_view, load_batches
+from plumage.data.loading.transforms import augmentation_draws, to_model_input, train_view
+from plumage.training.build import train_image_size
+from plumage.training.context import TrainingContext, TrainingData
+
 Batch = tuple[torch.Tensor, torch.Tensor]
-"""The network's input, N x ..., and the labels, int64 N, both on the device."""
+"""Model inputs, N x ..., and labels, int64 N, both on the device."""
+EVAL_BATCH = 32
+"""Photos per process and batch for validation and feature extraction."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Batches:
-    """Where an epoch's batches come from.
+    """The batches of an epoch. Counts are over all processes."""
 
-    `of(epoch, first)` gives this process's part of each from number `first`, counted from 0. `photos` are an epoch's on all
-    processes, `size` those of a full batch.
+    iterate: Callable[[int, int], Iterable[Batch]]
+    """Given an epoch and the first batch's number, counted from 0: this process's shard of each batch."""
+    num_batches: int
+    num_samples: int
+    batch_size: int
+    """Samples of a full batch; the last one may be smaller."""
+
+    def num_samples_of(self, batch: int) -> int:
+        """Samples in batch number `batch`."""
+        return min(self.batch_size, self.num_samples - batch * self.batch_size)
+
+
+def train_batches(data: TrainingData, context: TrainingContext) -> Batches:
+    """The training photos, reshuffled and randomly cropped each epoch.
+
+    Drops a last batch with fewer than two photos per process, which batch norm needs.
     """
+    train, size = context.train, context.train.batch_size
+    assert isinstance(size, int), f"train.batch_size is {size}: resolve it with fit_batch_size first"
+    image_size = train_image_size(data.preprocessing, train.size_ratio)
+    preprocessing = data.preprocessing.model_copy(update={"size": image_size})
+    rows = np.array(data.rows["train"])
+    rest = len(rows) % size
+    count = len(rows) - (rest if rest < 2 * context.group.size and len(rows) > rest else 0)
 
-    of: Callable[[int, int], Iterable[Batch]]
-    per_epoch: int
-    photos: int
-    size: int
+    def iterate(epoch: int, first: int) -> Iterator[Batch]:
+        def transform(photo: np.ndarray, row: int, out: np.ndarray) -> None:
+            train_view(photo, preprocessing, augmentation_draws(train.seed, epoch, row), train.augmentation, out)
 
-    def photos_of(self, batch: int) -> int:
-        """The photos of batch number `batch` on all processes."""
-        return min(self.size, self.photos - batch * self.size)
+        order = rows[np.random.default_rng((train.seed, epoch)).permutation(len(rows))][:count]
+        return _load(data, batched(order.tolist(), size)[first:], transform, image_size, context)
+
+    return Batches(iterate, len(batched(range(count), size)), num_samples=count, batch_size=size)
+
+
+def eval_batches(data: TrainingData, split: str, context: TrainingContext, mirrored: bool = False) -> Batches:
+    """The photos of `split` in order, centre-cropped as for evaluation, or their mirror images."""
+    transform = central_view(data.preprocessing, mirrored)
+    size = EVAL_BATCH * context.group.size
+    batches = batched(data.rows[split], size)
+
+    def iterate(epoch: int, first: int) -> Iterator[Batch]:
+        return _load(data, batches[first:], transform, data.preprocessing.size, context)
+
+    return Batches(iterate, len(batches), num_samples=len(data.rows[split]), batch_size=size)
+
+
+def _load(
+    data: TrainingData,
+    batches: Sequence[Sequence[int]],
+    transform: Transform,
+    image_size: int,
+    context: TrainingContext,
+) -> Iterator[Batch]:
+    """This process's shard of each batch of rows."""
+    labels = torch.from_numpy(data.dataset.targets())
+    shards = [shard for shard in map(context.group.shard, batches) if shard]
+    for rows, photos in zip(shards, load_batches(data.dataset, shards, transform, image_size), strict=True):
+        yield to_model_input(photos, data.preprocessing, context.device), labels[rows].to(context.device)

@@ -1,8 +1,8 @@
-"""Checkpoints: what a training that was interrupted goes on from.
+"""Checkpoints, from which an interrupted training resumes.
 
-A training has a folder named by a hash of all that decides its outcome, so a checkpoint of other parameters, photos or code
-is never used. The folders lie in `.checkpoints/` of the repository, also for experiments in its copies; they are no outputs
-of DVC, which would remove them before the stage runs.
+Each training has a folder named after a hash of everything that decides its outcome, so a checkpoint of other
+parameters, photos or code is never used. The folders are in the repository's `.checkpoints/`, also for experiments that
+run in copies of it. They are not DVC outputs, which DVC would remove before the stage runs.
 """
 
 import hashlib
@@ -18,30 +18,30 @@ from filelock import FileLock, Timeout
 
 import plumage
 from plumage.common.files import atomic_path, remove
+from plumage.common.paths import CHECKPOINTS
 from plumage.errors import TrainingError
 
-FOLDER = ".checkpoints"
 LOCK = "lock"
-KEPT = 3
-"""Of trainings that were interrupted and not gone on with, so many keep their checkpoints."""
+MAX_ABANDONED = 3
+"""Interrupted trainings, besides the current one, whose checkpoints are kept."""
 State = dict[str, Any]
-"""Tensors, numbers, strings, and lists and dicts of them."""
+"""Nested dicts and lists of tensors, numbers and strings."""
 
 
 class Checkpoints:
-    """The checkpoints of one training: a state for each of its phases, the newest, and tensors that took long to make.
+    """The checkpoints of one training: one file per name, replaced by each save.
 
-    What can't be written (a full disk) is told once and left out: training goes on without.
+    If a file can't be written, as on a full disk, one warning is printed and training continues.
     """
 
     def __init__(self, folder: Path, minutes: float = float("inf")) -> None:
         self._folder, self._seconds = folder, 60 * minutes
-        self._saved = time.monotonic()
-        self._told = False
+        self._last_save = time.monotonic()
+        self._warned = False
 
     @property
     def run_id(self) -> str | None:
-        """The MLflow run of this training, where it was interrupted."""
+        """The MLflow run of this training, if it was started before."""
         path = self._folder / "run"
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
@@ -51,49 +51,49 @@ class Checkpoints:
 
     @property
     def due(self) -> bool:
-        """Whether the last state is `minutes` old."""
-        return time.monotonic() - self._saved >= self._seconds
+        """Whether the last save was `minutes` ago or more."""
+        return time.monotonic() - self._last_save >= self._seconds
 
-    def save(self, phase: str, state: State) -> bool:
-        """Replace the state of `phase`; whether that could be written."""
-        self._saved = time.monotonic()
-        return self._write(f"{phase}.pt", lambda path: torch.save(state, path))
+    def save(self, name: str, state: State) -> bool:
+        """Replace the state called `name`. Returns whether it is on disk."""
+        self._last_save = time.monotonic()
+        return self._write(f"{name}.pt", lambda path: torch.save(state, path))
 
-    def has(self, phase: str) -> bool:
-        """Whether `phase` has a state that can be read."""
-        return self.load(phase, torch.device("cpu")) is not None
-
-    def load(self, phase: str, device: torch.device) -> State | None:
-        """The state of `phase`, if there is one."""
-        path = self._folder / f"{phase}.pt"
+    def load(self, name: str, device: torch.device) -> State | None:
+        """The state called `name`; None, with a warning if its file can't be read, where there is none."""
+        path = self._folder / f"{name}.pt"
         if not path.is_file():
             return None
         try:
             state: State = torch.load(path, map_location=device, weights_only=True)
         except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-            print(f"{path} can't be read ({_first_line(error)}) and is not used", flush=True)
+            print(f"{path} can't be read ({_first_line(error)}); ignoring it", flush=True)
             return None
         return state
 
     def _write(self, name: str, write: Callable[[Path], object]) -> bool:
         try:
-            with atomic_path(self._folder / name) as beside:
-                write(beside)
-        except (OSError, RuntimeError) as error:  # RuntimeError: what torch makes of a disk that is full
-            if not self._told:
-                print(f"{self._folder / name} can't be written ({_first_line(error)}); training goes on", flush=True)
-            self._told = True
+            with atomic_path(self._folder / name) as temporary:
+                write(temporary)
+        except (OSError, RuntimeError) as error:  # torch raises RuntimeError on a full disk
+            if not self._warned:
+                print(
+                    f"{self._folder / name} can't be written ({_first_line(error)}); training continues without it",
+                    flush=True,
+                )
+            self._warned = True
             return False
         return True
 
 
 @contextmanager
-def checkpoints(root: Path, key: str, minutes: float) -> Iterator[Checkpoints]:
-    """The checkpoints of the training `key` in the repository `root`; they go when the block ends without an exception.
+def open_checkpoints(root: Path, key: str, minutes: float) -> Iterator[Checkpoints]:
+    """The checkpoints of the training `key` in the repository `root`, deleted when the block ends without an exception.
 
-    TrainingError when another process is at the same training.
+    Raises:
+        TrainingError: another process runs the same training.
     """
-    folder = root / FOLDER / key
+    folder = root / CHECKPOINTS / key
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / LOCK, blocking=False):
@@ -102,17 +102,17 @@ def checkpoints(root: Path, key: str, minutes: float) -> Iterator[Checkpoints]:
             remove(folder)
     except Timeout:
         raise TrainingError(
-            "another process is training on the same parameters, data and code; wait for it, or change one"
+            "another process is training with the same parameters, data and code; wait for it, or change one of them"
         ) from None
 
 
 def training_key(*parts: Any) -> str:
-    """A hash of what decides a training's outcome: `parts` (of a path, the file), Plumage's code and torch's version."""
+    """Hash of what decides a training's outcome: `parts` (a path stands for its file), Plumage's code, torch's version."""
     digest = hashlib.sha256(torch.__version__.encode())
     code = [path for path in Path(plumage.__file__).parent.rglob("*") if path.suffix in (".py", ".c", ".h")]
     for part in (*parts, *sorted(code)):
-        if isinstance(part, Path) and part.is_file():
-            part = part.read_bytes()
+        if isinstance(part, str | Path) and Path(part).is_file():
+            part = Path(part).read_bytes()
         data = part if isinstance(part, bytes) else repr(part).encode()
         digest.update(hashlib.sha256(data).digest())
     return digest.hexdigest()[:16]
@@ -122,9 +122,9 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _prune(mine: Path) -> None:
-    """Remove the checkpoints of all but the newest of other trainings that nobody is at."""
-    others = [folder for folder in mine.parent.iterdir() if folder != mine]
-    for old in sorted(others, key=lambda folder: folder.stat().st_mtime, reverse=True)[KEPT:]:
+def _prune(current: Path) -> None:
+    """Remove the checkpoints of other trainings, except the newest MAX_ABANDONED and those in use."""
+    others = [folder for folder in current.parent.iterdir() if folder != current]
+    for old in sorted(others, key=lambda folder: folder.stat().st_mtime, reverse=True)[MAX_ABANDONED:]:
         with suppress(Timeout), FileLock(old / LOCK, blocking=False):
             remove(old)

@@ -1,4 +1,4 @@
-"""The processes of one training, on one machine or many, as torchrun starts them; by itself, a process is a team of one."""
+"""The processes of a training, on one machine or many, as torchrun starts them. Without torchrun, a group of one."""
 
 import json
 import os
@@ -20,25 +20,25 @@ from plumage.errors import PlumageError, TrainingError
 
 T = TypeVar("T")
 LAUNCHED = "PLUMAGE_LAUNCHED"
-"""Set for processes that `plumage.training.launch` started, which says their errors itself."""
+"""Set in processes started by `plumage.training.launch`, which prints their errors itself."""
 TIMEOUT = timedelta(minutes=10)
-"""After which a process that waits for the others gives up."""
+"""A process gives up after waiting this long for the others."""
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process's place among `size`, from 0. The first one logs and saves."""
+    """This process's rank, counted from 0, among `size` processes. The main process, rank 0, logs and saves."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the first process."""
+        """Whether this is rank 0."""
         return self.rank == 0
 
     def shard(self, items: Sequence[T]) -> Sequence[T]:
-        """This process's items: each is in exactly one process's part."""
+        """This process's items: each item is in exactly one process's shard."""
         return items[self.rank :: self.size]
 
     def all_reduce_sum(self, *values: float) -> list[float]:
@@ -49,29 +49,29 @@ class ProcessGroup:
         return sums.tolist()
 
     def broadcast(self, value: T) -> T:
-        """The first process's value, on all."""
+        """The main process's value, on every process."""
         box = [value]
         if self.size > 1:
             dist.broadcast_object_list(box)
         return box[0]
 
     def all_gather(self, rows: torch.Tensor, count: int) -> torch.Tensor:
-        """All `count` rows, of which each process has its `part`, on all processes."""
+        """All `count` rows, on every process; each process passes the rows of its `shard`."""
         if self.size == 1:
             return rows
-        whole = rows.new_zeros(count, *rows.shape[1:])
-        whole[self.rank :: self.size] = rows
-        dist.all_reduce(whole)
-        return whole
+        gathered = rows.new_zeros(count, *rows.shape[1:])
+        gathered[self.rank :: self.size] = rows
+        dist.all_reduce(gathered)
+        return gathered
 
     def all_reduce_mean(self, tensors: list[torch.Tensor]) -> None:
-        """Replace each tensor by its mean over all processes."""
+        """Replace each tensor by its mean over all processes, in place."""
         if self.size > 1 and tensors:
             flat = torch.cat([tensor.flatten() for tensor in tensors])
             dist.all_reduce(flat)
-            parts = (flat / self.size).split([tensor.numel() for tensor in tensors])
-            for tensor, part in zip(tensors, parts, strict=True):
-                tensor.copy_(part.view_as(tensor))
+            means = (flat / self.size).split([tensor.numel() for tensor in tensors])
+            for tensor, mean in zip(tensors, means, strict=True):
+                tensor.copy_(mean.view_as(tensor))
 
 
 SINGLE_PROCESS = ProcessGroup()
@@ -79,12 +79,12 @@ SINGLE_PROCESS = ProcessGroup()
 
 @contextmanager
 def join_process_group() -> Iterator[ProcessGroup]:
-    """Join the processes that torchrun started, if it started this one, until the block ends.
+    """Join the other processes until the block ends, if torchrun started this one.
 
-    What ends the block is written where torchrun looks for it.
+    An error that ends the block is also written to torchrun's error file.
 
     Raises:
-        TrainingError: another process is gone.
+        TrainingError: another process has died.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield ProcessGroup()
@@ -92,28 +92,28 @@ def join_process_group() -> Iterator[ProcessGroup]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    # Of a depthwise weight in channels_last memory, which has one layout with two names.
+    # Harmless for depthwise weights in channels_last memory: both strides describe the same layout.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-    # What replaces it is not in every torch that requirements.txt allows.
+    # The replacement does not exist in every torch version that requirements.txt allows.
     warnings.filterwarnings("ignore", ".*broadcast_buffers.* is deprecated")
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
     try:
         yield ProcessGroup(dist.get_rank(), dist.get_world_size())
     except PlumageError as error:
-        _tell(error)
+        _report(error)
         raise
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        gone = TrainingError("another process of the team is gone; the same command goes on from the last checkpoint")
-        _tell(gone)
-        raise gone from None
+        died = TrainingError("another process has died; the same command resumes from the last checkpoint")
+        _report(died)
+        raise died from None
     finally:
         dist.destroy_process_group()
 
 
-def _tell(error: PlumageError) -> None:
-    """Leave the line to torchrun, in its form; a process that `launch` started then has nothing to print."""
+def _report(error: PlumageError) -> None:
+    """Write the message to torchrun's error file, in its format. A process started by `launch` then exits quietly."""
     now = str(int(time.time()))
     message = {"message": str(error), "extraInfo": {"py_callstack": "", "timestamp": now}}
     Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps({"message": message}), encoding="utf-8")
@@ -121,8 +121,8 @@ def _tell(error: PlumageError) -> None:
         raise SystemExit(1) from error
 
 
-class SyncedNorm(nn.BatchNorm2d):
-    """Batch norm over the batch of all processes (torch's SyncBatchNorm, for any device)."""
+class SyncBatchNorm(nn.BatchNorm2d):
+    """Batch norm over the batches of all processes: torch.nn.SyncBatchNorm, which needs CUDA, for any device."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """N x C x H x W to the same shape."""
@@ -134,16 +134,16 @@ class SyncedNorm(nn.BatchNorm2d):
         mean = sums[:-1] / sums[-1]
         variance = all_reduce((x - mean[:, None, None]).square().sum(axes)) / sums[-1]
         if self.running_mean is not None and self.running_var is not None:
-            share, total = self.momentum or 0.1, sums[-1].detach()
+            momentum, total = self.momentum or 0.1, sums[-1].detach()
             with torch.no_grad():
-                self.running_mean.lerp_(mean, share)
-                self.running_var.lerp_(variance * total / (total - 1), share)
+                self.running_mean.lerp_(mean, momentum)
+                self.running_var.lerp_(variance * total / (total - 1), momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
         return x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
 
 
-def sync_norms(network: nn.Module) -> None:
-    """Let every batch norm of `network` look at the batch of all processes."""
-    for module in network.modules():
+def convert_sync_batchnorm(model: nn.Module) -> None:
+    """Make every batch norm of `model` a SyncBatchNorm, in place."""
+    for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.__class__ = SyncedNorm
+            module.__class__ = SyncBatchNorm

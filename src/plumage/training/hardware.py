@@ -1,4 +1,4 @@
-"""What this machine trains on, and what each `auto` of the parameters stands for on it."""
+"""This machine's hardware, and what each `auto` in the parameters means on it."""
 
 import sys
 
@@ -10,52 +10,58 @@ from plumage.config import Precision, ResolvedTrain
 from plumage.errors import TrainingError
 from plumage.training.distributed import ProcessGroup
 
-PARTS = {torch.float32: 8, torch.bfloat16: 16}
-"""Photos whose maps, forward and backward, stay in a CPU's cache."""
+CPU_MICRO_BATCH = {torch.float32: 8, torch.bfloat16: 16}
+"""Photos whose activations, forward and backward, stay in a CPU's cache."""
 
 
 def choose_device(wanted: str) -> torch.device:
-    """The device named, or for `auto` the best at hand: cuda, mps, cpu. TrainingError when it is not there."""
+    """The device called `wanted`; for `auto` the first available of cuda, mps and cpu.
+
+    Raises:
+        TrainingError: this machine has no such device.
+    """
     if wanted == "auto":
         return torch.device(
             "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         )
     device = torch.device(wanted)
-    there = {
+    available = {
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }
-    if not there.get(device.type, True):
+    if not available.get(device.type, True):
         raise TrainingError(f"train.device: got {wanted}, which this machine lacks; takes auto or cpu here")
     return device
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """bf16 where asked for, or where `auto` stands for it."""
+    """Autocast to bf16, if `precision` means bf16 on this device."""
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype_of(device, precision) == torch.bfloat16)
 
 
-def compiles(device: torch.device, wanted: bool | str) -> bool:
-    """Whether training is compiled: `auto` does on CUDA only; on a CPU it was slower, after minutes at the first step."""
+def should_compile(device: torch.device, wanted: bool | str) -> bool:
+    """Whether to train with torch.compile. `auto` compiles on CUDA only: on a CPU, steps were slower."""
     return device.type == "cuda" if wanted == "auto" else bool(wanted)
 
 
 def micro_batch_size(device: torch.device, train: ResolvedTrain) -> int:
-    """How many photos of a batch go forward and backward at once, their gradients added up to the batch's.
+    """Samples per forward and backward pass; gradients add up to the batch's.
 
-    On a CPU one of PARTS (1.1 to 1.6 times as fast as 32), where no batch norm has to see the whole batch.
+    On a CPU one CPU_MICRO_BATCH (1.1 to 1.6 times as fast as 32), unless batch norm has to see the whole batch.
     """
-    return PARTS[dtype_of(device, train.precision)] if device.type == "cpu" and train.freeze_norm else sys.maxsize
+    if device.type == "cpu" and train.freeze_norm:
+        return CPU_MICRO_BATCH[dtype_of(device, train.precision)]
+    return sys.maxsize
 
 
 def hardware_tags(train: ResolvedTrain, device: torch.device, group: ProcessGroup) -> dict[str, str]:
-    """What each `auto` stands for on this machine, as tags of the run."""
+    """What each `auto` means on this machine: device, precision, compile, kernels (own or torch) and processes."""
     dtype = dtype_of(device, train.precision)
     own = device.type == "cpu" and kernels.compiled(dtype)
     return {
-        "plumage.device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "plumage.precision": "bf16" if dtype == torch.bfloat16 else "fp32",
-        "plumage.compile": str(compiles(device, train.compile)).lower(),
-        "plumage.kernels": "own" if own else "torch",
-        "plumage.processes": str(group.size),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "precision": "bf16" if dtype == torch.bfloat16 else "fp32",
+        "compile": str(should_compile(device, train.compile)).lower(),
+        "kernels": "own" if own else "torch",
+        "processes": str(group.size),
     }

@@ -1,4 +1,4 @@
-"""Training in many processes on this machine, each its own python, as torchrun starts them."""
+"""Start the processes of a distributed training on this machine, as torchrun does."""
 
 import os
 import signal
@@ -17,8 +17,8 @@ from plumage.errors import TrainingError
 from plumage.training.distributed import LAUNCHED
 
 
-def processes(train: ResolvedTrain) -> int:
-    """How many processes this one has to start: 1 for none, also where torchrun started it."""
+def num_processes(train: ResolvedTrain) -> int:
+    """How many processes to `launch`; 1: train in this one, as also if torchrun started it."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return 1
     if train.processes != "auto":
@@ -27,11 +27,11 @@ def processes(train: ResolvedTrain) -> int:
 
 
 def launch(count: int, command: Sequence[str]) -> None:
-    """Run `command` in `count` processes and wait for them. They end together.
+    """Run the Python script `command` in `count` processes and wait. If one ends early, all end.
 
     Raises:
-        TrainingError: one of them failed; the message is its own, or says how it ended.
-        KeyboardInterrupt: Ctrl-C or SIGTERM, after they saved a checkpoint.
+        TrainingError: a process failed; has that process's message, or says how it ended.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, after a checkpoint was saved.
     """
     os.environ[LAUNCHED] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
@@ -59,11 +59,11 @@ def launch(count: int, command: Sequence[str]) -> None:
             rank, failure = killed[0]
             raise TrainingError(
                 f"process {rank} of {count} was ended by {failure.signal_name()}, and the others with it; "
-                "the same command goes on from the last checkpoint"
+                "the same command resumes from the last checkpoint"
             ) from None
         rank, failure = error.get_first_failure()
-        if isinstance(failure.message, dict):  # the line that it left in its error file
+        if isinstance(failure.message, dict):  # from its error file
             raise TrainingError(failure.message["message"]) from None
-        raise TrainingError(f"process {rank} of {count} failed; its own words are above") from None
+        raise TrainingError(f"process {rank} of {count} failed; its output is above") from None
     except SignalException:
         raise KeyboardInterrupt from None

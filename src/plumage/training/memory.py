@@ -1,4 +1,4 @@
-"""What a training step needs of memory, and the batch that fits."""
+"""Memory that a training step takes, and the batch size that fits."""
 
 import os
 import sys
@@ -15,22 +15,22 @@ from plumage.training.distributed import ProcessGroup
 from plumage.training.hardware import autocast, micro_batch_size
 
 COPIES = 6
-"""Of the parameters: themselves, gradients, AdamW's two moments, the moving average, the best epoch's."""
+"""Tensors per parameter: itself, its gradient, AdamW's two moments, the moving average, the best epoch's."""
 MARGIN = 1.15
-"""What is allocated for a photo over what its backward pass is given: gradients on their way, and fragments."""
+"""Memory per photo over what is saved for the backward pass: intermediate gradients and fragmentation."""
 CGROUP = Path("/sys/fs/cgroup")
 
 
-def step_bytes(network: nn.Module, side: int, precision: Precision) -> tuple[int, int]:
-    """The bytes that training keeps however large its batch, and those of each photo, of `side` x `side` pixels."""
-    parameters = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+def step_bytes(model: nn.Module, image_size: int, precision: Precision) -> tuple[int, int]:
+    """Bytes that training takes for any batch, and bytes per photo of `image_size` x `image_size` pixels."""
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     saved: dict[int, int] = {}
-    device = next(network.parameters()).device
-    photos = torch.zeros(2, 3, side, side, device=device).to(memory_format=torch.channels_last)
-    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    training = network.training
+    device = next(model.parameters()).device
+    photos = torch.zeros(2, 3, image_size, image_size, device=device).to(memory_format=torch.channels_last)
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    training = model.training
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
+    def record(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in parameters:
             saved[storage.data_ptr()] = storage.nbytes()
@@ -38,28 +38,28 @@ def step_bytes(network: nn.Module, side: int, precision: Precision) -> tuple[int
 
     with (
         torch.random.fork_rng(),
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor),
         autocast(device, precision),
     ):
-        outputs = network.train()(photos)
-    network.train(training)
-    for name, buffer in network.named_buffers():
+        outputs = model.train()(photos)
+    model.train(training)
+    for name, buffer in model.named_buffers():
         buffer.copy_(buffers[name])
     del outputs
-    fixed = COPIES * sum(parameter.nbytes for parameter in network.parameters())
+    fixed = COPIES * sum(parameter.nbytes for parameter in model.parameters())
     return fixed, int(MARGIN * sum(saved.values()) / len(photos))
 
 
 def free_bytes(device: torch.device) -> int:
-    """The memory of `device` that is free to this process."""
+    """Bytes of `device`'s memory that this process can still allocate."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + unused
     limits = [int(psutil.virtual_memory().available)]
-    with suppress(OSError, ValueError):  # a container's; "max" is no number
-        limits.append(int((CGROUP / "memory.max").read_text()) - _held_by_container())
+    with suppress(OSError, ValueError):  # a container's limit; ValueError: "max", none
+        limits.append(int((CGROUP / "memory.max").read_text()) - _container_usage())
     if sys.platform == "linux":
-        import resource  # which Windows lacks
+        import resource  # absent on Windows
 
         allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
         if allowed != resource.RLIM_INFINITY:
@@ -67,61 +67,61 @@ def free_bytes(device: torch.device) -> int:
     return max(0, min(limits))
 
 
-def _held_by_container() -> int:
-    """Bytes without the files that the system keeps in memory for as long as nobody needs it."""
+def _container_usage() -> int:
+    """Bytes in use, without the page cache, which the system gives up when memory is needed."""
     lines = (CGROUP / "memory.stat").read_text().splitlines()
     stat = {name: int(value) for name, value in map(str.split, lines)}
     return int((CGROUP / "memory.current").read_text()) - stat["active_file"] - stat["inactive_file"]
 
 
-def fit_batch(network: nn.Module, side: int, train: ResolvedTrain, group: ProcessGroup) -> tuple[int, int]:
-    """`train`'s batch size and gradient accumulation, or, for `auto`, what fits in the memory that is free.
+def fit_batch_size(model: nn.Module, image_size: int, train: ResolvedTrain, group: ProcessGroup) -> tuple[int, int]:
+    """`train`'s batch size and gradient accumulation; for `auto`, those that fit in free memory.
 
     Raises:
-        TrainingError: the batch does not fit; the message says which would.
+        TrainingError: the batch does not fit; the message names a size that does.
     """
     wanted = RECIPES[train.recipe]["batch_size"] if train.batch_size == "auto" else train.batch_size
     assert isinstance(wanted, int)
-    room = group.broadcast(_room(network, side, train.precision)) * group.size
-    at_once = micro_batch_size(next(network.parameters()).device, train)
-    if min(wanted, at_once * group.size) <= room:
+    capacity = group.broadcast(_capacity(model, image_size, train.precision)) * group.size
+    micro_batch = micro_batch_size(next(model.parameters()).device, train)
+    if min(wanted, micro_batch * group.size) <= capacity:
         return wanted, train.grad_accumulation
-    fitting = _power_of_two(room)
+    fitting = _power_of_two(capacity)
     if train.batch_size != "auto" or not fitting:
-        raise TrainingError(_advice(wanted, fitting))
+        raise TrainingError(_message(wanted, fitting))
     return fitting, -(-wanted * train.grad_accumulation // fitting)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether `error` is torch's of memory, of any device."""
+    """Whether torch raised `error` because memory ran out, on any device."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def advice_on_memory(network: nn.Module, inputs: torch.Tensor, precision: Precision) -> str:
-    """What to say when a step on `inputs` did not fit."""
+def out_of_memory_message(model: nn.Module, inputs: torch.Tensor, precision: Precision) -> str:
+    """Error message for a step on `inputs` that ran out of memory."""
     if inputs.is_cuda:
         torch.cuda.empty_cache()
-    fitting = min(_power_of_two(_room(network, inputs.shape[-1], precision)), _power_of_two(len(inputs) - 1))
-    return _advice(len(inputs), fitting)
+    fitting = min(_power_of_two(_capacity(model, inputs.shape[-1], precision)), _power_of_two(len(inputs) - 1))
+    return _message(len(inputs), fitting)
 
 
-def _room(network: nn.Module, side: int, precision: Precision) -> int:
-    """The photos of this process that fit in a step. On a CPU the processes of a machine share its memory."""
-    fixed, each = step_bytes(network, side, precision)
-    device = next(network.parameters()).device
+def _capacity(model: nn.Module, image_size: int, precision: Precision) -> int:
+    """Photos per step that fit in this process's memory. On a CPU, a machine's processes share its memory."""
+    fixed, per_photo = step_bytes(model, image_size, precision)
+    device = next(model.parameters()).device
     sharing = 1 if device.type == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    return max(0, free_bytes(device) // sharing - fixed) // each
+    return max(0, free_bytes(device) // sharing - fixed) // per_photo
 
 
-def _power_of_two(most: int) -> int:
-    """The largest power of two up to `most`, or 0."""
-    return 1 << most.bit_length() - 1 if most > 0 else 0
+def _power_of_two(limit: int) -> int:
+    """The largest power of two up to `limit`, or 0."""
+    return 1 << limit.bit_length() - 1 if limit > 0 else 0
 
 
-def _advice(batch: int, fitting: int) -> str:
+def _message(batch: int, fitting: int) -> str:
     if not fitting:
-        return "train.batch_size: not one photo fits in memory; takes a smaller model.name or model.image_size"
+        return "train.batch_size: not even one photo fits in memory; choose a smaller model.name or model.image_size"
     return (
-        f"train.batch_size: {batch} photos at once don't fit in memory; {fitting} would, as would auto, which accumulates "
-        "the gradients of smaller batches"
+        f"train.batch_size: {batch} photos don't fit in memory; takes {fitting}, or auto, which accumulates the gradients "
+        "of smaller batches"
     )

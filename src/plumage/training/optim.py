@@ -1,6 +1,9 @@
-"""Optimiser, learning-rate schedule and moving average of the weights."""
+"""Optimizer, learning-rate schedule and moving average of the weights."""
 
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,14 +12,14 @@ from torch import nn
 from plumage.config import ResolvedTrain
 
 
-def build_optimizer(network: nn.Module, head: nn.Module, train: ResolvedTrain) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019) or SGD with Nesterov momentum over the trainable parameters of `network`.
+def build_optimizer(model: nn.Module, head: nn.Module, train: ResolvedTrain) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019) or SGD with Nesterov momentum for the trainable parameters of `model`.
 
-    `head` learns at `head_lr`, the rest at `lr`; biases and norms (parameters of one dimension) have no weight decay.
+    `head` learns at `head_lr`, the rest at `lr`. Biases and norms (one-dimensional parameters) get no weight decay.
     """
     in_head = {id(parameter) for parameter in head.parameters()}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in network.parameters():
+    for parameter in model.parameters():
         if parameter.requires_grad:
             groups.setdefault((id(parameter) in in_head, parameter.ndim > 1), []).append(parameter)
     settings = [
@@ -43,43 +46,53 @@ def warmup_cosine(
             return (step + 1) / (warmup_steps + 1)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))))
 
+    # Torch expects an optimizer step before each scheduler step; the trainer may skip the very first one.
+    warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-class MovingAverage:
-    """Exponential moving average of a network's floating-point parameters and buffers.
+class ExponentialMovingAverage:
+    """Exponential moving average (EMA) of a model's floating-point parameters and buffers.
 
-    The decay of step t is min(decay, (1 + t) / (10 + t)), so that the first steps are soon forgotten (as TensorFlow's
+    Step t has the decay min(decay, (1 + t) / (10 + t)), which soon forgets the first steps (as TensorFlow's
     ExponentialMovingAverage with num_updates).
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float) -> None:
         self._decay = decay
         self._steps = 0
-        self._live = [value for value in network.state_dict().values() if value.is_floating_point()]
-        self._average = [value.clone() for value in self._live]
+        self._weights = [value for value in model.state_dict().values() if value.is_floating_point()]
+        self._average = [value.clone() for value in self._weights]
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take one step of the network in."""
+        """Take in the model's weights after an optimizer step."""
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
         self._steps += 1
-        torch._foreach_lerp_(self._average, self._live, 1 - decay)
+        torch._foreach_lerp_(self._average, self._weights, 1 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Give the model the averaged weights until the block ends."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
 
     @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange the network's values with the averages; a second call changes them back."""
-        for live, average in zip(self._live, self._average, strict=True):
-            kept = live.clone()
-            live.copy_(average)
-            average.copy_(kept)
+    def _swap(self) -> None:
+        for weight, average in zip(self._weights, self._average, strict=True):
+            previous = weight.clone()
+            weight.copy_(average)
+            average.copy_(previous)
 
-    def state(self) -> dict[str, Any]:
-        """What `restore` takes."""
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but `decay`."""
         return {"steps": self._steps, "average": self._average}
 
     @torch.no_grad()
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a `state_dict`."""
         self._steps = state["steps"]
         torch._foreach_copy_(self._average, state["average"])

@@ -1,9 +1,10 @@
-"""The probe: a classifier on the features of a frozen network, solved exactly.
+"""A probe: a linear classifier on the features of a frozen network, fitted to the optimum.
 
-Multinomial logistic regression by L-BFGS, on features that are whitened first: where photos of one class differ among
-themselves, a difference says less about the class. Whitening is linear, so all of it ends in the classifier's own weights.
+Multinomial logistic regression by L-BFGS on whitened features: directions in which photos of one class vary count for
+less. Whitening is linear, so the result is an ordinary linear layer.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,63 +16,73 @@ from torch import nn
 
 from plumage.common.progress import Progress
 from plumage.errors import TrainingError
+from plumage.training.history import Metrics
 
 SHRINKAGE = 0.5
-"""How far the scatter within classes is drawn towards a multiple of the identity (Friedman 1989, regularised discriminant
-analysis). 0.3 to 0.7 were alike on val, 0.9 and 1 worse."""
-PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
-"""Those tried, on the mean cross-entropy's scale and for whitened features of mean square 1."""
-HELD_OUT = 4
-"""One in so many training photos of a class judges the penalties."""
-ENOUGH, ROUGHLY = 1e-5, 1e-4
-"""An iteration that gains less than this share of the loss is the last; the latter is for comparing penalties."""
+"""How far the within-class scatter is shrunk towards a multiple of the identity (Friedman 1989, regularised
+discriminant analysis). On val, 0.3 to 0.7 were alike; 0.9 and 1 were worse."""
+L2_GRID = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+"""Penalties to choose from, relative to the mean cross-entropy, for whitened features of mean square 1."""
+HOLD_OUT_EVERY = 4
+"""One in this many training samples per class is held out to choose the penalty."""
+TOLERANCE, GRID_TOLERANCE = 1e-5, 1e-4
+"""L-BFGS stops when an iteration gains less than this share of the loss; the second is for comparing penalties."""
 CHUNK = 16_384
-"""Rows at a time, so that memory doesn't grow with rows times classes."""
+"""Rows at a time, so that memory does not grow with rows times classes."""
 Labelled = tuple[torch.Tensor, torch.Tensor]
 """Features, float32 N x F, and labels, int64 N."""
-OnIteration = Callable[[int, dict[str, float]], None]
-"""Called after each iteration, counted from 1, with its metrics by their MLflow names."""
+OnIteration = Callable[[int, Metrics], None]
+"""Called after each iteration, counted from 1, with its metrics."""
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How to fit a classifier."""
+
+    l2: float | None = None
+    """Penalty: l2 / 2 times the squared weights. None: chosen on held-out training samples."""
+    max_iterations: int = 200
+    shrinkage: float = SHRINKAGE
+    """1: no whitening."""
+    label_smoothing: float = 0.0
+    """If over 0, the classifier's logits are scaled to fit the smoothed training labels."""
 
 
 def fit_classifier(
-    classifier: nn.Linear,
-    views: list[Labelled],
-    val: Labelled,
-    penalty: float | None,
-    iterations: int,
-    on_iteration: OnIteration,
-    shrinkage: float = SHRINKAGE,
-    smoothing: float = 0.0,
+    classifier: nn.Linear, views: list[Labelled], val: Labelled, settings: ProbeSettings, on_iteration: OnIteration
 ) -> None:
-    """Fit `classifier` in place to `views`, each the features of all training photos in the same order.
+    """Fit `classifier` in place to `views`, each with the features of all training samples in the same order.
 
-    The penalty is half its value times the squared weights. None chooses it on a quarter of the training photos, by the
-    cross-entropy at the best temperature (Guo et al. 2017, arXiv 1706.04599), which then scales the classifier. With `smoothing`, what
-    scales it is best for the training photos' own labels, smoothed: steps that go on from there with such labels have no scale to
-    undo. `val` is only reported. TrainingError when a feature is no finite number.
+    A chosen `l2` is the one with the lowest cross-entropy, at its best temperature (Guo et al. 2017, arXiv 1706.04599),
+    on a quarter of the training samples; that temperature then scales the classifier. With label smoothing the scale
+    fits the smoothed labels of all training samples instead, so that training that continues with such labels has no
+    scale to undo. `val` is only reported.
+
+    Raises:
+        TrainingError: a feature is not finite.
     """
     features, labels = (torch.cat(tensors) for tensors in zip(*views, strict=True))
     if not torch.isfinite(features).all():
-        raise TrainingError("model.weights: the network's features are no finite numbers; takes whole weights")
-    whitening = _Whitening.of(features, labels, classifier.out_features, shrinkage)
-    features = whitening.apply(features)
-    sharpness, classes = 1.0, classifier.out_features
-    if penalty is None:
+        raise TrainingError("model.weights: some features are not finite; takes an undamaged weights file")
+    num_classes, l2, scale = classifier.out_features, settings.l2, 1.0
+    whitening = _Whitening.fit(features, labels, num_classes, settings.shrinkage)
+    features = whitening.transform(features)
+    if l2 is None:
         held_out = _held_out(views[0][1]).repeat(len(views))
-        penalty, sharpness = _choose(features, labels, held_out, classes, iterations)
-        print(f"probe: penalty {penalty:g}, chosen on a part of the training photos", flush=True)
-    seen = (whitening.apply(val[0]), val[1])
+        l2, scale = _choose_l2(features, labels, held_out, num_classes, settings.max_iterations)
+        print(f"probe: l2 {l2:g}, chosen on held-out training photos", flush=True)
+    splits = {"train": (features, labels), "val": (whitening.transform(val[0]), val[1])}
 
-    def report(iteration: int, flat: np.ndarray) -> None:
+    def report(iteration: int, params: np.ndarray) -> None:
         metrics = {}
-        for part, photos in (("train", (features, labels)), ("val", seen)):
-            metrics[f"{part}/loss"], metrics[f"{part}/accuracy"] = _judge(flat * sharpness, *photos)
+        for split, samples in splits.items():
+            metrics[f"{split}/loss"], metrics[f"{split}/accuracy"] = _evaluate(params * scale, *samples)
         on_iteration(iteration, metrics)
 
-    flat = _solve(features, labels, classes, penalty, iterations, ENOUGH, report=report)
-    if smoothing:
-        sharpness, _ = _best_factor(_logits(flat, features), labels, smoothing)
-    weight, bias = _split(flat * sharpness, features.shape[1])
+    params = _minimize(features, labels, num_classes, l2, settings.max_iterations, TOLERANCE, report=report)
+    if settings.label_smoothing:
+        scale, _ = _best_scale(_logits(params, features), labels, settings.label_smoothing)
+    weight, bias = _unflatten(params * scale, features.shape[1])
     with torch.no_grad():
         weight = whitening.matrix.cpu().double() @ weight
         classifier.weight.copy_(weight.T)
@@ -80,147 +91,149 @@ def fit_classifier(
 
 @dataclass(frozen=True)
 class _Whitening:
+    """Affine map to features with a mean square of 1, whose shrunk within-class scatter is a multiple of the identity."""
+
     mean: torch.Tensor
+    """F."""
     matrix: torch.Tensor
+    """F x F."""
 
     @classmethod
-    def of(cls, features: torch.Tensor, labels: torch.Tensor, classes: int, shrinkage: float) -> "_Whitening":
-        """The affine map to features whose shrunk scatter within classes is a multiple of the identity, of mean square 1."""
+    def fit(cls, features: torch.Tensor, labels: torch.Tensor, num_classes: int, shrinkage: float) -> "_Whitening":
         width = features.shape[1]
-        counts = torch.bincount(labels, minlength=classes).clamp(min=1)
-        centres = features.new_zeros(classes, width).index_add_(0, labels, features) / counts[:, None]
+        counts = torch.bincount(labels, minlength=num_classes).clamp(min=1)
+        class_means = features.new_zeros(num_classes, width).index_add_(0, labels, features) / counts[:, None]
         mean = features.mean(0)
-        within, around = (features.new_zeros(width, width) for _ in range(2))
+        within, total = (features.new_zeros(width, width) for _ in range(2))
         for rows, targets in zip(features.split(CHUNK), labels.split(CHUNK), strict=True):
-            within += _squares(rows - centres[targets])
-            around += _squares(rows - mean)
+            within += _scatter(rows - class_means[targets])
+            total += _scatter(rows - mean)
         within = (within / len(features)).cpu().double()
-        around = (around / len(features)).cpu().double()
+        total = (total / len(features)).cpu().double()
         within = torch.lerp(within, torch.eye(width).double() * within.diagonal().mean().clamp(min=1e-12), shrinkage)
         values, vectors = torch.linalg.eigh(within)
         matrix = vectors / values.clamp(min=1e-12).sqrt() @ vectors.T
-        scale = ((matrix @ around @ matrix).trace() / width).clamp(min=1e-12).sqrt()
+        scale = ((matrix @ total @ matrix).trace() / width).clamp(min=1e-12).sqrt()
         return cls(mean, (matrix / scale).float().to(features.device))
 
-    def apply(self, features: torch.Tensor) -> torch.Tensor:
+    def transform(self, features: torch.Tensor) -> torch.Tensor:
         return (features - self.mean) @ self.matrix
 
 
-def _squares(rows: torch.Tensor) -> torch.Tensor:
+def _scatter(rows: torch.Tensor) -> torch.Tensor:
     return rows.T @ rows
 
 
 def _held_out(labels: torch.Tensor) -> torch.Tensor:
-    """Whether a photo judges the penalties: each class's fourth, eighth ..., so that a class of three is only trained on."""
-    numbers = labels.cpu().numpy()
-    order = np.argsort(numbers, kind="stable")
-    starts = np.searchsorted(numbers[order], numbers[order])
-    place = np.empty(len(numbers), dtype=np.int64)
-    place[order] = np.arange(len(numbers)) - starts
-    return torch.from_numpy(place % HELD_OUT == HELD_OUT - 1).to(labels.device)
+    """Mask of samples to choose the penalty on: each class's 4th, 8th ...; a class of three is only trained on."""
+    targets = labels.cpu().numpy()
+    order = np.argsort(targets, kind="stable")
+    starts = np.searchsorted(targets[order], targets[order])
+    rank = np.empty(len(targets), dtype=np.int64)  # within its class
+    rank[order] = np.arange(len(targets)) - starts
+    return torch.from_numpy(rank % HOLD_OUT_EVERY == HOLD_OUT_EVERY - 1).to(labels.device)
 
 
-def _choose(
-    features: torch.Tensor, labels: torch.Tensor, held_out: torch.Tensor, classes: int, iterations: int
+def _choose_l2(
+    features: torch.Tensor, labels: torch.Tensor, held_out: torch.Tensor, num_classes: int, max_iterations: int
 ) -> tuple[float, float]:
-    """The penalty with the lowest cross-entropy on the part held out, at the factor on the logits that suits it best, and
-    that factor; the middle one and 1 where that part is empty.
+    """The penalty with the lowest cross-entropy on the held-out samples, its logits scaled at best, and that scale.
+
+    The middle of the grid, and 1, if nothing is held out.
     """
     if not held_out.any():
-        return PENALTIES[len(PENALTIES) // 2], 1.0
+        return L2_GRID[len(L2_GRID) // 2], 1.0
     fitted, judged = (features[~held_out], labels[~held_out]), (features[held_out], labels[held_out])
-    # As if one more photo were wrong (Platt 1999): where all are right, an endless factor would be the best.
-    doubt = 1 / (len(judged[1]) + 2)
-    flat, best = None, (float("inf"), PENALTIES[0], 1.0)
-    with Progress("probe: penalties", len(PENALTIES)) as progress:
-        for penalty in PENALTIES:  # from the strongest, each from the one before
-            flat = _solve(*fitted, classes, penalty, iterations, ROUGHLY, flat)
-            factor, loss = _best_factor(_logits(flat, judged[0]), judged[1], doubt)
+    # As if one more sample were wrong (Platt 1999): if all are right, the best scale would be infinite.
+    smoothing = 1 / (len(judged[1]) + 2)
+    params, best = None, (float("inf"), L2_GRID[0], 1.0)
+    with Progress("probe: choosing l2", len(L2_GRID)) as progress:
+        for l2 in L2_GRID:  # from the strongest, each started from the previous solution
+            params = _minimize(*fitted, num_classes, l2, max_iterations, GRID_TOLERANCE, params)
+            scale, loss = _best_scale(_logits(params, judged[0]), judged[1], smoothing)
             if loss > best[0]:
                 break
-            best = (loss, penalty, factor)
+            best = (loss, l2, scale)
             progress.advance()
     return best[1], best[2]
 
 
-def _best_factor(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> tuple[float, float]:
-    """The factor on the logits that has the lowest cross-entropy with the smoothed labels, and that."""
+def _best_scale(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> tuple[float, float]:
+    """The scale of the logits (1 / temperature) with the lowest cross-entropy for smoothed labels, and that loss."""
 
-    def loss(log: float) -> float:
-        return float(F.cross_entropy(logits * float(np.exp(log)), labels, label_smoothing=smoothing))
+    def loss(log_scale: float) -> float:
+        return float(F.cross_entropy(logits * float(np.exp(log_scale)), labels, label_smoothing=smoothing))
 
-    at = minimize_scalar(loss, bounds=(-3, 5), method="bounded")
-    return float(np.exp(at.x)), float(at.fun)
+    result = minimize_scalar(loss, bounds=(-3, 5), method="bounded")
+    return float(np.exp(result.x)), float(result.fun)
 
 
-def objective_of(
-    features: torch.Tensor, labels: torch.Tensor, classes: int, penalty: float
+def make_objective(
+    features: torch.Tensor, labels: torch.Tensor, num_classes: int, l2: float
 ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-    """Of flat weights, the mean cross-entropy with the penalty, and its gradient."""
+    """A function from flat parameters to the penalised mean cross-entropy and its gradient."""
     width = features.shape[1]
 
     @torch.inference_mode()
-    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        weight, bias = (tensor.float().to(features.device) for tensor in _split(flat, width))
+    def objective(params: np.ndarray) -> tuple[float, np.ndarray]:
+        weight, bias = (tensor.float().to(features.device) for tensor in _unflatten(params, width))
         loss, weight_grad, bias_grad = 0.0, torch.zeros_like(weight), torch.zeros_like(bias)
         for rows, targets in zip(features.split(CHUNK), labels.split(CHUNK), strict=True):
-            logs = F.log_softmax(torch.addmm(bias, rows, weight), 1)
-            loss -= float(logs.gather(1, targets[:, None]).sum())
-            errors = logs.exp_().scatter_add_(1, targets[:, None], logs.new_full((len(targets), 1), -1.0))
-            weight_grad.addmm_(rows.T, errors)
-            bias_grad += errors.sum(0)
+            log_probs = F.log_softmax(torch.addmm(bias, rows, weight), 1)
+            loss -= float(log_probs.gather(1, targets[:, None]).sum())
+            residuals = log_probs.exp_().scatter_add_(1, targets[:, None], log_probs.new_full((len(targets), 1), -1.0))
+            weight_grad.addmm_(rows.T, residuals)
+            bias_grad += residuals.sum(0)
         gradient = torch.cat([weight_grad.flatten(), bias_grad]).cpu().double().numpy() / len(features)
-        weights = flat[: width * classes]
-        gradient[: width * classes] += penalty * weights
-        return loss / len(features) + penalty / 2 * float(weights @ weights), gradient
+        weights = params[: width * num_classes]
+        gradient[: width * num_classes] += l2 * weights
+        return loss / len(features) + l2 / 2 * float(weights @ weights), gradient
 
     return objective
 
 
-def _solve(
+def _minimize(
     features: torch.Tensor,
     labels: torch.Tensor,
-    classes: int,
-    penalty: float,
-    iterations: int,
+    num_classes: int,
+    l2: float,
+    max_iterations: int,
     tolerance: float,
     start: np.ndarray | None = None,
-    report: Callable[[int, np.ndarray], None] | None = None,
+    report: Callable[[int, np.ndarray], None] = lambda *_: None,
 ) -> np.ndarray:
-    """The weights, flat, that minimise mean cross-entropy and penalty."""
-    done = 0
-
-    def each(flat: np.ndarray) -> None:
-        nonlocal done
-        done += 1
-        if report:
-            report(done, flat)
-
-    start = np.zeros((features.shape[1] + 1) * classes) if start is None else start
-    objective = objective_of(features, labels, classes, penalty)
-    options = {"maxiter": iterations, "ftol": tolerance, "gtol": 1e-6}
-    result = minimize(objective, start, jac=True, method="L-BFGS-B", callback=each, options=options)
+    """The flat parameters that minimise the penalised mean cross-entropy."""
+    iterations = itertools.count(1)
+    start = np.zeros((features.shape[1] + 1) * num_classes) if start is None else start
+    result = minimize(
+        make_objective(features, labels, num_classes, l2),
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        callback=lambda params: report(next(iterations), params),
+        options={"maxiter": max_iterations, "ftol": tolerance, "gtol": 1e-6},
+    )
     solution: np.ndarray = result.x
     return solution
 
 
-def _split(flat: np.ndarray, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _unflatten(params: np.ndarray, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Weight, F x C, and bias, C, float64."""
-    tensor = torch.from_numpy(flat).view(width + 1, -1)
+    tensor = torch.from_numpy(params).view(width + 1, -1)
     return tensor[:-1], tensor[-1]
 
 
 @torch.inference_mode()
-def _logits(flat: np.ndarray, features: torch.Tensor) -> torch.Tensor:
-    weight, bias = (tensor.float().to(features.device) for tensor in _split(flat, features.shape[1]))
+def _logits(params: np.ndarray, features: torch.Tensor) -> torch.Tensor:
+    weight, bias = (tensor.float().to(features.device) for tensor in _unflatten(params, features.shape[1]))
     return torch.addmm(bias, features, weight)
 
 
-def _judge(flat: np.ndarray, features: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+def _evaluate(params: np.ndarray, features: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
     """Mean cross-entropy and accuracy."""
-    loss, right = 0.0, 0
+    loss, num_correct = 0.0, 0
     for rows, targets in zip(features.split(CHUNK), labels.split(CHUNK), strict=True):
-        logits = _logits(flat, rows)
+        logits = _logits(params, rows)
         loss += float(F.cross_entropy(logits, targets, reduction="sum"))
-        right += int((logits.argmax(1) == targets).sum())
-    return loss / len(labels), right / len(labels)
+        num_correct += int((logits.argmax(1) == targets).sum())
+    return loss / len(labels), num_correct / len(labels)

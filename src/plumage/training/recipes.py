@@ -1,284 +1,124 @@
-"""The recipes: what is trained, from what, on which views of the photos.
+"""The recipes: what is trained, from which weights, on which views of the photos.
 
-- scratch: the whole network, from wherever its weights start, on random crops.
-- probe: the network stays frozen; its features of every photo (and of its mirror image) are computed once, and its
-  classifier is solved for on them.
-- finetune: a probe's classifier first, then the network on random crops, batch norm's statistics frozen, several times from the same
-  weights; then weights between those and the mean of the last, and the classifier once more, as a probe solves for it.
+- scratch: trains the whole network on random crops, from whatever weights it has.
+- probe: keeps the network frozen, computes its features of each photo (and of its mirror image) once, and fits the
+  classifier to them.
+- finetune: fits the classifier as a probe does, trains the network on random crops with batch norm's statistics frozen,
+  `train.soup` times from the same weights, averages the results and the initial weights, and refits the classifier.
 """
 
-import os
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
 
-import numpy as np
 import torch
 
 from plumage.accelerate import kernels
-from plumage.accelerate.inference import features_for_inference
-from plumage.common.progress import track
-from plumage.config import RECIPES, Model, ResolvedTrain
-from plumage.data.dataset.store import Dataset
-from plumage.data.loading.loader import Transform, batched, central_view, load_batches, typical_side
-from plumage.data.loading.transforms import augmentation_draws, to_model_input, train_view
-from plumage.models.efficientnet import EfficientNet, fold_bn_scale, scaled_stages
-from plumage.models.factory import create_model
-from plumage.models.preprocessing import Preprocessing
-from plumage.training.batches import Batch, Batches
-from plumage.training.checkpoints import Checkpoints
-from plumage.training.distributed import SINGLE_PROCESS, ProcessGroup
-from plumage.training.memory import fit_batch
-from plumage.training.probe import SHRINKAGE, fit_classifier
-from plumage.training.trainer import History, OnEpoch, Trainer, quality
+from plumage.config import RECIPES
+from plumage.models.efficientnet import EfficientNet, fold_bn_scale
+from plumage.training.batches import eval_batches, train_batches
+from plumage.training.build import freeze_stages, train_image_size
+from plumage.training.context import TrainingContext, TrainingData
+from plumage.training.early_stopping import score
+from plumage.training.features import cached_features
+from plumage.training.history import History, Metrics
+from plumage.training.memory import fit_batch_size
+from plumage.training.probe import ProbeSettings, fit_classifier
+from plumage.training.seeding import seed_everything
+from plumage.training.soup import ModelSoup, wise_ft
+from plumage.training.trainer import CHECKPOINT, Trainer
 
-CLASSIFIER_ITERATIONS = int(RECIPES["probe"]["epochs"] or 1)
-ENLARGED = 9 / 7
-"""The size at which ImageNet's weights see whole photos, over that of the random crops that they were trained on: those show things
-larger (Touvron et al. 2019, arXiv 1906.06423)."""
-DROP_PATH = 0.05
-"""From scratch: the paper's 0.2 is for hundreds of epochs. With weights, a few epochs do without it and dropout."""
-TUNED_SHRINKAGE = 0.7
-"""`fit_classifier`'s for features that were trained: photos of a class are closer than those that training did not see, and their
-scatter says less. 0.5 was 0.001 worse, over 13 networks."""
-EVAL_BATCH = 32
-"""Photos of a process that are judged, or made features of, at a time."""
+PROBE_ITERATIONS = int(RECIPES["probe"]["epochs"] or 1)
+REFIT_SHRINKAGE = 0.7
+"""Shrinkage for features that were trained on the same photos: classes scatter less there than on unseen photos, so
+their scatter says less. 0.5 was 0.001 worse on average over 13 networks."""
 
 
-def train_model(
-    model: EfficientNet,
-    dataset: Dataset,
-    rows: dict[str, list[int]],
-    preprocessing: Preprocessing,
-    train: ResolvedTrain,
-    device: torch.device,
-    on_epoch: OnEpoch = lambda *_: None,
-    checkpoints: Checkpoints | None = None,
-    group: ProcessGroup = SINGLE_PROCESS,
-) -> History:
-    """Train `model` in place by `train.recipe` on the rows `train`, choosing the best epoch on the rows `val`.
+def train_model(model: EfficientNet, data: TrainingData, context: TrainingContext) -> History:
+    """Train `model` in place by `context.train.recipe`, choosing the best epoch on the val photos.
 
-    The same arguments give the same weights, byte for byte, on the same machine, also when it goes on from `checkpoints`.
-    Every process of `team` calls this alike, only the first with `checkpoints`.
+    The same arguments give the same weights, byte for byte, on the same machine, also when training resumes from
+    checkpoints. Every process of the group makes this call.
 
     Raises:
-        Diverged: the loss is no longer a finite number.
+        DivergedError: the loss is not finite.
         TrainingError: a batch does not fit in memory.
     """
+    train = context.train
     seed_everything(train.seed)
     kernels.keep_memory()
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    work = _Photos(dataset, rows, preprocessing, train, device, group)
+    model.to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if train.recipe == "probe":
-        return _probe(model, work, train.epochs, on_epoch, checkpoints)
+        return train_probe(model, data, context, ProbeSettings(train.l2, train.epochs))
     freeze_stages(model, train.frozen_stages)
     if train.freeze_norm:
         fold_bn_scale(model)
-    batch, accumulation = fit_batch(model, view_size(preprocessing, train.size_ratio), train, group)
-    work.train = train = train.model_copy(update={"batch_size": batch, "grad_accumulation": accumulation})
-    if train.recipe == "finetune" and not group.broadcast(bool(checkpoints and checkpoints.has("network"))):
-        # Whitening leans on differences that are small, which training the features would change first.
-        smoothing = train.label_smoothing
-        _probe(model, work, CLASSIFIER_ITERATIONS, lambda *_: None, checkpoints, shrinkage=1.0, smoothing=smoothing)
-    views, val = work.random_views(), work.central_views("val")
-    soup = train.soup if train.recipe == "finetune" else None
-    fit = Trainer(model, model.classifier, views, val, train, device, on_epoch, checkpoints, group=group, soup=soup)
-    history = fit.run()
-    if not soup:
-        return history
-    mix_weights(model, fit.start, train.wise_ft_alpha)
-    if not _solve_again(model, work, history, on_epoch, checkpoints):
-        fit.take_best()
-    return history
+    image_size = train_image_size(data.preprocessing, train.size_ratio)
+    batch_size, accumulation = fit_batch_size(model, image_size, train, context.group)
+    train = train.model_copy(update={"batch_size": batch_size, "grad_accumulation": accumulation})
+    context = replace(context, train=train)
+    if train.recipe == "finetune":
+        return _finetune(model, data, context)
+    return _trainer(model, data, context).fit()
 
 
-@torch.no_grad()
-def mix_weights(model: EfficientNet, start: dict[str, torch.Tensor], mixing: float) -> None:
-    """Move `model` back to `mixing` of its way from the weights `start` (Wortsman et al. 2022, arXiv 2109.01903)."""
-    for name, value in model.state_dict().items():
-        if value.is_floating_point():
-            value.copy_(torch.lerp(start[name], value, mixing))
-
-
-def _solve_again(
-    model: EfficientNet, work: "_Photos", history: History, on_epoch: OnEpoch, checkpoints: Checkpoints | None
-) -> bool:
-    """Solve for the classifier on the features that training came to: one more epoch. Whether it is the best."""
-    if work.group.is_main:
-        print("finetune: solves for the classifier again, on the features as they are now", flush=True)
-    timings: list[dict[str, float]] = []
-    told: OnEpoch = lambda epoch, metrics, timing: timings.append(timing)  # noqa: E731
-    again = _probe(model, work, CLASSIFIER_ITERATIONS, told, checkpoints, "tuned features", TUNED_SHRINKAGE)
-    solved = again.epochs[-1]
-    history.epochs.append({name: solved.get(name, 0.0) for name in history.epochs[0]})  # the learning rate is 0
-    best = quality(solved) > quality(history.epochs[history.best_epoch - 1])
-    if best:
-        history.best_epoch, history.val_features = len(history.epochs), again.val_features
-    on_epoch(len(history.epochs), history.epochs[-1], timings[-1])
-    return best
-
-
-def freeze_stages(model: EfficientNet, stages: int) -> None:
-    """Keep the stem and the first `stages` stages as they are; with 0, all learns."""
-    blocks = sum(stage.repeats for stage in scaled_stages(model.config)[:stages])
-    for module in [model.stem, *model.blocks[:blocks]] if stages else []:
-        module.requires_grad_(False)
-
-
-def new_model(wanted: Model, dataset: Dataset, seed: int, root: Path) -> tuple[EfficientNet, Preprocessing]:
-    """The network as training starts from it, and how it sees the photos of `dataset`; `root` is the repository's."""
-    seed_everything(seed)
-    weights = wanted.weights_from(root)
-    dropout, drop_path = (0.0, 0.0) if weights else (None, DROP_PATH)
-    model = create_model(
-        wanted.name,
-        len(dataset.classes),
-        weights,
-        dropout=dropout if wanted.dropout is None else wanted.dropout,
-        drop_path=drop_path if wanted.drop_path is None else wanted.drop_path,
-    )
-    return model, input_for(model, wanted.image_size, wanted.crop, None if weights else typical_side(dataset))
-
-
-def input_for(
-    model: EfficientNet, image_size: int | None, crop: float | None, photo_side: int | None = None
-) -> Preprocessing:
-    """The preprocessing of the model's weights, of the whole short side, with another size or crop where one is asked for.
-
-    Weights see photos ENLARGED. A model from scratch sees photos of a short side of `photo_side` pixels at the nearest multiple of
-    32 from 32 up to the architecture's resolution.
-    """
-    if image_size is None and photo_side is not None:
-        image_size = min(model.config.resolution, _multiple_of_32(photo_side))
-    elif image_size is None:
-        image_size = _multiple_of_32(model.preprocessing.size * ENLARGED)
-    changes = {"size": image_size, "crop_fraction": 1.0 if crop is None else crop}
-    return model.preprocessing.model_copy(update={key: value for key, value in changes.items() if value is not None})
-
-
-def view_size(preprocessing: Preprocessing, ratio: float) -> int:
-    """The side of a random view in pixels, `ratio` of what evaluation sees."""
-    return preprocessing.size if ratio == 1 else _multiple_of_32(preprocessing.size * ratio)
-
-
-def _multiple_of_32(side: float) -> int:
-    return max(32, round(side / 32) * 32)
-
-
-def seed_everything(seed: int) -> None:
-    """Seed torch and take only its reproducible algorithms: before a model is made, and before it is trained."""
-    torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # Else all memory is written once before it is used: a seventh of a step's time, to find what reads it too early.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = False
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else matrix products on CUDA are not reproducible
-
-
-class _Photos:
-    """The photos as batches of the model's inputs."""
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        rows: dict[str, list[int]],
-        preprocessing: Preprocessing,
-        train: ResolvedTrain,
-        device: torch.device,
-        group: ProcessGroup,
-    ) -> None:
-        self.labels = torch.from_numpy(dataset.targets())
-        self.dataset, self.rows, self.preprocessing = dataset, rows, preprocessing
-        self.train, self.device, self.group = train, device, group
-
-    def random_views(self) -> Batches:
-        """The training photos in a new order each epoch, randomly cut. A last batch too small for two photos a process is
-        left out (batch norm needs two).
-        """
-        train, size = self.train, self.train.batch_size
-        assert isinstance(size, int)
-        seen = self.preprocessing.model_copy(update={"size": view_size(self.preprocessing, train.size_ratio)})
-        rows = np.array(self.rows["train"])
-        rest = len(rows) % size
-        count = len(rows) - (rest if rest < 2 * self.group.size and len(rows) > rest else 0)
-
-        def of(epoch: int, first: int) -> Iterator[Batch]:
-            def view(photo: np.ndarray, row: int, out: np.ndarray) -> None:
-                train_view(photo, seen, augmentation_draws(train.seed, epoch, row), train.min_scale, train.flip, out)
-
-            order = rows[np.random.default_rng((train.seed, epoch)).permutation(len(rows))][:count]
-            return self._batches(batched(order.tolist(), size)[first:], view, seen.size)
-
-        return Batches(of, per_epoch=len(batched(range(count), size)), photos=count, size=size)
-
-    def central_views(self, part: str, mirrored: bool = False) -> Batches:
-        """The photos of `part` in order, as evaluation sees them, or their mirror images."""
-        view = central_view(self.preprocessing, mirrored)
-        size = EVAL_BATCH * self.group.size
-        batches = batched(self.rows[part], size)
-        return Batches(
-            lambda epoch, first: self._batches(batches[first:], view, self.preprocessing.size),
-            per_epoch=len(batches),
-            photos=len(self.rows[part]),
-            size=size,
-        )
-
-    def _batches(self, batches: Sequence[Sequence[int]], view: Transform, side: int) -> Iterator[Batch]:
-        """This process's part of each batch, its views `side` pixels wide."""
-        mine = [part for part in map(self.group.shard, batches) if part]
-        for rows, photos in zip(mine, load_batches(self.dataset, mine, view, side), strict=True):
-            yield to_model_input(photos, self.preprocessing, self.device), self.labels[rows].to(self.device)
-
-
-def _probe(
-    model: EfficientNet,
-    photos: _Photos,
-    iterations: int,
-    on_epoch: OnEpoch,
-    checkpoints: Checkpoints | None,
-    of: str = "features",
-    shrinkage: float = SHRINKAGE,
-    smoothing: float = 0.0,
+def train_probe(
+    model: EfficientNet, data: TrainingData, context: TrainingContext, settings: ProbeSettings, name: str = "features"
 ) -> History:
-    """Fit the classifier alone, on features computed once: by all processes together, then on each alike.
+    """Fit the classifier alone. Processes share the work of computing features, then each fits the same classifier.
 
-    `shrinkage` and `smoothing` are `fit_classifier`'s.
+    `name` tells features of different weights apart, in checkpoints and on the progress bar.
     """
     model.eval()
-    group = photos.group
-
-    def features_of(part: str, mirrored: bool = False) -> Batch:
-        name = f"{of} of {part}{', mirrored' if mirrored else ''}"
-        made = group.broadcast(checkpoints.load(name, photos.device) if checkpoints else None)
-        if made is None:
-            values, targets = _features(model, photos, photos.central_views(part, mirrored), name)
-            made = {"features": values, "labels": targets}
-            if checkpoints:
-                checkpoints.save(name, made)
-        return made["features"], made["labels"]
-
-    views = [features_of("train", mirrored) for mirrored in ([False, True] if photos.train.flip else [False])]
-    val = features_of("val")
+    views = [
+        cached_features(model, data, "train", context, name, mirrored)
+        for mirrored in ([False, True] if context.train.flip else [False])
+    ]
+    val = cached_features(model, data, "val", context, name)
     history = History(val_features=val[0])
 
-    def on_iteration(iteration: int, metrics: dict[str, float]) -> None:
-        history.epochs.append(metrics)
-        history.best_epoch = iteration  # the last is the solution
-        seen = iteration * len(views) * len(views[0][1])
-        on_epoch(iteration, metrics, {"train/images_per_second": seen / (time.perf_counter() - started)})
+    def on_iteration(iteration: int, metrics: Metrics) -> None:
+        num_samples = iteration * len(views) * len(views[0][1])
+        history.append(metrics, {"train/images_per_second": num_samples / (time.perf_counter() - started)})
+        history.best_epoch = iteration  # the solution is the last
+        context.on_epoch(iteration, metrics, history.timings[-1])
 
     started = time.perf_counter()
-    fit_classifier(model.classifier, views, val, photos.train.l2, iterations, on_iteration, shrinkage, smoothing)
+    fit_classifier(model.classifier, views, val, settings, on_iteration)
     return history
 
 
-@torch.inference_mode()
-def _features(model: EfficientNet, photos: _Photos, batches: Batches, what: str) -> Batch:
-    """The pooled features, float32 N x F, and the labels of all of `batches`, of all processes."""
-    features, labels, group = [], [], photos.group
-    answers = features_for_inference(model, photos.train.precision)
-    for inputs, batch_labels in track(batches.of(0, 0), what, batches.per_epoch, shown=group.is_main):
-        features.append(answers(inputs))
-        labels.append(batch_labels)
-    count = batches.photos
-    return group.all_gather(torch.cat(features).clone(), count), group.all_gather(torch.cat(labels), count)
+def _finetune(model: EfficientNet, data: TrainingData, context: TrainingContext) -> History:
+    train, silent = context.train, replace(context, on_epoch=lambda *_: None)
+    if not context.has(CHECKPOINT):
+        # Without whitening (shrinkage 1): it amplifies small differences, which training the features changes first.
+        settings = ProbeSettings(train.l2, PROBE_ITERATIONS, shrinkage=1.0, label_smoothing=train.label_smoothing)
+        train_probe(model, data, silent, settings)
+    soup = ModelSoup(model, train.soup)
+    trainer = _trainer(model, data, context, soup)
+    history = trainer.fit()
+    wise_ft(model, soup.initial_weights, train.wise_ft_alpha)
+    if context.group.is_main:
+        print("finetune: refitting the classifier on the trained features", flush=True)
+    settings = ProbeSettings(train.l2, PROBE_ITERATIONS, REFIT_SHRINKAGE)
+    refitted = train_probe(model, data, silent, settings, "tuned features")
+    if not _append_refitted(history, refitted):
+        trainer.load_best_weights()
+    context.on_epoch(len(history.epochs), history.epochs[-1], history.timings[-1])
+    return history
+
+
+def _append_refitted(history: History, refitted: History) -> bool:
+    """Add the refitted classifier to `history` as one more epoch. Returns whether it is the best."""
+    metrics = {name: refitted.epochs[-1].get(name, 0.0) for name in history.epochs[0]}  # its learning rate is 0
+    is_best = score(metrics) > score(history.epochs[history.best_epoch - 1])
+    history.append(metrics, refitted.timings[-1])
+    if is_best:
+        history.best_epoch, history.val_features = len(history.epochs), refitted.val_features
+    return is_best
+
+
+def _trainer(
+    model: EfficientNet, data: TrainingData, context: TrainingContext, soup: ModelSoup | None = None
+) -> Trainer:
+    train, val = train_batches(data, context), eval_batches(data, "val", context)
+    return Trainer(model, model.classifier, train, val, context, soup)

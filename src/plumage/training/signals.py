@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM that wait for a moment at which nothing is half-done."""
+"""Deferring Ctrl-C and SIGTERM to a moment at which nothing is half done."""
 
 import signal
 import threading
@@ -6,47 +6,48 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
-class Interrupts:
-    """While it is open, the first SIGINT or SIGTERM only sets `asked`; `obey` then does what it would have done.
+class DeferredSignals:
+    """While open, the first SIGINT or SIGTERM only sets `requested`; `raise_pending` then does what it would have done.
 
-    A second one takes effect at once. Signals that are ignored stay ignored. Only the main thread gets any.
+    A second signal takes effect at once. Ignored signals stay ignored. Only the main thread receives signals.
     """
 
     def __init__(self) -> None:
-        self.asked: int | None = None
-        self._before: dict[int, Any] = {}
+        self.requested: int | None = None
+        """Number of the signal that is pending."""
+        self._previous: dict[int, Any] = {}
 
-    def __enter__(self) -> "Interrupts":
+    def __enter__(self) -> "DeferredSignals":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    self._before[number] = signal.signal(number, self._note)
+                    self._previous[number] = signal.signal(number, self._on_signal)
         return self
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked is not None:
-            self._take_effect(number, frame)
-        self.asked = number
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.requested is not None:
+            self._deliver(number, frame)
+        self.requested = number
 
-    def ask(self) -> None:
-        """Ask as a Ctrl-C would, on behalf of another process that got one."""
-        self.asked = self.asked or signal.SIGINT
+    def request(self) -> None:
+        """Act as if this process had received Ctrl-C: another process of the group did."""
+        self.requested = self.requested or signal.SIGINT
 
-    def obey(self) -> None:
-        """Do what the signal would have done: raise, or end the process."""
-        if self.asked is not None:
-            self._take_effect(self.asked, None)
+    def raise_pending(self) -> None:
+        """Deliver the pending signal, if there is one: raise KeyboardInterrupt, or end the process."""
+        if self.requested is not None:
+            self._deliver(self.requested, None)
 
-    def _take_effect(self, number: int, frame: FrameType | None) -> None:
-        before = self._before.get(number, signal.default_int_handler)
-        if callable(before):
-            before(number, frame)
-        else:  # the system's own: to end
-            signal.signal(number, before)
+    def _deliver(self, number: int, frame: FrameType | None) -> None:
+        previous = self._previous.get(number, signal.default_int_handler)
+        if callable(previous):
+            previous(number, frame)
+        else:  # SIG_DFL: ends the process
+            signal.signal(number, previous)
             signal.raise_signal(number)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for number, before in self._before.items():
-            signal.signal(number, before)
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)

@@ -1,4 +1,4 @@
-"""How good a network is on batches, on all processes together."""
+"""Validation: loss and accuracy over batches, on all processes together."""
 
 from collections.abc import Callable
 
@@ -7,30 +7,24 @@ import torch.nn.functional as F
 from torch import nn
 
 from plumage.accelerate.inference import for_inference
-from plumage.config import ResolvedTrain
 from plumage.training.batches import Batches
-from plumage.training.distributed import SINGLE_PROCESS, ProcessGroup
+from plumage.training.context import TrainingContext
 
 
 @torch.inference_mode()
 def validate(
-    network: nn.Module,
-    batches: Batches,
-    train: ResolvedTrain,
-    device: torch.device,
-    group: ProcessGroup = SINGLE_PROCESS,
-    stop: Callable[[], bool] = lambda: False,
+    model: nn.Module, batches: Batches, context: TrainingContext, should_stop: Callable[[], bool] = lambda: False
 ) -> tuple[float, float] | None:
-    """Mean cross-entropy and accuracy of `network`, in eval mode, over `batches` of all processes; None if `stop` says so."""
-    network.eval()
-    loss = torch.zeros((), device=device)
-    right = torch.zeros((), device=device, dtype=torch.int64)
-    answers = for_inference(network, train.precision)
-    for inputs, labels in batches.of(0, 0):
-        if stop():
+    """Mean cross-entropy and accuracy of `model`, in eval mode, over all processes; None once `should_stop()`."""
+    model.eval()
+    loss = torch.zeros((), device=context.device)
+    num_correct = torch.zeros((), device=context.device, dtype=torch.int64)
+    predict = for_inference(model, context.train.precision)
+    for inputs, labels in batches.iterate(0, 0):
+        if should_stop():
             return None
-        logits = answers(inputs)
+        logits = predict(inputs)
         loss += F.cross_entropy(logits, labels, reduction="sum")
-        right += (logits.argmax(1) == labels).sum()
-    loss_sum, right_sum = group.all_reduce_sum(float(loss), float(right))
-    return loss_sum / batches.photos, right_sum / batches.photos
+        num_correct += (logits.argmax(1) == labels).sum()
+    loss_sum, correct_sum = context.group.all_reduce_sum(float(loss), float(num_correct))
+    return loss_sum / batches.num_samples, correct_sum / batches.num_samples

@@ -11,10 +11,13 @@ from support import make_photo
 from torchvision.transforms import v2
 
 from plumage.accelerate import kernels
+from plumage.config import Augmentation
 from plumage.data.dataset.decode import decode
 from plumage.data.loading.transforms import augmentation_draws, eval_view, to_model_input, train_view
 from plumage.errors import PhotoError
 from plumage.models.preprocessing import Preprocessing
+
+CROP = Augmentation(min_scale=0.5, flip=False)
 
 
 def gradient(width: int, height: int) -> Image.Image:
@@ -66,11 +69,11 @@ def test_augmentation_draws_are_uniform_and_depend_on_the_key_alone() -> None:
 
 def test_a_random_crop_depends_on_its_draws_alone_and_covers_the_area_asked_for() -> None:
     photo, pre = np.array(gradient(64, 64)), Preprocessing(size=32, crop_fraction=1.0)
-    views = [train_view(photo, pre, augmentation_draws(seed), 0.5, flip=False) for seed in (1, 1, 2)]
+    views = [train_view(photo, pre, augmentation_draws(seed), CROP) for seed in (1, 1, 2)]
     assert np.array_equal(views[0], views[1])
     assert not np.array_equal(views[0], views[2])
     for seed in range(50):
-        red = train_view(photo, pre, augmentation_draws(seed), 0.5, flip=False)[:, :, 0].astype(int)
+        red = train_view(photo, pre, augmentation_draws(seed), CROP)[:, :, 0].astype(int)
         assert (red.max() - red.min()) / 255 > 0.55  # a side of sqrt(0.5 * 3/4) or more, in a gradient from 0 to 255
 
 
@@ -102,10 +105,8 @@ def test_crops_are_resampled_byte_for_byte_as_by_pillow(
         assert np.array_equal(eval_view(photo, pre, mirrored=True), central[:, ::-1])
         square, whole = photo[:shorter, :shorter], pre.model_copy(update={"crop_fraction": 1.0})
         at_once = Image.fromarray(square).resize((size, size), Image.Resampling[interpolation.upper()])
-        assert np.array_equal(eval_view(square, whole), np.asarray(at_once)), (
-            "in a square, the order of resampling doesn't matter"
-        )
-        view = train_view(photo, pre, augmentation_draws(seed), 0.5, flip=False)
+        assert np.array_equal(eval_view(square, whole), np.asarray(at_once)), "no way first in a square"
+        view = train_view(photo, pre, augmentation_draws(seed), CROP)
         draw = augmentation_draws(seed)
         area, ratio = height * width * (0.5 + draw[0] / 2), np.exp(np.log(3 / 4) + draw[1] * np.log(16 / 9))
         across, down = (
@@ -119,7 +120,8 @@ def test_crops_are_resampled_byte_for_byte_as_by_pillow(
 
 def test_flip_mirrors_half_of_the_crops() -> None:
     photo, pre = np.array(gradient(64, 64)), Preprocessing(size=32, crop_fraction=1.0)
-    views = [train_view(photo, pre, augmentation_draws(seed), 1.0, flip=True).astype(int) for seed in range(200)]
+    flip = Augmentation(min_scale=1.0, flip=True)
+    views = [train_view(photo, pre, augmentation_draws(seed), flip).astype(int) for seed in range(200)]
     mirrored = sum(view[0, 0, 0] > view[0, -1, 0] for view in views)
     assert 70 < mirrored < 130
 

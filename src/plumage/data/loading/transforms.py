@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from plumage.accelerate.kernels.photos import normalise, resample
+from plumage.config import Augmentation
 from plumage.models.preprocessing import Preprocessing
 
 
@@ -39,8 +40,7 @@ def train_view(
     photo: np.ndarray,
     preprocessing: Preprocessing,
     draws: Sequence[float],
-    min_scale: float,
-    flip: bool,
+    augmentation: Augmentation,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return a random crop of a photo (uint8 H x W x 3), resized to size x size x 3; in `out` if given.
@@ -49,13 +49,13 @@ def train_view(
     et al. 2015, as torchvision's RandomResizedCrop). With `flip`, half of the crops are mirrored.
     """
     height, width, _ = photo.shape
-    area = width * height * (min_scale + (1 - min_scale) * draws[0])
+    area = width * height * (augmentation.min_scale + (1 - augmentation.min_scale) * draws[0])
     ratio = 3 / 4 * (16 / 9) ** draws[1]  # uniform in its logarithm
     across = max(1, min(round(math.sqrt(area * ratio)), width))
     down = max(1, min(round(math.sqrt(area / ratio)), height))
     left, top = int((width - across + 1) * draws[2]), int((height - down + 1) * draws[3])
     cut = photo[top : top + down, left : left + across]
-    return _resized(cut, (0, 0, across, down), preprocessing, flip and draws[4] < 0.5, out)
+    return _resized(cut, (0, 0, across, down), preprocessing, augmentation.flip and draws[4] < 0.5, out)
 
 
 def _resized(

@@ -1,0 +1,105 @@
+"""Gradients of one optimizer step: summed over micro-batches, averaged over processes."""
+
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from plumage.errors import TrainingError
+from plumage.training.batches import Batch
+from plumage.training.context import TrainingContext
+from plumage.training.distributed import convert_sync_batchnorm
+from plumage.training.hardware import autocast, micro_batch_size, should_compile
+from plumage.training.memory import is_out_of_memory, out_of_memory_message
+
+
+class GradientAccumulator:
+    """Forward and backward passes of `model`, compiled and data-parallel where the context asks for it."""
+
+    def __init__(self, model: nn.Module, context: TrainingContext) -> None:
+        self._model, self._context = model, context
+        self._buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        self._buffers_before = [buffer.clone() for buffer in self._buffers]
+        self._forward = _wrap(model, context)
+        self.data_time = 0.0
+        """Seconds spent waiting for batches."""
+
+    def accumulate(
+        self, batches: Iterator[Batch], num_batches: int, num_samples: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Replace the model's gradients by those of the mean loss over the next `num_batches` of `batches`.
+
+        `num_samples` counts these batches' samples on all processes. Returns this process's sum of losses, float32, and
+        its number of correct predictions, int64.
+
+        Raises:
+            TrainingError: a micro-batch does not fit in memory; the message names a batch size that does.
+        """
+        context = self._context
+        if self._buffers:
+            torch._foreach_copy_(self._buffers_before, self._buffers)
+        self._model.zero_grad(set_to_none=True)
+        loss_sum = torch.zeros((), device=context.device, dtype=torch.float32)
+        num_correct = torch.zeros((), device=context.device, dtype=torch.int64)
+        size = micro_batch_size(context.device, context.train)
+        for number in range(num_batches):
+            started = time.perf_counter()
+            inputs, labels = next(batches)
+            self.data_time += time.perf_counter() - started
+            for start in range(0, len(inputs), size):
+                rows, is_last = slice(start, start + size), number == num_batches - 1 and start + size >= len(inputs)
+                # Processes exchange gradients once per step, during the last backward pass.
+                with nullcontext() if is_last or context.group.size == 1 else self._forward.no_sync():
+                    loss, correct = self._forward_backward(inputs[rows], labels[rows], num_samples)
+                loss_sum += loss
+                num_correct += correct
+        if not context.train.freeze_norm:
+            context.group.all_reduce_mean(self._buffers)
+        return loss_sum, num_correct
+
+    def norm(self) -> torch.Tensor:
+        """L2 norm of all gradients."""
+        return nn.utils.get_total_norm([value.grad for value in self._model.parameters() if value.grad is not None])
+
+    def restore_buffers(self) -> None:
+        """Undo what the last `accumulate` did to batch norm's statistics."""
+        if self._buffers:
+            torch._foreach_copy_(self._buffers, self._buffers_before)
+
+    def _forward_backward(
+        self, inputs: torch.Tensor, labels: torch.Tensor, num_samples: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sum of losses and number of correct predictions of a micro-batch."""
+        train, out_of_memory = self._context.train, False
+        try:
+            with autocast(self._context.device, train.precision):
+                logits = self._forward(inputs).float()
+            loss = F.cross_entropy(logits, labels, label_smoothing=train.label_smoothing, reduction="sum")
+            # DistributedDataParallel averages gradients over processes, each of which has its shard's sum.
+            (loss * (self._context.group.size / num_samples)).backward()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            out_of_memory = True
+        if out_of_memory:  # outside of the except block, where the error still holds on to the activations
+            self._model.zero_grad(set_to_none=True)
+            raise TrainingError(out_of_memory_message(self._model, inputs, train.precision))
+        return loss.detach(), (logits.argmax(1) == labels).sum()
+
+
+def _wrap(model: nn.Module, context: TrainingContext) -> Any:
+    """`model` compiled, and data-parallel in a group of processes."""
+    train, forward = context.train, model
+    if should_compile(context.device, train.compile):
+        forward = torch.compile(model)  # type: ignore[assignment]
+    if context.group.size == 1:
+        return forward
+    if train.sync_norm and not train.freeze_norm:
+        convert_sync_batchnorm(model)
+    device_ids = [torch.cuda.current_device()] if context.device.type == "cuda" else None
+    return DistributedDataParallel(forward, device_ids=device_ids, broadcast_buffers=False)
