@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class Clone:
-    """A clone of the working tree in which commands run as a user's do."""
+    """A clone, and a user's environment for commands in it: this Python first in PATH, an author for commits."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -28,7 +28,7 @@ class Clone:
 
     @classmethod
     def of_working_tree(cls, folder: Path) -> "Clone":
-        """The tracked files of this repository as they are now, in a repository of their own, nothing committed."""
+        """A new Git repository with this one's tracked files as they are now; nothing is committed."""
         tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
         for name in filter(None, tracked.split("\0")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ class Clone:
         return clone
 
     def start(self, *command: str) -> subprocess.Popen:
-        """A command in a process group of its own, to be killed as a whole; its output in one stream."""
+        """Start a command in its own process group, so that all of it can be killed; stderr goes to stdout."""
         return subprocess.Popen(
             command,
             cwd=self.folder,
@@ -50,7 +50,7 @@ class Clone:
         )
 
     def run(self, *command: str, code: int = 0, limit: float = 600) -> str:
-        """What a command says, which has to end with `code`."""
+        """Run a command and return its output. It must end with exit code `code`."""
         process = self.start(*command)
         try:
             said, _ = process.communicate(timeout=limit)
@@ -61,6 +61,7 @@ class Clone:
         return said
 
     def set(self, **sections: dict[str, Any]) -> None:
+        """Change keys of params.yaml, given by section."""
         path = self.folder / "params.yaml"
         params = yaml.safe_load(path.read_text())
         for name, keys in sections.items():
@@ -68,22 +69,27 @@ class Clone:
         path.write_text(yaml.safe_dump(params, sort_keys=False))
 
     def commit(self) -> None:
+        """Commit all that Git does not ignore."""
         self.run("git", "add", "-A")
         self.run("git", "commit", "-q", "--allow-empty", "-m", "state")
 
     def stages_run(self, *command: str) -> list[str]:
+        """Run `dvc repro`, or another command, and return the stages that it ran; restored ones don't count."""
         output = self.run(*(command or ("dvc", "repro")))
         return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
     def report(self, name: str) -> Any:
+        """The content of a JSON file in reports/."""
         return json.loads((self.folder / "reports" / name).read_text())
 
     @property
     def mlflow(self) -> MlflowClient:
+        """A client of this clone's MLflow store."""
         uri = f"sqlite:///{self.folder}/mlflow.db"
-        return MlflowClient(uri, uri)  # the registry's would else be the one that this process last used
+        return MlflowClient(uri, uri)  # without the second, the registry is the one that this process used last
 
     def runs(self) -> list[Any]:
+        """The runs of the default experiment, the newest first."""
         experiment = self.mlflow.get_experiment_by_name("plumage")
         assert experiment is not None
         return list(self.mlflow.search_runs([experiment.experiment_id], order_by=["start_time DESC"]))

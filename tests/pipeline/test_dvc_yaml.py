@@ -1,6 +1,9 @@
-"""dvc.yaml says what the stages really read: every module that a script imports, and the sections of its parameters."""
+"""dvc.yaml lists what each stage reads: the code that it imports and its sections of params.yaml."""
 
 import ast
+import subprocess
+import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ from plumage.config import Params
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 SECTIONS = {field.alias or name: name for name, field in Params.model_fields.items()}
+CODE = ("pipeline", "src/plumage")
+PLOT_DATA = {"reports/plot_data/confusion.csv", "reports/plot_data/reliability.csv"}
 
 
 def module_file(module: str) -> Path | None:
@@ -47,7 +52,7 @@ def closure(file: Path) -> set[Path]:
 
 
 def code_of(stage: str) -> set[str]:
-    """The files of code that a stage runs: Python, and what lies beside it as package data."""
+    """The code files that a stage runs: Python, and the package data (templates, C) of the same name beside it."""
     files = closure(ROOT / f"pipeline/{stage}.py")
     beside = {data for file in files for data in file.parent.glob("*.*") if data.suffix in (".j2", ".c", ".h")}
     names = {(file.parent, file.stem) for file in files}
@@ -55,16 +60,61 @@ def code_of(stage: str) -> set[str]:
     return {file.relative_to(ROOT).as_posix() for file in files}
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_exactly_the_code_that_it_imports(stage: str) -> None:
-    code = [dep for dep in STAGES[stage]["deps"] if dep.startswith(("src/", "pipeline/"))]
-    files = [
-        file.relative_to(ROOT).as_posix()
-        for dep in code
-        for file in ([ROOT / dep] if (ROOT / dep).is_file() else (ROOT / dep).rglob("*"))
-        if file.is_file() and "__pycache__" not in file.parts  # which .dvcignore names
-    ]
-    assert sorted(files) == sorted(code_of(stage))
+def files_under(path: str) -> set[str]:
+    """The code files of a dependency in dvc.yaml, which is a file or a folder. .dvcignore leaves out `__pycache__`."""
+    found = [ROOT / path] if (ROOT / path).is_file() else (ROOT / path).rglob("*")
+    return {file.relative_to(ROOT).as_posix() for file in found if file.is_file() and "__pycache__" not in file.parts}
+
+
+def fewest_paths(files: set[str]) -> set[str]:
+    """The same files, with a folder in place of its files where all of them are listed."""
+    folders = {parent.as_posix() for file in files for parent in Path(file).parents}
+    whole = {folder for folder in folders if folder.startswith(CODE) and files_under(folder) <= files}
+    return {path for path in files | whole if not any(parent.as_posix() in whole for parent in Path(path).parents)}
+
+
+def layers() -> set[str]:
+    """The folders of the import layers in pyproject.toml; of nested layers, the inner ones."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    folders = {
+        f"src/{container}/{layer.strip()}".replace(".", "/")
+        for contract in pyproject["tool"]["importlinter"]["contracts"]
+        for container in contract.get("containers", [])
+        for line in contract["layers"]
+        for layer in line.split("|")
+    }
+    return {
+        folder for folder in folders
+        if (ROOT / folder).is_dir() and not any(other.startswith(f"{folder}/") for other in folders)
+    }  # fmt: skip
+
+
+def layers_of(files: set[str]) -> set[str]:
+    """The layers that contain the files, and the files that are in none."""
+    return {next((layer for layer in layers() if file.startswith(f"{layer}/")), file) for file in files}
+
+
+def named_code(stage: str) -> set[str]:
+    """The files and folders of code among a stage's dependencies in dvc.yaml."""
+    return {dep for dep in STAGES[stage]["deps"] if dep.startswith(CODE)}
+
+
+def advice(stage: str, paths: set[str]) -> str:
+    """The dependencies to paste into dvc.yaml."""
+    data = [f'"{dep}"' if "$" in dep else dep for dep in STAGES[stage]["deps"] if not dep.startswith(CODE)]
+    listed = textwrap.fill(", ".join([*data, *sorted(paths)]), 111, break_on_hyphens=False)
+    return f"change {stage} in dvc.yaml to\n    deps:\n      [\n{textwrap.indent(listed, ' ' * 8)}\n      ]"
+
+
+def test_train_depends_on_exactly_the_files_that_it_imports() -> None:
+    covered = set().union(*(files_under(path) for path in named_code("train")))
+    assert covered == code_of("train"), advice("train", fewest_paths(code_of("train")))
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "train"])
+def test_a_stage_depends_on_exactly_the_layers_that_it_imports_from(stage: str) -> None:
+    expected = layers_of(code_of(stage))
+    assert named_code(stage) == expected, advice(stage, expected)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -83,6 +133,20 @@ def test_a_stage_tracks_exactly_the_parameters_that_it_reads(stage: str) -> None
 def test_the_closure_follows_indirect_and_late_imports() -> None:
     assert "src/plumage/data/sources/layout.py" in code_of("download")  # through sources/folder.py
     assert "src/plumage/config.py" in code_of("split")  # through _stage.py
+
+
+def test_git_keeps_the_lock_file_and_uncached_outputs_and_ignores_cached_ones() -> None:
+    outputs = {
+        path: options.get("cache", True)
+        for stage in STAGES.values()
+        for output in [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]
+        for path, options in ([(output, {})] if isinstance(output, str) else output.items())
+    }
+    asked = [*outputs, "dvc.lock"]
+    done = subprocess.run(["git", "check-ignore", "--no-index", *asked], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.split() == [path for path, cached in outputs.items() if cached]
+    kept = {"reports/history.csv", "reports/metrics.json", "reports/registry.json", *PLOT_DATA}
+    assert {path for path, cached in outputs.items() if not cached} == kept
 
 
 def test_params_yaml_holds_every_key_so_that_any_can_be_set_for_an_experiment() -> None:

@@ -21,14 +21,18 @@ TINY = {
     "train": {"epochs": 1, "batch_size": 16},
     "evaluate": {"bootstrap": 100},
 }
-
+CONFUSION, RELIABILITY, LEARNING_RATE = (
+    f"reports/{path}.csv" for path in ("plot_data/confusion", "plot_data/reliability", "history")
+)
+DATA_PLOTS = {"Loss", "Accuracy", CONFUSION, RELIABILITY, LEARNING_RATE}
+MODEL = ("models/model.safetensors", "models/model.json", "models/run.json")
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone in which the pipeline has run once."""
+    """A clone in which the pipeline has run once, and what Git tracks of it is committed."""
     folder = tmp_path_factory.mktemp("end to end") / "clone"
     clone = Clone.of_working_tree(folder)
     clone.set(**TINY)
@@ -40,8 +44,11 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 def test_every_output_is_there_and_a_second_run_does_nothing(clone: Clone) -> None:
     spec = yaml.safe_load((clone.folder / "dvc.yaml").read_text())["stages"]
-    outputs = [path for stage in spec.values() for path in [*stage.get("outs", []), *stage.get("metrics", [])]]
-    assert all((clone.folder / next(iter(path if isinstance(path, dict) else [path]))).exists() for path in outputs)
+    outputs = [
+        output for stage in spec.values() for kind in ("outs", "metrics", "plots") for output in stage.get(kind, [])
+    ]
+    paths = [output if isinstance(output, str) else next(iter(output)) for output in outputs]
+    assert all((clone.folder / path).exists() for path in paths)
     assert clone.stages_run() == []
     with (clone.folder / "reports" / "predictions.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == clone.report("metrics.json")["test"]["n"] == 8
@@ -52,6 +59,33 @@ def test_the_plan_is_printed_and_nothing_is_trained(clone: Clone) -> None:
     assert "train.epochs" in said and "learning rate, up to 0.002, over" in said and "per epoch" in said
     assert "train.l2" not in said  # which training from scratch has not
     assert clone.stages_run() == [] and len(clone.runs()) == 1
+
+
+def read(clone: Clone, *paths: str) -> list[bytes]:
+    """The bytes of files of a clone."""
+    return [(clone.folder / path).read_bytes() for path in paths]
+
+
+def test_a_clone_shows_metrics_plots_and_experiments_without_the_data(clone: Clone) -> None:
+    bare = Clone(clone.folder.parent / "bare")
+    clone.run("git", "clone", "-q", str(clone.folder), str(bare.folder))
+    assert not (bare.folder / ".dvc" / "cache").exists() and not (bare.folder / "models" / "model.safetensors").exists()
+    accuracy = clone.report("metrics.json")["test"]["accuracy"]
+    shown = json.loads(bare.run("dvc", "metrics", "show", "--json"))[""]["data"]["reports/metrics.json"]["data"]
+    assert shown["test"]["accuracy"] == accuracy
+    metrics = clone.report("metrics.json")
+    metrics["test"]["accuracy"] += 0.5
+    (bare.folder / "reports" / "metrics.json").write_text(json.dumps(metrics))
+    changed = json.loads(bare.run("dvc", "metrics", "diff", "--json"))["reports/metrics.json"]
+    assert changed == {"test.accuracy": {"old": accuracy, "new": accuracy + 0.5, "diff": 0.5}}
+    bare.run("git", "checkout", "-q", ".")
+    said = bare.run("dvc", "plots", "show", "--json")
+    plots = json.loads(said[said.index("{") :])["data"]  # after DVC's warning about the pictures, which are not here
+    assert set(plots) == DATA_PLOTS and all(plot["content"]["data"]["values"] for (plot,) in plots.values())
+    table = list(csv.DictReader(bare.run("dvc", "exp", "show", "--csv").splitlines()))
+    assert [float(row["test.accuracy"]) for row in table] == [pytest.approx(accuracy, abs=1e-5)] * 2
+    assert "reports/registry.json" in bare.run("git", "ls-files", "reports")
+    assert bare.run("git", "status", "--short") == ""
 
 
 def test_one_run_carries_the_whole_execution(clone: Clone) -> None:
@@ -140,6 +174,7 @@ def test_a_clone_with_an_empty_store_brings_run_and_version_back_once(clone: Clo
     assert "`dvc pull` brings them" in fresh.run("plumage", "register", code=1)
     fresh.run("dvc", "remote", "add", "--local", "-d", "store", str(remote))
     fresh.run("dvc", "pull")
+    assert fresh.stages_run() == []
     seen = []
     for _ in range(2):
         assert "bird-classifier version 1 (@challenger, @champion)" in fresh.run("plumage", "register")
@@ -164,6 +199,18 @@ def test_a_clone_with_an_empty_store_brings_run_and_version_back_once(clone: Clo
     assert "bird-classifier version 1" in fresh.run("plumage", "lineage", "models/model.safetensors")
 
 
+def test_dvc_gets_a_version_that_gto_has_registered(clone: Clone) -> None:
+    elsewhere = Clone(clone.folder.parent / "elsewhere")
+    elsewhere.folder.mkdir()
+    clone.run("gto", "register", "bird-classifier", "--version", "v1.0.0")
+    elsewhere.run("dvc", "artifacts", "get", str(clone.folder), "bird-classifier", "--rev", "v1.0.0")
+    assert read(elsewhere, *MODEL) == read(clone, *MODEL)
+    photo = elsewhere.folder / "photo.jpg"
+    photo.write_bytes(make_photo((200, 40, 50), 0))
+    (ranked,) = load_predictor(str(elsewhere.folder / "models")).predict([photo], top_k=4)
+    assert len(ranked) == 4
+
+
 @pytest.mark.parametrize(
     ("change", "stages"),
     [
@@ -179,19 +226,41 @@ def test_a_changed_parameter_reruns_what_depends_on_it(clone: Clone, change: dic
     assert clone.stages_run() == []
 
 
+def test_going_back_to_earlier_parameters_restores_their_training(clone: Clone) -> None:
+    files = (*MODEL, LEARNING_RATE, CONFUSION, RELIABILITY, "reports/metrics.json", "reports/predictions.csv")
+    before, lr = read(clone, *files), yaml.safe_load((clone.folder / "params.yaml").read_text())["train"]["lr"]
+    clone.set(train={"lr": 0.02})
+    assert clone.stages_run() == ["train", "evaluate", "register"]
+    assert read(clone, *files)[0] != before[0]
+    clone.set(train={"lr": lr})
+    assert clone.stages_run() == ["register"], "which asks the registry anew"
+    assert read(clone, *files) == before
+
+
+def test_training_again_to_the_same_bytes_leaves_nothing_to_run(clone: Clone) -> None:
+    before, known = read(clone, *MODEL), len(clone.runs())
+    assert clone.stages_run("dvc", "repro", "-f", "-s", "train") == ["train"]
+    assert len(clone.runs()) == known + 1, "it was trained, and did not come from the cache"
+    assert read(clone, *MODEL) == before
+    assert clone.run("dvc", "status", "--quiet") == ""
+    assert clone.stages_run() == []
+
+
 def test_dvc_shows_the_plots_and_what_changed_since_the_commit(clone: Clone) -> None:
     shown = json.loads(clone.run("dvc", "plots", "show", "--json"))["data"]
     pictures = {path.name for path in (clone.folder / "reports" / "plots").iterdir()}
     assert {f"reports/plots/{name}" for name in pictures} <= set(shown) and "mistakes.png" in pictures
-    confusion = shown[next(name for name in shown if name.startswith("Confusion"))][0]["content"]
+    confusion = shown[CONFUSION][0]["content"]
     photos = [(row["actual"], row["predicted"]) for row in confusion["data"]["values"]]
     with (clone.folder / "reports" / "predictions.csv").open(newline="") as file:
         assert sorted(photos) == sorted((row["label"], row["pred_1"]) for row in csv.DictReader(file))
     assert confusion["spec"]["encoding"]["x"]["field"] == "actual"
-    assert {"Loss", "Accuracy", "Reliability"} <= set(shown)
+    assert set(shown) >= DATA_PLOTS
+    titles = [shown[name][0]["content"]["title"]["text"] for name in (CONFUSION, RELIABILITY, LEARNING_RATE)]
+    assert titles == ["Confusion (at most 30 classes, the most confused ones)", "Reliability", "Learning rate"]
 
     changed = json.loads(clone.run("dvc", "plots", "diff", "--json"))["data"]
-    for name in ("Accuracy", "Reliability", *(name for name in shown if name.startswith("Confusion"))):
+    for name in DATA_PLOTS:
         assert {row["rev"] for row in changed[name][0]["content"]["data"]["values"]} == {"HEAD", "workspace"}
     assert len(changed["reports/plots/confusion.png"]) == 2
 
@@ -253,6 +322,8 @@ def test_experiments_in_copies_use_ones_own_photos_and_land_in_the_same_store(cl
     assert all(
         row["test.accuracy"] for row in csv.DictReader(shown.splitlines()) if row["Experiment"] in ("hot", "cold")
     )
+    columns = clone.run("dvc", "exp", "show", "--csv", "--drop", ".*/").splitlines()[0].split(",")
+    assert {"test.accuracy", "train.lr"} <= set(columns) and not any("/" in column for column in columns)
     clone.run("dvc", "exp", "apply", "hot")
     assert clone.stages_run() == [], "the experiment's lock file names other photos than lie here"
     (clone.folder / "data" / "photos" / "OWL" / "5.jpg").unlink()
