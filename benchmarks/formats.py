@@ -1,4 +1,4 @@
-"""What photos cost in other file formats than the data set's."""
+"""Reading and versioning photos in the data set's file format and in others."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ NOTE = "10,000 drawn photos of 224 pixels. Parquet has groups of 256 rows."
 
 
 def measure(parent: Path, photos: Path | None) -> Rows:
-    """As DVC data, read in order, and photo by photo at random."""
+    """One row per format: reads in order and at random, and DVC's commands."""
     root, work = folder_of(10_000, parent), parent / "formats"
     shutil.rmtree(work, ignore_errors=True)
     files = sorted(path for path in root.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""Evaluation of EfficientNet-B0 on batches of 32, against torchvision in its plainest form."""
+"""Inference of EfficientNet-B0 on batches of 32, against torchvision in its plainest form."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,45 +9,44 @@ from common import Rows, in_turn, plain_memory
 from torchvision.models import efficientnet_b0
 
 from plumage.accelerate import kernels
-from plumage.accelerate.inference import Answers, for_inference
-from plumage.models.efficientnet import EfficientNet, configure
+from plumage.accelerate.inference import Forward, compile_for_inference
+from plumage.models.networks import build_network, configure
 from plumage.models.state_dicts import load_tensors
 
 NOTE = (
     "Batch 32 at 224 pixels. Peer: torchvision's EfficientNet-B0 with the same weights, fp32, NCHW memory, the whole batch at once. "
-    "Ours: a network made ready for inference, fp32, a few photos at a time; freed memory stays with the process, which helps the "
-    "peer, too."
+    "Ours: compiled for inference, fp32, a few photos at a time; the process keeps freed memory, which helps the peer, too."
 )
 
 
 def measure(folder: Path, photos: Path | None) -> Rows:
-    """One row, with the largest difference of a probability."""
+    """One row, with the largest difference between the two networks' probabilities."""
     torch.manual_seed(0)
     inputs, theirs = torch.randn(32, 3, 224, 224), efficientnet_b0().train()
     with torch.no_grad():
-        for _ in range(10):  # statistics that the photos fit, so that the outputs differ from photo to photo
+        for _ in range(10):  # statistics of these inputs, so that the outputs differ between them
             theirs(inputs)
         theirs.eval().classifier[1].weight *= 20
-    ours = EfficientNet(replace(configure("efficientnet_b0"), bn_eps=1e-5), 1000)  # torchvision's convention
+    ours = build_network(replace(configure("efficientnet_b0"), bn_eps=1e-5), 1000)  # torchvision's eps
     load_tensors(ours, theirs.state_dict(), "torchvision")
     ours = ours.eval().to(memory_format=torch.channels_last)
-    answers = for_inference(ours)
+    forward = compile_for_inference(ours)
 
     def plainly() -> torch.Tensor:
         plain_memory()
         return theirs(inputs)
 
-    def keeping(network: Answers) -> Callable[[], torch.Tensor]:
+    def keeping(network: Forward) -> Callable[[], torch.Tensor]:
         def do() -> torch.Tensor:
             kernels.keep_memory()
             return network(inputs)
 
         return do
 
-    work = {"torchvision": plainly, "ours": keeping(answers), "torchvision that keeps memory": keeping(theirs)}
+    work = {"torchvision": plainly, "ours": keeping(forward), "torchvision that keeps memory": keeping(theirs)}
     with torch.inference_mode():
         seconds = in_turn(work, 7)
-        expected, got = theirs(inputs).softmax(1), answers(inputs).softmax(1)
+        expected, got = theirs(inputs).softmax(1), forward(inputs).softmax(1)
     return [
         {
             **{f"{name}, images/s": 32 / took for name, took in seconds.items()},

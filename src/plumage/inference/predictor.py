@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from plumage.accelerate.inference import for_inference, probabilities
+from plumage.accelerate.inference import compile_for_inference, probabilities
 from plumage.data.dataset.decode import pixels
 from plumage.data.loading.transforms import eval_view, to_model_input
 from plumage.errors import PhotoError
@@ -27,7 +27,7 @@ class Predictor:
         self._temperature = saved.temperature
         self._device = torch.device(device)
         model = saved.model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._answers = for_inference(model.eval())
+        self._forward = compile_for_inference(model.eval())
 
     def predict(self, photos: Sequence[Photo], top_k: int = 5) -> list[list[tuple[str, float]]]:
         """The `top_k` most probable classes of each photo with their probabilities, the most probable first.
@@ -48,7 +48,7 @@ class Predictor:
             for start in range(0, len(photos), BATCH_SIZE):
                 batch = enumerate(photos[start : start + BATCH_SIZE], start)
                 views = np.stack([eval_view(_open(photo, index), self._preprocessing) for index, photo in batch])
-                logits = self._answers(to_model_input(torch.from_numpy(views), self._preprocessing, self._device))
+                logits = self._forward(to_model_input(torch.from_numpy(views), self._preprocessing, self._device))
                 rows.append(probabilities(logits.cpu(), self._temperature).numpy())
         return np.concatenate(rows)
 

@@ -9,10 +9,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from plumage.accelerate.inference import for_inference
+from plumage.accelerate import accelerate
+from plumage.accelerate.inference import compile_for_inference
 from plumage.config import Model, ResolvedTrain
 from plumage.data.dataset.store import Dataset
-from plumage.models.efficientnet import EfficientNet
+from plumage.models.classifier import ImageClassifier
+from plumage.models.networks import build_network
 from plumage.training.distributed import ProcessGroup
 from plumage.training.hardware import autocast, choose_device, hardware_tags, micro_batch_size
 from plumage.training.memory import fit_batch, free_bytes, step_bytes
@@ -59,6 +61,8 @@ def make_plan(wanted: Model, train: ResolvedTrain, dataset: Dataset, rows: dict[
     device = choose_device(train.device)
     model, preprocessing = new_model(wanted, dataset, train.seed, root)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if train.accelerate:
+        accelerate(model)
     photos = {part: len(rows[part]) for part in ("train", "val")}
     side = preprocessing.size
     judging = 1 / _speed(model, EVAL_BATCH, side, train, device, learns=False)
@@ -86,10 +90,10 @@ def make_plan(wanted: Model, train: ResolvedTrain, dataset: Dataset, rows: dict[
     )  # fmt: skip
 
 
-def count_macs(model: EfficientNet, side: int) -> int:
+def count_macs(model: ImageClassifier, side: int) -> int:
     """Multiplications with addition of one photo of `side` x `side` pixels."""
     with torch.device("meta"):
-        blank = EfficientNet(model.config, model.classifier.out_features).eval()
+        blank = build_network(model.config, model.num_classes).eval()
         with FlopCounterMode(display=False) as counter:
             blank(torch.empty(1, 3, side, side))
     return int(counter.get_total_flops()) // 2
@@ -103,7 +107,7 @@ def picture(values: list[float], width: int = 64, height: int = 4) -> list[str]:
     return ["".join(EIGHTHS[min(8, max(0, level - 8 * row))] for level in levels) for row in reversed(range(height))]
 
 
-def _rates(model: EfficientNet, train: ResolvedTrain, steps: int) -> list[float]:
+def _rates(model: ImageClassifier, train: ResolvedTrain, steps: int) -> list[float]:
     """The learning rate at each step."""
     optimizer = build_optimizer(model, model.classifier, train)
     total = train.epochs * steps
@@ -120,11 +124,11 @@ def _speed(model: nn.Module, batch: int, side: int, train: ResolvedTrain, device
     photos = torch.zeros(batch, 3, side, side, device=device).to(memory_format=torch.channels_last)
     labels = torch.zeros(batch, dtype=torch.int64, device=device)
     set_training(model, train.freeze_norm)
-    answers = for_inference(model.eval(), train.precision) if not learns else None
+    forward = compile_for_inference(model.eval(), train.precision, accelerate=train.accelerate) if not learns else None
     for _ in range(2):
         started = time.perf_counter()
-        if answers:
-            logits = answers(photos)
+        if forward:
+            logits = forward(photos)
         else:
             with autocast(device, train.precision):
                 logits = model(photos).float()

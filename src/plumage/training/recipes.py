@@ -15,14 +15,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from plumage.accelerate import kernels
-from plumage.accelerate.inference import features_for_inference
+from plumage.accelerate import accelerate, kernels
+from plumage.accelerate.inference import compile_for_inference
 from plumage.common.progress import track
 from plumage.config import RECIPES, Model, ResolvedTrain
 from plumage.data.dataset.store import Dataset
 from plumage.data.loading.loader import Transform, batched, central_view, load_batches, typical_side
 from plumage.data.loading.transforms import augmentation_draws, to_model_input, train_view
-from plumage.models.efficientnet import EfficientNet, fold_bn_scale, scaled_stages
+from plumage.models.batch_norm import fold_bn_scale
+from plumage.models.classifier import ImageClassifier
 from plumage.models.factory import create_model
 from plumage.models.preprocessing import Preprocessing
 from plumage.training.batches import Batch, Batches
@@ -46,7 +47,7 @@ EVAL_BATCH = 32
 
 
 def train_model(
-    model: EfficientNet,
+    model: ImageClassifier,
     dataset: Dataset,
     rows: dict[str, list[int]],
     preprocessing: Preprocessing,
@@ -68,6 +69,8 @@ def train_model(
     seed_everything(train.seed)
     kernels.keep_memory()
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if train.accelerate:
+        accelerate(model)
     work = _Photos(dataset, rows, preprocessing, train, device, group)
     if train.recipe == "probe":
         return _probe(model, work, train.epochs, on_epoch, checkpoints)
@@ -93,7 +96,7 @@ def train_model(
 
 
 @torch.no_grad()
-def mix_weights(model: EfficientNet, start: dict[str, torch.Tensor], mixing: float) -> None:
+def mix_weights(model: ImageClassifier, start: dict[str, torch.Tensor], mixing: float) -> None:
     """Move `model` back to `mixing` of its way from the weights `start` (Wortsman et al. 2022, arXiv 2109.01903)."""
     for name, value in model.state_dict().items():
         if value.is_floating_point():
@@ -101,7 +104,7 @@ def mix_weights(model: EfficientNet, start: dict[str, torch.Tensor], mixing: flo
 
 
 def _solve_again(
-    model: EfficientNet, work: "_Photos", history: History, on_epoch: OnEpoch, checkpoints: Checkpoints | None
+    model: ImageClassifier, work: "_Photos", history: History, on_epoch: OnEpoch, checkpoints: Checkpoints | None
 ) -> bool:
     """Solve for the classifier on the features that training came to: one more epoch. Whether it is the best."""
     if work.group.is_main:
@@ -118,14 +121,13 @@ def _solve_again(
     return best
 
 
-def freeze_stages(model: EfficientNet, stages: int) -> None:
+def freeze_stages(model: ImageClassifier, stages: int) -> None:
     """Keep the stem and the first `stages` stages as they are; with 0, all learns."""
-    blocks = sum(stage.repeats for stage in scaled_stages(model.config)[:stages])
-    for module in [model.stem, *model.blocks[:blocks]] if stages else []:
+    for module in [model.stem, *model.stages()[:stages]] if stages else []:
         module.requires_grad_(False)
 
 
-def new_model(wanted: Model, dataset: Dataset, seed: int, root: Path) -> tuple[EfficientNet, Preprocessing]:
+def new_model(wanted: Model, dataset: Dataset, seed: int, root: Path) -> tuple[ImageClassifier, Preprocessing]:
     """The network as training starts from it, and how it sees the photos of `dataset`; `root` is the repository's."""
     seed_everything(seed)
     weights = wanted.weights_from(root)
@@ -134,14 +136,14 @@ def new_model(wanted: Model, dataset: Dataset, seed: int, root: Path) -> tuple[E
         wanted.name,
         len(dataset.classes),
         weights,
-        dropout=dropout if wanted.dropout is None else wanted.dropout,
-        drop_path=drop_path if wanted.drop_path is None else wanted.drop_path,
+        drop_rate=dropout if wanted.dropout is None else wanted.dropout,
+        drop_path_rate=drop_path if wanted.drop_path is None else wanted.drop_path,
     )
     return model, input_for(model, wanted.image_size, wanted.crop, None if weights else typical_side(dataset))
 
 
 def input_for(
-    model: EfficientNet, image_size: int | None, crop: float | None, photo_side: int | None = None
+    model: ImageClassifier, image_size: int | None, crop: float | None, photo_side: int | None = None
 ) -> Preprocessing:
     """The preprocessing of the model's weights, of the whole short side, with another size or crop where one is asked for.
 
@@ -231,7 +233,7 @@ class _Photos:
 
 
 def _probe(
-    model: EfficientNet,
+    model: ImageClassifier,
     photos: _Photos,
     iterations: int,
     on_epoch: OnEpoch,
@@ -273,12 +275,14 @@ def _probe(
 
 
 @torch.inference_mode()
-def _features(model: EfficientNet, photos: _Photos, batches: Batches, what: str) -> Batch:
+def _features(model: ImageClassifier, photos: _Photos, batches: Batches, what: str) -> Batch:
     """The pooled features, float32 N x F, and the labels of all of `batches`, of all processes."""
     features, labels, group = [], [], photos.group
-    answers = features_for_inference(model, photos.train.precision)
+    features_of = compile_for_inference(
+        model, photos.train.precision, pre_logits=True, accelerate=photos.train.accelerate
+    )
     for inputs, batch_labels in track(batches.of(0, 0), what, batches.per_epoch, shown=group.is_main):
-        features.append(answers(inputs))
+        features.append(features_of(inputs))
         labels.append(batch_labels)
     count = batches.photos
     return group.all_gather(torch.cat(features).clone(), count), group.all_gather(torch.cat(labels), count)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from plumage.common.files import atomic_path, write_json
-from plumage.models.efficientnet import EfficientNet
+from plumage.models.classifier import ImageClassifier
 from plumage.models.preprocessing import Preprocessing
 from plumage.models.saved_model import save_model
 from plumage.training.trainer import History, OnEpoch
@@ -14,7 +14,7 @@ from plumage.training.trainer import History, OnEpoch
 
 def save_results(
     root: Path,
-    model: EfficientNet,
+    model: ImageClassifier,
     classes: list[str],
     preprocessing: Preprocessing,
     temperature: float,

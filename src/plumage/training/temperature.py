@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 
 from plumage.data.dataset.store import Dataset
 from plumage.inference.predict import predict
-from plumage.models.efficientnet import EfficientNet
+from plumage.models.classifier import ImageClassifier
 from plumage.models.preprocessing import Preprocessing
 from plumage.training.trainer import History
 
@@ -41,7 +41,7 @@ def fit_temperature(logits: Floats, labels: Ints) -> float:
 
 @torch.inference_mode()
 def best_temperature(
-    model: EfficientNet,
+    model: ImageClassifier,
     history: History,
     dataset: Dataset,
     val: Sequence[int],

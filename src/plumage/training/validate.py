@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from plumage.accelerate.inference import for_inference
+from plumage.accelerate.inference import compile_for_inference
 from plumage.config import ResolvedTrain
 from plumage.training.batches import Batches
 from plumage.training.distributed import SINGLE_PROCESS, ProcessGroup
@@ -25,11 +25,11 @@ def validate(
     network.eval()
     loss = torch.zeros((), device=device)
     right = torch.zeros((), device=device, dtype=torch.int64)
-    answers = for_inference(network, train.precision)
+    forward = compile_for_inference(network, train.precision, accelerate=train.accelerate)
     for inputs, labels in batches.of(0, 0):
         if stop():
             return None
-        logits = answers(inputs)
+        logits = forward(inputs)
         loss += F.cross_entropy(logits, labels, reduction="sum")
         right += (logits.argmax(1) == labels).sum()
     loss_sum, right_sum = group.all_reduce_sum(float(loss), float(right))
