@@ -9,8 +9,8 @@ from common import Rows, in_turn, plain_memory
 from torchvision.models import efficientnet_b0
 
 from plumage.accelerate import kernels
-from plumage.accelerate.inference import Answers, for_inference
-from plumage.models.efficientnet import EfficientNet, configure
+from plumage.accelerate.inference import Forward, compile_for_inference
+from plumage.models.networks import build_network, configure
 from plumage.models.state_dicts import load_tensors
 
 NOTE = (
@@ -28,26 +28,26 @@ def measure(folder: Path, photos: Path | None) -> Rows:
         for _ in range(10):  # fit batch norm's statistics, so that outputs differ between photos
             theirs(inputs)
         theirs.eval().classifier[1].weight *= 20
-    ours = EfficientNet(replace(configure("efficientnet_b0"), bn_eps=1e-5), 1000)  # torchvision's convention
+    ours = build_network(replace(configure("efficientnet_b0"), bn_eps=1e-5), 1000)  # torchvision's eps
     load_tensors(ours, theirs.state_dict(), "torchvision")
     ours = ours.eval().to(memory_format=torch.channels_last)
-    answers = for_inference(ours)
+    forward = compile_for_inference(ours)
 
     def plainly() -> torch.Tensor:
         plain_memory()
         return theirs(inputs)
 
-    def keeping(network: Answers) -> Callable[[], torch.Tensor]:
+    def keeping(network: Forward) -> Callable[[], torch.Tensor]:
         def do() -> torch.Tensor:
             kernels.keep_memory()
             return network(inputs)
 
         return do
 
-    work = {"torchvision": plainly, "ours": keeping(answers), "torchvision that keeps memory": keeping(theirs)}
+    work = {"torchvision": plainly, "ours": keeping(forward), "torchvision that keeps memory": keeping(theirs)}
     with torch.inference_mode():
         seconds = in_turn(work, 7)
-        expected, got = theirs(inputs).softmax(1), answers(inputs).softmax(1)
+        expected, got = theirs(inputs).softmax(1), forward(inputs).softmax(1)
     return [
         {
             **{f"{name}, images/s": 32 / took for name, took in seconds.items()},

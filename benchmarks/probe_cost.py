@@ -7,6 +7,7 @@ import torch
 from common import Rows, in_turn
 from steps import step
 
+from plumage.accelerate import accelerate
 from plumage.models import create_model
 from plumage.training import probe
 
@@ -21,7 +22,7 @@ def measure(folder: Path, photos: Path | None) -> Rows:
     """One row."""
     torch.manual_seed(0)
     features, labels = torch.randn(PHOTOS, 1280), torch.arange(PHOTOS) % CLASSES
-    one_step = step(create_model("efficientnet_lite0", 1000), BATCH, torch.device("cpu"), "auto")
+    one_step = step(accelerate(create_model("efficientnet_lite0", 1000)), BATCH, torch.device("cpu"), "auto")
     start = np.zeros(1281 * CLASSES)
     objective = probe.make_objective(features, labels, CLASSES, 0.1)
     seconds = in_turn({"iteration": lambda: objective(start), "step": one_step}, rounds=9)

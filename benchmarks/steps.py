@@ -27,7 +27,7 @@ def measure(folder: Path, photos: Path | None) -> Rows:
     rows: Rows = []
     kernels.keep_memory()  # as training does; torchvision's network benefits too
     for batch, precision in ((batch, precision) for batch in (16, 64) for precision in precisions(device)):
-        ours = create_model("efficientnet_b0", 1000)
+        ours = accelerate(create_model("efficientnet_b0", 1000))
         if should_compile(device, "auto"):
             ours = torch.compile(ours)
         networks = {"ours": ours, "torchvision": efficientnet_b0()}

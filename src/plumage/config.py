@@ -6,18 +6,19 @@ valid values: error messages, docs/params.md and docs/params.schema.json use it.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from plumage.architectures import ARCHITECTURES, WITH_IMAGENET_WEIGHTS
 
 Scalar = str | int | float | bool | None
 Recipe = Literal["scratch", "finetune", "probe"]
 Precision = Literal["auto", "fp32", "bf16"]
-ModelName = Literal[
-    "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4", "efficientnet_b5",
-    "efficientnet_b6", "efficientnet_b7", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2",
-    "efficientnet_lite3", "efficientnet_lite4",
-]  # fmt: skip
+if TYPE_CHECKING:
+    ModelName = str
+else:
+    ModelName = Literal[tuple(ARCHITECTURES)]
 PhotoSource = Literal["sample", "folder", "archive", "url", "kaggle", "huggingface"]
 """The modules of `plumage.data.sources` that can be `data.source`."""
 DEFAULT_DATASETS = {
@@ -98,7 +99,7 @@ class Split(Section):
 class Model(Section):
     """The network and its initial weights."""
 
-    name: ModelName = Field("efficientnet_b0", description=", ".join(get_args(ModelName)))
+    name: ModelName = Field("efficientnet_b0", description=", ".join(ARCHITECTURES))
     weights: str | None = Field(
         None,
         min_length=1,
@@ -199,6 +200,10 @@ class Train(Section):
         "auto",
         description="auto (true on CUDA), true or false: use torch.compile, which takes minutes at the first step",
     )
+    accelerate: bool = Field(
+        True,
+        description="true or false: fast layers and C kernels on a CPU; false: plain torch",
+    )
     processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
         1, description="1 to 1024 processes on this machine; auto: one per GPU, or 1"
     )
@@ -248,6 +253,7 @@ class ResolvedTrain(Section):
     device: str
     precision: Precision
     compile: Literal["auto"] | bool
+    accelerate: bool
     processes: Literal["auto"] | int
     sync_norm: bool
     max_bad_steps: int
@@ -383,10 +389,10 @@ class Params(Section):
                 raise ValueError(
                     f"train.{key}: got {value!r} with train.recipe {self.train.recipe}, which does not use it; takes null"
                 )
-        if self.model.weights == "imagenet" and self.model.name in ("efficientnet_lite3", "efficientnet_lite4"):
+        if self.model.weights == "imagenet" and self.model.name not in WITH_IMAGENET_WEIGHTS:
             raise ValueError(
                 f"model.weights: got imagenet for {self.model.name}; takes null or a weights file "
-                "(ImageNet weights come for efficientnet_b0 to b7 and efficientnet_lite0 to lite2)"
+                f"(there are ImageNet weights for {', '.join(WITH_IMAGENET_WEIGHTS)})"
             )
         return self
 

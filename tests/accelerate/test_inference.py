@@ -1,4 +1,4 @@
-"""A network made ready for inference answers what it answers in evaluation."""
+"""A network compiled for inference gives the logits that it gives in eval mode."""
 
 import copy
 
@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from plumage.accelerate import kernels
-from plumage.accelerate.inference import FusedEfficientNet, features_for_inference, for_inference
+from plumage.accelerate import accelerate, kernels
+from plumage.accelerate.inference import _folded_forward, compile_for_inference
 from plumage.accelerate.precision import dtype_of
 from plumage.models import create_model
 from plumage.models.efficientnet import EfficientNet
 
 
 def network(name: str) -> EfficientNet:
-    """With statistics that are not those of a fresh network."""
+    """In eval mode, with statistics that are not those of a fresh network."""
     torch.manual_seed(0)
     model = create_model(name, 10, "imagenet" if name == "efficientnet_lite0" else None)
     for module in model.modules():
@@ -29,44 +29,59 @@ def network(name: str) -> EfficientNet:
 @pytest.mark.parametrize("own", [True, False], ids=["own kernels", "torch's"])
 @pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_b3", "efficientnet_b4", "efficientnet_lite0"])
 @pytest.mark.parametrize("size", [(64, 64), (75, 50)], ids=str)
-def test_the_answers_are_those_of_the_network(
+def test_logits_and_features_are_those_of_the_network(
     name: str, size: tuple[int, int], own: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not own:
         monkeypatch.setattr(kernels, "compiled", lambda *_: None)
     model, photos = network(name), torch.randn(11, 3, *size)
     with torch.no_grad():
-        logits, features = model(photos), model.forward_features(photos)
-    got = for_inference(model)(photos)
+        logits, features = model(photos), model.forward_head(model.forward_features(photos), pre_logits=True)
+    got = compile_for_inference(model)(photos)
     torch.testing.assert_close(got, logits, rtol=1e-4, atol=1e-5 * float(logits.abs().max()))
     torch.testing.assert_close(
-        features_for_inference(model)(photos),
+        compile_for_inference(model, pre_logits=True)(photos),
         features,
         rtol=1e-4,
         atol=1e-5 * float(features.abs().max()),
     )
-    rounded = FusedEfficientNet(model, torch.bfloat16)(photos)  # as on a GPU
+    with torch.inference_mode():
+        rounded = _folded_forward(model, torch.bfloat16, pre_logits=False)(photos)  # as on a GPU
     assert rounded.dtype == torch.float32
     assert (rounded - logits).norm() < 0.05 * logits.norm()
-    assert torch.equal(for_inference(model, "bf16")(photos), got)
+    assert torch.equal(compile_for_inference(model, "bf16")(photos), got)
 
 
-def test_what_is_asked_for_stays_as_it_was_and_so_does_the_network() -> None:
+def test_neither_inputs_nor_network_are_changed() -> None:
     model, photos = network("efficientnet_b0"), torch.randn(3, 3, 64, 64)
     before, seen = copy.deepcopy(model.state_dict()), photos.clone()
-    for_inference(model)(photos)
+    compile_for_inference(model)(photos)
     assert torch.equal(photos, seen)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_any_other_network_answers_as_it_does() -> None:
+def test_another_network_gives_what_it_gives_by_itself() -> None:
     other, inputs = nn.Linear(4, 2), torch.randn(9, 4)
 
     with torch.no_grad():
-        torch.testing.assert_close(for_inference(other)(inputs), other(inputs))
+        torch.testing.assert_close(compile_for_inference(other)(inputs), other(inputs))
 
 
-def test_auto_is_what_the_processor_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_accelerated_network_gives_the_same_bytes() -> None:
+    model, photos = network("efficientnet_b0"), torch.randn(3, 3, 64, 64)
+    plain = compile_for_inference(model)(photos)
+    assert torch.equal(compile_for_inference(accelerate(model))(photos), plain)
+
+
+def test_not_accelerated_is_the_network_itself_on_the_whole_batch() -> None:
+    model, photos = network("efficientnet_b0"), torch.randn(9, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(compile_for_inference(model, accelerate=False)(photos), model(photos))
+        pooled = model.forward_head(model.forward_features(photos), pre_logits=True)
+    assert torch.equal(compile_for_inference(model, pre_logits=True, accelerate=False)(photos), pooled)
+
+
+def test_auto_precision_is_what_the_processor_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     for able, chosen in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(kernels, "computes_bf16", lambda able=able: able)

@@ -1,4 +1,4 @@
-"""The C is compiled once for a processor, and done without where it can't be."""
+"""The C is compiled once per processor; if it can't be compiled, Plumage works without it."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def in_a_process(home: Path, **environment: str) -> str:
 
 
 @needs_kernels
-def test_they_are_compiled_once_and_nothing_else_is_left(tmp_path: Path) -> None:
+def test_kernels_are_compiled_once_and_no_other_file_is_left(tmp_path: Path) -> None:
     first = in_a_process(tmp_path)
     assert first.startswith("True ['kernels-") and first.count("kernels-") == 1
     [file] = (tmp_path / "plumage").iterdir()
@@ -35,7 +35,7 @@ def test_they_are_compiled_once_and_nothing_else_is_left(tmp_path: Path) -> None
     assert in_a_process(tmp_path) == first and file.stat().st_mtime_ns == made
 
 
-def test_without_a_compiler_or_a_place_torch_does_it(tmp_path: Path) -> None:
+def test_without_a_compiler_or_a_cache_folder_there_are_no_kernels(tmp_path: Path) -> None:
     assert in_a_process(tmp_path, CC=shutil.which("false") or "false") == "False []\n"
     (tmp_path / "file").touch()
     assert in_a_process(tmp_path / "file").startswith("False")

@@ -1,4 +1,4 @@
-"""The loops in C compute what torch does, closer to the exact result; where they can't be had, torch does it."""
+"""The kernels of a training step compute what torch does, closer to the exact result; without them, torch does it."""
 
 import copy
 
@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from support import needs_kernels
 from torch import Tensor, nn
 
-from plumage.accelerate import kernels
+from plumage.accelerate import accelerate, kernels
 from plumage.accelerate.kernels.training import depthwise, excite, norm_act
 from plumage.models import create_model
 
 ACTIVATIONS = {"none": lambda x: x, "silu": F.silu, "relu6": F.relu6}
 CHANNELS_LAST = torch.channels_last
 DTYPES = {torch.float32: 1e-5, torch.bfloat16: 6e-3}
-"""What a map is made of, and how far off its rounding may be."""
+"""Dtype of a map, and the relative error that its rounding may cause."""
 both = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16"])
 
 
@@ -47,7 +47,7 @@ def test_batch_norm_with_its_activation(dtype: torch.dtype, activation: str, sha
     one, other, wanted = x.to(dtype).requires_grad_(), x.to(dtype).double().requires_grad_(), wanted.to(dtype).double()
     made = norm_act(one, ours, activation)
     expected = ACTIVATIONS[activation](exact(other))
-    if activation == "relu6":  # at the bends either slope is right
+    if activation == "relu6":  # at the kinks either slope is right
         wanted[((expected.abs() < 1e-3) | ((expected - 6).abs() < 1e-3)) & (expected.detach() != 0)] = 0
     assert_near(
         gradients(made, wanted.to(dtype), one, ours.weight, ours.bias),
@@ -64,7 +64,7 @@ def test_batch_norm_with_its_activation(dtype: torch.dtype, activation: str, sha
 @both
 def test_a_depthwise_convolution(dtype: torch.dtype, kernel: int, stride: int, biased: bool) -> None:
     for height, width, channels in ((1, 1, 16), (2, 3, 16), (7, 7, 48), (14, 15, 16), (31, 9, 32)):
-        for padding in ((kernel // 2, kernel // 2), (kernel // 2 - 1, kernel // 2)):  # SAME's, too
+        for padding in ((kernel // 2, kernel // 2), (kernel // 2 - 1, kernel // 2)):  # as in SAME padding
             if min(height + 2 * padding[0], width + 2 * padding[1]) < kernel:
                 continue
             x = torch.randn(3, channels, height, width).to(dtype).double().requires_grad_()
@@ -94,15 +94,15 @@ def test_squeeze_and_excitation(dtype: torch.dtype, size: int) -> None:
 
 
 def step(model: nn.Module) -> list[Tensor]:
-    model = copy.deepcopy(model).train()
+    model = accelerate(copy.deepcopy(model)).train()
     photos = torch.randn(6, 3, 64, 64, generator=torch.Generator().manual_seed(1)).to(memory_format=CHANNELS_LAST)
     F.cross_entropy(model(photos), torch.arange(6)).backward()
     return [parameter.grad for parameter in model.parameters()] + list(model.buffers())  # type: ignore[misc]
 
 
 @needs_kernels
-def test_a_step_is_the_one_without_them_and_is_the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = create_model("efficientnet_b0", 10, dropout=0.0, drop_path=0.0).to(memory_format=CHANNELS_LAST)
+def test_a_step_equals_the_one_without_kernels_and_is_reproducible(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = create_model("efficientnet_b0", 10, drop_rate=0.0, drop_path_rate=0.0).to(memory_format=CHANNELS_LAST)
     ours, again = step(model), step(model)
     assert all(torch.equal(one, other) for one, other in zip(ours, again, strict=True))
     monkeypatch.setattr(kernels, "compiled", lambda *_: None)
@@ -114,8 +114,8 @@ def test_a_step_is_the_one_without_them_and_is_the_same_each_time(monkeypatch: p
 
 
 @needs_kernels
-def test_a_step_under_autocast_is_as_exact_as_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = create_model("efficientnet_b0", 10, dropout=0.0, drop_path=0.0).to(memory_format=CHANNELS_LAST)
+def test_a_step_under_autocast_is_as_exact_as_without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = create_model("efficientnet_b0", 10, drop_rate=0.0, drop_path_rate=0.0).to(memory_format=CHANNELS_LAST)
     exact = step(model)
 
     def error() -> float:

@@ -89,7 +89,9 @@ def test_another_number_of_classes_gets_a_new_classifier_and_says_so(caplog: pyt
 
 
 def test_lite3_has_no_published_package() -> None:
-    assert "only for efficientnet_lite0, efficientnet_lite1" in refusal("efficientnet_lite3", "imagenet")
+    message = refusal("efficientnet_lite3", "imagenet")
+    assert "no ImageNet weights for efficientnet_lite3, only for efficientnet_b0, " in message
+    assert "efficientnet_lite1, efficientnet_lite2; set model.weights to a file" in message
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,11 +214,11 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("absent.pth", None, "is no file; it takes null, imagenet, or a .safetensors or .pth file"),
-        ("weights.h5", b"\x89HDF", "is of no known kind; it takes a .safetensors or .pth file"),
+        ("absent.pth", None, "is not a file; takes null, imagenet, or a .safetensors or .pth file"),
+        ("weights.h5", b"\x89HDF", "is of an unknown kind; takes a .safetensors or .pth file"),
         ("weights.pth", b"not a pickle", "is damaged"),
         ("weights.pth", b"", "is damaged"),
-        ("weights.safetensors", b"\x00" * 40, "is no whole .safetensors file"),
+        ("weights.safetensors", b"\x00" * 40, "not a whole .safetensors file"),
     ],
 )
 def test_a_file_that_holds_no_weights_is_refused(
@@ -232,7 +234,8 @@ def test_a_file_that_holds_no_weights_is_refused(
 @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {}])
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "weights.pth")
-    assert "holds no" in refusal("efficientnet_b0", tmp_path / "weights.pth")
+    message = refusal("efficientnet_b0", tmp_path / "weights.pth")
+    assert "not a state dict" in message or "not an EfficientNet" in message
 
 
 def test_weights_of_another_size_are_refused_by_the_first_tensor(torchvision_b0: Path) -> None:
@@ -243,7 +246,7 @@ def test_weights_of_another_size_are_refused_by_the_first_tensor(torchvision_b0:
 def test_weights_of_a_deeper_or_shallower_model_are_refused(torchvision_b0: Path) -> None:
     """B1 has B0's widths, so that the shapes of what both have agree."""
     assert "lacks 'features.1.1.block.0.0.weight' of efficientnet_b1" in refusal("efficientnet_b1", torchvision_b0)
-    assert "which has no efficientnet_lite0" in refusal("efficientnet_lite0", torchvision_b0)
+    assert "torchvision has no efficientnet_lite0" in refusal("efficientnet_lite0", torchvision_b0)
 
 
 @pytest.mark.parametrize(
@@ -303,12 +306,12 @@ def test_timms_published_folder_loads_with_its_configuration(tmp_path: Path) -> 
         torch.testing.assert_close(model(photos), reference(photos))
 
     (tmp_path / "config.json").write_text("{}")
-    assert "config.json: is no timm configuration (KeyError: 'architecture')" in refusal(
+    assert "config.json: not a timm configuration (KeyError: 'architecture')" in refusal(
         "efficientnet_b0", tmp_path / "model.safetensors", 2
     )
 
 
-def test_a_timm_file_that_does_not_tell_is_taken_for_tensorflows_with_a_warning(
+def test_a_timm_file_of_unclear_origin_is_assumed_to_be_tensorflows_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "mine.pth"
@@ -316,4 +319,4 @@ def test_a_timm_file_that_does_not_tell_is_taken_for_tensorflows_with_a_warning(
     model = create_model("efficientnet_lite0", 2, path)
     assert conventions(model) == ("same", 1e-3, 0.01)
     assert model.preprocessing == Preprocessing(size=224, crop_fraction=0.875, **LITE_SCALE)
-    assert "taken for timm's tf_efficientnet_lite0" in caplog.text
+    assert "assumed to be timm's tf_efficientnet_lite0" in caplog.text

@@ -17,7 +17,7 @@ PREPROCESSING = Preprocessing(size=96, crop_fraction=0.9, interpolation="bilinea
 
 @pytest.fixture
 def model() -> EfficientNet:
-    return create_model("efficientnet_lite0", 4, "imagenet", dropout=0.35, drop_path=0.1)
+    return create_model("efficientnet_lite0", 4, "imagenet", drop_rate=0.35, drop_path_rate=0.1)
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def assert_one_line(error: pytest.ExceptionInfo[Exception]) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_a_loaded_model_gives_the_same_logits_and_knows_all_that_its_use_takes(
+def test_a_loaded_model_gives_the_same_logits_and_brings_all_that_its_use_needs(
     folder: Path, model: EfficientNet
 ) -> None:
     saved = load_model(folder)
@@ -48,9 +48,7 @@ def test_a_loaded_model_gives_the_same_logits_and_knows_all_that_its_use_takes(
     assert saved.model.preprocessing == PREPROCESSING
 
 
-def test_the_temperature_is_saved_and_a_model_from_before_there_was_one_has_1(
-    folder: Path, model: EfficientNet
-) -> None:
+def test_the_temperature_is_saved_and_is_1_in_older_models(folder: Path, model: EfficientNet) -> None:
     assert load_model(folder).temperature == 1.0
     save_model(folder, model, CLASSES, PREPROCESSING, temperature=1.7)
     assert load_model(folder).temperature == 1.7
@@ -98,23 +96,30 @@ def test_saved_weights_of_another_model_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(ModelError, match=rf"{name}: no such file; a model's folder has ") as error:
+    with pytest.raises(ModelError, match=rf"{name}: no such file; a model folder holds ") as error:
         load_model(folder)
     assert_one_line(error)
 
 
-def test_class_names_that_are_not_one_a_logit_are_refused(folder: Path, model: EfficientNet, tmp_path: Path) -> None:
+def test_class_names_that_do_not_match_the_logits_are_refused(
+    folder: Path, model: EfficientNet, tmp_path: Path
+) -> None:
     with pytest.raises(ModelError, match="a model of 4 classes can't be saved with 3 names"):
         save_model(tmp_path / "wrong", model, CLASSES[:3], PREPROCESSING)
     edit(folder / "model.json", classes=CLASSES[:3])
-    with pytest.raises(ModelError, match=r"has other than the 3 classes that model\.json names"):
+    with pytest.raises(ModelError, match=r"does not have the 3 classes that model\.json names"):
         load_model(folder)
+
+
+def test_a_model_of_other_input_channels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="a model of 1 input channels can't be saved; takes one of 3 channels"):
+        save_model(tmp_path, create_model("efficientnet_lite0", 4, in_chans=1), CLASSES, PREPROCESSING)
 
 
 def test_damaged_weights_are_refused(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:100_000])
-    with pytest.raises(WeightsError, match=r"is no whole \.safetensors file") as error:
+    with pytest.raises(WeightsError, match=r"not a whole \.safetensors file") as error:
         load_model(folder)
     assert_one_line(error)
 
@@ -129,7 +134,7 @@ def test_weights_that_lack_a_tensor_are_refused(folder: Path) -> None:
 
 def test_a_damaged_description_is_refused(folder: Path) -> None:
     (folder / "model.json").write_text('{"format": 1, "arch')
-    with pytest.raises(ModelError, match=r"model\.json: is no model description") as error:
+    with pytest.raises(ModelError, match=r"model\.json: not a model description") as error:
         load_model(folder)
     assert_one_line(error)
 

@@ -51,7 +51,7 @@ with join_process_group() as group:
     pre = Preprocessing(size=32, crop_fraction=1.0)
     seed_everything(0)
     weights = None if train.recipe == "scratch" else "imagenet"
-    model = create_model("efficientnet_lite0", len(dataset.classes), weights, dropout=0.0, drop_path=0.0)
+    model = create_model("efficientnet_lite0", len(dataset.classes), weights, drop_rate=0.0, drop_path_rate=0.0)
     def on_epoch(epoch, metrics, timing):
         if group.is_main:
             print(json.dumps([epoch, metrics]), flush=True)

@@ -13,7 +13,7 @@ from plumage.data.dataset.store import Dataset
 from plumage.data.split.stratified import Photos, stratified_split
 from plumage.inference.predict import predict
 from plumage.models import create_model
-from plumage.models.efficientnet import fold_bn_scale
+from plumage.models.batch_norm import fold_bn_scale
 from plumage.models.preprocessing import Preprocessing
 from plumage.models.saved_model import save_model
 from plumage.training import recipes
@@ -50,7 +50,7 @@ def train(dataset: Dataset, weights: str | None = None, **settings: Any) -> tupl
 
 def test_one_batch_overfits() -> None:
     torch.manual_seed(0)
-    model = create_model("efficientnet_b0", 4, drop_path=0.0, dropout=0.0)
+    model = create_model("efficientnet_b0", 4, drop_path_rate=0.0, drop_rate=0.0)
     images, labels = torch.randn(8, 3, 32, 32), torch.arange(8) % 4
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     for _ in range(40):

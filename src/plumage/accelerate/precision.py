@@ -1,4 +1,4 @@
-"""Which floating-point type a device computes in."""
+"""The floating-point type that a device computes in."""
 
 import torch
 
@@ -7,7 +7,7 @@ from plumage.config import Precision
 
 
 def dtype_of(device: torch.device, precision: Precision) -> torch.dtype:
-    """What a training step's maps are made of: with `auto`, bfloat16 on a GPU or processor that computes in it, else float32."""
+    """The dtype of a training step's feature maps; `auto` is bfloat16 on a GPU or processor that computes in it, else float32."""
     if precision != "auto":
         return torch.bfloat16 if precision == "bf16" else torch.float32
     if device.type == "cuda":

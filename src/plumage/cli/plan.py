@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from plumage.accelerate.inference import for_inference
+from plumage.accelerate.inference import compile_for_inference
 from plumage.config import Model, ResolvedTrain
 from plumage.data.dataset.store import Dataset
-from plumage.models.efficientnet import EfficientNet
+from plumage.models.classifier import ImageClassifier
+from plumage.models.networks import build_network
 from plumage.training.batches import EVAL_BATCH
 from plumage.training.build import freeze_stages, new_model, train_image_size, train_mode
 from plumage.training.distributed import SINGLE_PROCESS
@@ -85,7 +86,9 @@ def make_plan(wanted: Model, train: ResolvedTrain, dataset: Dataset, rows: dict[
     return _with_training(plan, model, train, train_image_size(preprocessing, train.size_ratio), eval_seconds)
 
 
-def _with_training(plan: Plan, model: EfficientNet, train: ResolvedTrain, image_size: int, eval_seconds: float) -> Plan:
+def _with_training(
+    plan: Plan, model: ImageClassifier, train: ResolvedTrain, image_size: int, eval_seconds: float
+) -> Plan:
     """`plan`, which is a probe's, for a recipe that trains the network on crops of `image_size` pixels."""
     device = next(model.parameters()).device
     freeze_stages(model, train.frozen_stages)
@@ -108,10 +111,10 @@ def _with_training(plan: Plan, model: EfficientNet, train: ResolvedTrain, image_
     )
 
 
-def count_macs(model: EfficientNet, image_size: int) -> int:
+def count_macs(model: ImageClassifier, image_size: int) -> int:
     """Multiply-adds of one photo of `image_size` x `image_size` pixels."""
     with torch.device("meta"):
-        blank = EfficientNet(model.config, model.classifier.out_features).eval()
+        blank = build_network(model.config, model.num_classes).eval()
         with FlopCounterMode(display=False) as counter:
             blank(torch.empty(1, 3, image_size, image_size))
     return int(counter.get_total_flops()) // 2
@@ -125,7 +128,7 @@ def bar_chart(values: Sequence[float], width: int = 64, height: int = 4) -> list
     return ["".join(BARS[min(8, max(0, level - 8 * row))] for level in levels) for row in reversed(range(height))]
 
 
-def _learning_rates(model: EfficientNet, train: ResolvedTrain, steps_per_epoch: int) -> tuple[float, ...]:
+def _learning_rates(model: ImageClassifier, train: ResolvedTrain, steps_per_epoch: int) -> tuple[float, ...]:
     """Learning rate of each step of all epochs."""
     optimizer = build_optimizer(model, model.classifier, train)
     total = train.epochs * steps_per_epoch
@@ -144,7 +147,7 @@ def _throughput(
     photos = torch.zeros(batch_size, 3, image_size, image_size, device=device).to(memory_format=torch.channels_last)
     labels = torch.zeros(batch_size, dtype=torch.int64, device=device)
     train_mode(model, train.freeze_norm)
-    predict = None if learns else for_inference(model.eval(), train.precision)
+    predict = None if learns else compile_for_inference(model.eval(), train.precision, accelerate=train.accelerate)
     for _ in range(2):
         started = time.perf_counter()
         if predict:

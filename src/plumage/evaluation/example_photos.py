@@ -14,7 +14,7 @@ from plumage.data.dataset.store import Dataset
 from plumage.data.loading.loader import batched, central_view, load_batches
 from plumage.data.loading.transforms import to_model_input
 from plumage.evaluation.explain import grad_cam
-from plumage.models.efficientnet import EfficientNet
+from plumage.models.classifier import ImageClassifier
 from plumage.models.preprocessing import Preprocessing
 
 THUMBNAIL_SIZE = 112
@@ -36,7 +36,7 @@ class ExamplePhoto:
 
 
 def load_example_photos(
-    model: EfficientNet,
+    model: ImageClassifier,
     dataset: Dataset,
     rows: Sequence[int],
     classes: Sequence[int],

@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from plumage.accelerate import kernels
-from plumage.accelerate.inference import features_for_inference
+from plumage.accelerate.inference import compile_for_inference
 from plumage.common.progress import track
 from plumage.data.dataset.store import Dataset
 from plumage.data.loading.loader import batched, central_view, load_batches
 from plumage.data.loading.transforms import to_model_input
 from plumage.errors import ModelError
-from plumage.models.efficientnet import EfficientNet
+from plumage.models.classifier import ImageClassifier
 from plumage.models.preprocessing import Preprocessing
 
 
@@ -28,7 +28,7 @@ class Outputs(NamedTuple):
 
 
 def predict(
-    model: EfficientNet,
+    model: ImageClassifier,
     dataset: Dataset,
     indices: Sequence[int],
     preprocessing: Preprocessing,
@@ -48,9 +48,9 @@ def predict(
     model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
     batches = batched(indices, batch_size)
     kernels.keep_memory()
-    features_of = features_for_inference(model)
+    features_of = compile_for_inference(model, pre_logits=True)
     views = load_batches(dataset, batches, central_view(preprocessing, mirrored), preprocessing.size)
-    logits = np.empty((len(indices), model.classifier.out_features), np.float32)
+    logits = np.empty((len(indices), model.num_classes), np.float32)
     features = np.empty((len(indices), model.num_features), np.float32)
     done = 0
     with torch.inference_mode():

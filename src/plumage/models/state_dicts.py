@@ -1,4 +1,4 @@
-"""The names that others give to the same tensors: torchvision, timm and lukemelas/EfficientNet-PyTorch.
+"""State dicts under other libraries' names, both ways: torchvision, timm and lukemelas/EfficientNet-PyTorch.
 
 Tensors are found by name, not by position: a .safetensors file keeps no order.
 """
@@ -11,21 +11,22 @@ import torch
 from torch import Tensor
 
 from plumage.errors import WeightsError
+from plumage.models.classifier import ImageClassifier
 from plumage.models.efficientnet import EfficientNet, scaled_stages
 
 LayoutName = Literal["plumage", "torchvision", "timm", "lukemelas"]
 
-_COUNTER = "num_batches_tracked"  # batch norm's counter, which only a momentum of None reads
+_COUNTER = "num_batches_tracked"  # batch norm's counter, read only if its momentum is None
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where a layout keeps each module. In `block`, {n} counts all blocks, {index} those of a {stage}."""
+    """A library's name for each module. In `block`, {n} counts all blocks and {index} those of one {stage}."""
 
     outer: dict[str, str]
     block: str
     parts: dict[str, str]
-    """Modules of a block; `first` has those of a block without expansion, where they differ."""
+    """Modules within a block; `first` has the names that differ in a block without expansion."""
     first: dict[str, str]
     first_stage: int = 0
 
@@ -63,7 +64,7 @@ _LAYOUTS: dict[LayoutName, _Layout] = {
 
 
 def detect_layout(tensors: Mapping[str, Tensor], source: str) -> LayoutName:
-    """Whose names `tensors` have, told by the stem's. WeightsError when it is nobody's."""
+    """The library whose name the stem's weight has. WeightsError if it is none of them."""
     if "stem.conv.weight" in tensors:
         return "plumage"
     for name, layout in _LAYOUTS.items():
@@ -71,27 +72,33 @@ def detect_layout(tensors: Mapping[str, Tensor], source: str) -> LayoutName:
             return name
     example = repr(next(iter(tensors))) if tensors else "nothing"
     raise WeightsError(
-        f"{source}: holds no EfficientNet (it begins with {example}); what loads is a state dict of Plumage's, "
-        "torchvision's, timm's or lukemelas's"
+        f"{source}: not an EfficientNet (its first name is {example}); takes a state dict with the names of Plumage, "
+        "torchvision, timm or lukemelas"
     )
 
 
-def load_tensors(model: EfficientNet, tensors: Mapping[str, Tensor], source: str) -> bool:
-    """Copy a state dict of any known layout into `model`, each tensor checked.
+def load_tensors(model: ImageClassifier, tensors: Mapping[str, Tensor], source: str) -> bool:
+    """Copy a state dict of any known layout into `model`, and check each tensor.
 
-    A classifier with another number of classes than `model`'s is left out: returns whether the classifier was loaded.
-    WeightsError, with `model` unchanged, names the first tensor that is missing, too many, or of another shape.
+    A classifier of another number of classes is left out, as it is for a model of 0 classes.
+
+    Returns:
+        Whether `model`'s classifier was loaded, or has nothing to load.
+
+    Raises:
+        WeightsError: names the first tensor that is missing, unknown or of another shape; `model` is unchanged.
     """
-    theirs = _names(model, detect_layout(tensors, source))
+    own = next(iter(model.state_dict()))
     name = model.config.name
+    their_name = _renaming(model, "plumage" if own in tensors else detect_layout(tensors, source))
     pairs: list[tuple[Tensor, Tensor]] = []
-    known = set()
+    known = {f"{their_name('classifier')}.{leaf}" for leaf in ("weight", "bias")}
     classifier = True
     for key, ours in model.state_dict().items():
         module, _, leaf = key.rpartition(".")
         if leaf == _COUNTER:
             continue
-        their_key = f"{theirs(module)}.{leaf}"
+        their_key = f"{their_name(module)}.{leaf}"
         known.add(their_key)
         if their_key not in tensors:
             raise WeightsError(f"{source}: lacks {their_key!r} of {name}")
@@ -107,17 +114,30 @@ def load_tensors(model: EfficientNet, tensors: Mapping[str, Tensor], source: str
             pairs.append((ours, value))
     for key in tensors:
         if key not in known and not key.endswith(_COUNTER):
-            raise WeightsError(f"{source}: {key!r} has no place in {name}: these are another model's weights")
+            raise WeightsError(f"{source}: {key!r} is unknown to {name}: these are another model's weights")
     with torch.no_grad():
         for ours, value in pairs:
             ours.copy_(value)
     return classifier
 
 
-def _names(model: EfficientNet, layout_name: LayoutName) -> Callable[[str], str]:
+def export_state_dict(model: ImageClassifier, layout: LayoutName) -> dict[str, Tensor]:
+    """`model`'s state dict under the names of another library, which loads it with strict=True.
+
+    The other library's network gives the same logits if it is built with `model.config`'s conventions: batch norm's eps
+    (`bn_eps` from scratch 1e-3, torchvision's default for B0 to B4 1e-5) and padding (timm's `tf_*` names pad SAME).
+    """
+    their_name = _renaming(model, layout)
+    named = ((*key.rsplit(".", 1), value) for key, value in model.state_dict().items())
+    return {f"{their_name(module)}.{leaf}": value for module, leaf, value in named}
+
+
+def _renaming(model: ImageClassifier, layout_name: LayoutName) -> Callable[[str], str]:
     """A function from our module names to the layout's."""
     if layout_name == "plumage":
         return lambda module: module
+    if not isinstance(model, EfficientNet):
+        raise WeightsError(f"{layout_name} names are known for EfficientNets, not for {model.config.name}")
     layout = _LAYOUTS[layout_name]
     names = dict(layout.outer)
     n = 0

@@ -7,7 +7,7 @@ from torch import nn
 from plumage.config import Model
 from plumage.data.dataset.store import Dataset
 from plumage.data.loading.loader import typical_side
-from plumage.models.efficientnet import EfficientNet, scaled_stages
+from plumage.models.classifier import ImageClassifier
 from plumage.models.factory import create_model
 from plumage.models.preprocessing import Preprocessing
 from plumage.training.seeding import seed_everything
@@ -20,7 +20,7 @@ DROP_PATH = 0.05
 better without it, and without dropout."""
 
 
-def new_model(wanted: Model, dataset: Dataset, seed: int, root: Path) -> tuple[EfficientNet, Preprocessing]:
+def new_model(wanted: Model, dataset: Dataset, seed: int, root: Path) -> tuple[ImageClassifier, Preprocessing]:
     """Create the model that training starts from, and the preprocessing of the photos of `dataset`.
 
     `root` is the repository's, to which a weights file's path is relative.
@@ -32,8 +32,8 @@ def new_model(wanted: Model, dataset: Dataset, seed: int, root: Path) -> tuple[E
         wanted.name,
         len(dataset.classes),
         weights,
-        dropout=dropout if wanted.dropout is None else wanted.dropout,
-        drop_path=drop_path if wanted.drop_path is None else wanted.drop_path,
+        drop_rate=dropout if wanted.dropout is None else wanted.dropout,
+        drop_path_rate=drop_path if wanted.drop_path is None else wanted.drop_path,
     )
     return model, choose_preprocessing(
         model, wanted.image_size, wanted.crop, None if weights else typical_side(dataset)
@@ -41,7 +41,7 @@ def new_model(wanted: Model, dataset: Dataset, seed: int, root: Path) -> tuple[E
 
 
 def choose_preprocessing(
-    model: EfficientNet, image_size: int | None, crop: float | None, photo_side: int | None = None
+    model: ImageClassifier, image_size: int | None, crop: float | None, photo_side: int | None = None
 ) -> Preprocessing:
     """The preprocessing of the model's weights, with `image_size` and `crop` (default: the whole short side).
 
@@ -64,10 +64,9 @@ def _multiple_of_32(side: float) -> int:
     return max(32, round(side / 32) * 32)
 
 
-def freeze_stages(model: EfficientNet, stages: int) -> None:
+def freeze_stages(model: ImageClassifier, stages: int) -> None:
     """Freeze the stem and the first `stages` stages; 0 freezes nothing."""
-    blocks = sum(stage.repeats for stage in scaled_stages(model.config)[:stages])
-    for module in [model.stem, *model.blocks[:blocks]] if stages else []:
+    for module in [model.stem, *model.stages()[:stages]] if stages else []:
         module.requires_grad_(False)
 
 

@@ -2,15 +2,15 @@
 
 import torch
 
-from plumage.accelerate.inference import features_for_inference
+from plumage.accelerate.inference import compile_for_inference
 from plumage.common.progress import track
-from plumage.models.efficientnet import EfficientNet
+from plumage.models.classifier import ImageClassifier
 from plumage.training.batches import Batch, Batches, eval_batches
 from plumage.training.context import TrainingContext, TrainingData
 
 
 def cached_features(
-    model: EfficientNet, data: TrainingData, split: str, context: TrainingContext, name: str, mirrored: bool = False
+    model: ImageClassifier, data: TrainingData, split: str, context: TrainingContext, name: str, mirrored: bool = False
 ) -> Batch:
     """Features of the photos of `split`, or of their mirror images, on every process; from a checkpoint if there is one.
 
@@ -26,10 +26,12 @@ def cached_features(
 
 
 @torch.inference_mode()
-def extract_features(model: EfficientNet, batches: Batches, context: TrainingContext, name: str) -> Batch:
+def extract_features(model: ImageClassifier, batches: Batches, context: TrainingContext, name: str) -> Batch:
     """Pooled features, float32 N x F, and labels, int64 N, of all samples, on every process."""
     features, labels, group = [], [], context.group
-    predict_features = features_for_inference(model, context.train.precision)
+    predict_features = compile_for_inference(
+        model, context.train.precision, pre_logits=True, accelerate=context.train.accelerate
+    )
     for inputs, batch_labels in track(batches.iterate(0, 0), name, batches.num_batches, shown=group.is_main):
         features.append(predict_features(inputs))
         labels.append(batch_labels)

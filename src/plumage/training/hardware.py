@@ -57,7 +57,7 @@ def micro_batch_size(device: torch.device, train: ResolvedTrain) -> int:
 def hardware_tags(train: ResolvedTrain, device: torch.device, group: ProcessGroup) -> dict[str, str]:
     """What each `auto` means on this machine: device, precision, compile, kernels (own or torch) and processes."""
     dtype = dtype_of(device, train.precision)
-    own = device.type == "cpu" and kernels.compiled(dtype)
+    own = train.accelerate and device.type == "cpu" and kernels.compiled(dtype)
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": "bf16" if dtype == torch.bfloat16 else "fp32",

@@ -12,9 +12,10 @@ from dataclasses import replace
 
 import torch
 
-from plumage.accelerate import kernels
+from plumage.accelerate import accelerate, kernels
 from plumage.config import RECIPES
-from plumage.models.efficientnet import EfficientNet, fold_bn_scale
+from plumage.models.batch_norm import fold_bn_scale
+from plumage.models.classifier import ImageClassifier
 from plumage.training.batches import eval_batches, train_batches
 from plumage.training.build import freeze_stages, train_image_size
 from plumage.training.context import TrainingContext, TrainingData
@@ -33,7 +34,7 @@ REFIT_SHRINKAGE = 0.7
 their scatter says less. 0.5 was 0.001 worse on average over 13 networks."""
 
 
-def train_model(model: EfficientNet, data: TrainingData, context: TrainingContext) -> History:
+def train_model(model: ImageClassifier, data: TrainingData, context: TrainingContext) -> History:
     """Train `model` in place by `context.train.recipe`, choosing the best epoch on the val photos.
 
     The same arguments give the same weights, byte for byte, on the same machine, also when training resumes from
@@ -47,6 +48,8 @@ def train_model(model: EfficientNet, data: TrainingData, context: TrainingContex
     seed_everything(train.seed)
     kernels.keep_memory()
     model.to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if train.accelerate:
+        accelerate(model)
     if train.recipe == "probe":
         return train_probe(model, data, context, ProbeSettings(train.l2, train.epochs))
     freeze_stages(model, train.frozen_stages)
@@ -62,7 +65,11 @@ def train_model(model: EfficientNet, data: TrainingData, context: TrainingContex
 
 
 def train_probe(
-    model: EfficientNet, data: TrainingData, context: TrainingContext, settings: ProbeSettings, name: str = "features"
+    model: ImageClassifier,
+    data: TrainingData,
+    context: TrainingContext,
+    settings: ProbeSettings,
+    name: str = "features",
 ) -> History:
     """Fit the classifier alone. Processes share the work of computing features, then each fits the same classifier.
 
@@ -87,7 +94,7 @@ def train_probe(
     return history
 
 
-def _finetune(model: EfficientNet, data: TrainingData, context: TrainingContext) -> History:
+def _finetune(model: ImageClassifier, data: TrainingData, context: TrainingContext) -> History:
     train, silent = context.train, replace(context, on_epoch=lambda *_: None)
     if not context.has(CHECKPOINT):
         # Without whitening (shrinkage 1): it amplifies small differences, which training the features changes first.
@@ -118,7 +125,7 @@ def _append_refitted(history: History, refitted: History) -> bool:
 
 
 def _trainer(
-    model: EfficientNet, data: TrainingData, context: TrainingContext, soup: ModelSoup | None = None
+    model: ImageClassifier, data: TrainingData, context: TrainingContext, soup: ModelSoup | None = None
 ) -> Trainer:
     train, val = train_batches(data, context), eval_batches(data, "val", context)
     return Trainer(model, model.classifier, train, val, context, soup)

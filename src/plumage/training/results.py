@@ -9,7 +9,7 @@ import torch
 
 from plumage.common.files import atomic_path, write_json
 from plumage.common.paths import HISTORY, MODELS, RUN
-from plumage.models.efficientnet import EfficientNet
+from plumage.models.classifier import ImageClassifier
 from plumage.models.saved_model import save_model
 from plumage.training.context import TrainingData
 from plumage.training.history import History, Metrics, OnEpoch
@@ -17,7 +17,7 @@ from plumage.training.temperature import best_temperature
 
 
 def save_results(
-    model: EfficientNet, data: TrainingData, history: History, device: torch.device, run: Mapping[str, Any]
+    model: ImageClassifier, data: TrainingData, history: History, device: torch.device, run: Mapping[str, Any]
 ) -> None:
     """Calibrate the trained `model` and write it, `history` and, with the best epoch added, `run` (models/run.json)."""
     temperature = best_temperature(model, history, data, device)

@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from plumage.inference.predict import predict
-from plumage.models.efficientnet import EfficientNet
+from plumage.models.classifier import ImageClassifier
 from plumage.training.context import TrainingData
 from plumage.training.history import History
 
@@ -39,7 +39,7 @@ def fit_temperature(logits: Floats, labels: Ints) -> float:
 
 
 @torch.inference_mode()
-def best_temperature(model: EfficientNet, history: History, data: TrainingData, device: torch.device) -> float:
+def best_temperature(model: ImageClassifier, history: History, data: TrainingData, device: torch.device) -> float:
     """The temperature that calibrates the trained `model` on the val photos of `data`."""
     rows = data.rows["val"]
     if history.val_features is None:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from plumage.accelerate.inference import for_inference
+from plumage.accelerate.inference import compile_for_inference
 from plumage.training.batches import Batches
 from plumage.training.context import TrainingContext
 
@@ -19,7 +19,7 @@ def validate(
     model.eval()
     loss = torch.zeros((), device=context.device)
     num_correct = torch.zeros((), device=context.device, dtype=torch.int64)
-    predict = for_inference(model, context.train.precision)
+    predict = compile_for_inference(model, context.train.precision, accelerate=context.train.accelerate)
     for inputs, labels in batches.iterate(0, 0):
         if should_stop():
             return None

@@ -1,11 +1,12 @@
-"""Loops in C for a CPU, where torch makes more passes over memory, which is what limits them; here they are compiled and called.
+"""C kernels for a CPU. This module compiles and calls them; the others wrap them.
 
-- photos.py: photos resampled, bytes to normalised floats.
-- training.py: batch norm with its activation, squeeze-and-excitation, a depthwise convolution's backward pass.
-- inference.py: a block of an EfficientNet at once.
+- photos.py: resize photos, normalise bytes to floats.
+- training.py: batch norm with its activation, squeeze-and-excitation, the backward pass of a depthwise convolution.
+- inference.py: a whole block of an EfficientNet.
 
-The C is compiled for the processor at hand the first time, in seconds, and kept in the user's cache. Where no compiler is, or a tensor
-is not on a CPU, torch's operations and Pillow do the same.
+These operations are limited by memory bandwidth, and the C makes fewer passes over memory than torch does. It is compiled for
+this processor on first use, in seconds, and kept in the user's cache. Without a compiler, or off the CPU, torch's operations
+and Pillow do the same.
 """
 
 import ctypes
@@ -18,28 +19,30 @@ import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+Activation = Literal["none", "silu", "relu6"]
 FOLDER = Path(__file__).parent
 SOURCES = {torch.float32: ("training.c", "inference.c", "photos.c"), torch.bfloat16: ("training.c",)}
 FLAGS = (
     "-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC",
 )  # fmt: skip
 BLOCK = 16
-"""The channels of a depthwise convolution are a multiple of it, as in common.h."""
-ACTIVATIONS = {"none": 0, "silu": 1, "relu6": 2}
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
+"""Channels that the C handles at a time, as in common.h: a depthwise convolution needs a multiple of it."""
+ACTIVATIONS: dict[Activation, int] = {"none": 0, "silu": 1, "relu6": 2}
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # in malloc.h
 
 
 class _MAP(ctypes.c_void_p):
-    """To elements of the C's dtype; to anything else is a plain pointer."""
+    """A pointer to a feature map, in the dtype that the C was compiled for."""
 
 
 _POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float
 _OTHERS = (torch.float32, torch.float64, torch.uint8)
-"""What other pointers point to, each function's to its own."""
+"""Dtypes behind the other pointers."""
 _ARGUMENTS: dict[str, list[type]] = {
     "norm_act": [_MAP] * 2 + [_LONG] * 2 + [_POINTER] * 2 + [_INT] * 2,
     "channel_sums": [_MAP] * 2 + [_LONG] * 2 + [_POINTER] * 3 + [_INT, _POINTER, _INT],
@@ -55,7 +58,7 @@ _ARGUMENTS: dict[str, list[type]] = {
 
 
 def keep_memory() -> None:
-    """Have this process keep the memory that it frees: each step takes the same again, and the system would clear it first."""
+    """Keep freed memory in this process: each step needs it again, and the system would zero it first."""
     if platform.system() == "Linux":
         with suppress(AttributeError):  # a C library without it
             libc = ctypes.CDLL(None)
@@ -64,7 +67,7 @@ def keep_memory() -> None:
 
 
 def c_compiler() -> str | None:
-    """The C compiler; None where there is none, or not on Linux: torch brings an OpenMP there that is not the compiler's."""
+    """The C compiler, or None. Always None off Linux, where torch ships an OpenMP that is not the compiler's."""
     if platform.system() != "Linux":
         return None
     return os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -72,7 +75,7 @@ def c_compiler() -> str | None:
 
 @functools.cache
 def compiled(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
-    """The compiled C for maps of `dtype`, float32 or bfloat16; None where it can't be had."""
+    """The compiled C for maps of `dtype`, float32 or bfloat16; None if it can't be compiled here."""
     compiler = c_compiler()
     if not compiler:
         return None
@@ -80,18 +83,18 @@ def compiled(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
         flags = [*FLAGS, *(["-DBF16"] if dtype == torch.bfloat16 else [])]
         sources = [FOLDER / name for name in SOURCES[dtype]]
         code = b"".join(file.read_bytes() for file in (FOLDER / "common.h", *sources))
-        made_for = "\n".join([compiler, *flags, platform.machine(), _processor()])
-        name = f"kernels-{hashlib.sha256(code + made_for.encode()).hexdigest()[:16]}.so"
+        target = "\n".join([compiler, *flags, platform.machine(), _processor()])
+        name = f"kernels-{hashlib.sha256(code + target.encode()).hexdigest()[:16]}.so"
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plumage"
         if not (cache / name).exists():
             cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache) as beside:  # several processes may be at it
-                made = Path(beside) / name
-                command = [compiler, *flags, *map(str, sources), "-o", str(made), "-lm"]
+            with tempfile.TemporaryDirectory(dir=cache) as beside:  # other processes may compile it, too
+                library = Path(beside) / name
+                command = [compiler, *flags, *map(str, sources), "-o", str(library), "-lm"]
                 subprocess.run(command, check=True, capture_output=True)
-                made.replace(cache / name)
+                library.replace(cache / name)
         loaded = ctypes.CDLL(str(cache / name))
-    except (OSError, RuntimeError, subprocess.CalledProcessError):  # RuntimeError: there is no home
+    except (OSError, RuntimeError, subprocess.CalledProcessError):  # RuntimeError: no home folder
         return None
     for function in (getattr(loaded, name) for name in _ARGUMENTS if hasattr(loaded, name)):
         function.argtypes, function.restype = _ARGUMENTS[function.__name__], None
@@ -99,7 +102,7 @@ def compiled(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
 
 
 def _processor() -> str:
-    """What the compiler may use of this machine: a home folder may be shared by others."""
+    """The processor's model and features: machines with different ones may share a home folder."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     return "\n".join(
         next((line for line in lines if line.startswith(key)), "") for key in ("model name", "flags", "Features")
@@ -107,22 +110,23 @@ def _processor() -> str:
 
 
 def computes_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 as such, in which it then is the faster (else some fifteen times slower)."""
+    """Whether this processor multiplies bfloat16 natively, so that it is faster than float32 (if not, some 15 times slower)."""
     return compiled(torch.bfloat16) is not None and bool(
         {"avx512_bf16", "amx_bf16", "bf16"} & set(_processor().split())
     )
 
 
 def supports(x: Tensor) -> bool:
-    """Whether the C takes `x`, N x C x H x W, here: on a CPU, float32 (where no autocast would make it bfloat16) or bfloat16."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or x.dtype not in (torch.float32, torch.bfloat16):
+    """Whether the C can take `x`, N x C x H x W, here: on a CPU, as bfloat16, or as float32 that autocast would leave so."""
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if x.device.type != "cpu" or traced or x.dtype not in (torch.float32, torch.bfloat16):
         return False
     mixed = x.dtype == torch.float32 and torch.is_autocast_enabled("cpu")
     return not mixed and compiled(x.dtype) is not None
 
 
 def call(function: str, *arguments: Tensor | ctypes.Structure | int | None) -> None:
-    """A function of the C for the dtype of its maps, of which the second argument is one."""
+    """Call a C function, compiled for the dtype of its maps; its second argument is one of them."""
     maps = arguments[1]
     assert isinstance(maps, Tensor)
     loaded = compiled(maps.dtype)

@@ -1,6 +1,6 @@
-/* What the loops share: elements, activations, vectors.
-   Maps are in channels_last memory: rows (N x H x W) of channels, each an `element`, a float or, with BF16 defined, a bfloat16.
-   All is computed in float. */
+/* Shared by all kernels: element type, activations, vector registers.
+   Feature maps are in channels_last memory: rows (N x H x W) of channels. An `element` is a float, or a bfloat16 if BF16 is defined;
+   arithmetic is in float. */
 
 #pragma once
 #include <math.h>
@@ -8,12 +8,12 @@
 #include <string.h>
 
 enum { NONE, SILU, RELU6 };
-#define BLOCK 16 /* channels at a time: one cache line */
+#define BLOCK 16 /* channels at a time: one cache line of floats */
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 #ifdef __AVX512F__
-#define LANES 16 /* floats of a register */
+#define LANES 16 /* floats per register */
 #elif defined(__AVX__)
 #define LANES 8
 #else
@@ -34,7 +34,7 @@ static inline float get(element x) {
     memcpy(&value, &bits, sizeof value);
     return value;
 }
-/* To the nearest, of two as near to the even one; no number stays none. */
+/* Round to nearest, ties to even; NaN stays NaN. */
 static inline element put(float x) {
     unsigned bits;
     memcpy(&bits, &x, sizeof bits);
@@ -47,10 +47,10 @@ static inline float get(element x) { return x; }
 static inline element put(float x) { return x; }
 #endif
 
-/* 1 / (1 + e^-x). e^y is 2^n times a polynomial of what is left: to 2e-7 of itself (Cephes' expf), in bfloat16 to 1e-4. A call of
-   libm would stop the compiler from using vectors. */
+/* 1 / (1 + e^-x), with e^y = 2^n * polynomial(remainder): relative error 2e-7 (Cephes' expf), in bfloat16 1e-4. A call to libm would
+   keep the compiler from vectorising. */
 static inline float sigmoid(float x) {
-    const float to_integer = 12582912.f; /* 1.5 * 2^23: added, it leaves the nearest integer in the lowest bits */
+    const float to_integer = 12582912.f; /* 1.5 * 2^23: adding it leaves the nearest integer in the low bits */
     float y = x > 87.f ? -87.f : x < -87.f ? 87.f : -x;
     float shifted = y * 1.44269504f + to_integer, n = shifted - to_integer;
 #ifdef BF16

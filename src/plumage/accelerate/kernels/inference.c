@@ -1,27 +1,27 @@
-/* A block of an EfficientNet in evaluation in one pass for each photo: what it makes in between stays in the processor's cache, a few
-   rows of it where no squeeze-and-excitation waits for all.
-   Maps are floats, n x height x width x channels. Batch norms are in the weights and offsets.
-   Weights of pointwise convolutions are in blocks of outputs: outputs / BLOCK (rounded up) x inputs x BLOCK, and offsets as long. */
+/* An EfficientNet block for inference, in one pass per photo: maps in between stay in the processor's cache. Without
+   squeeze-and-excitation, which needs the means of a whole map, only a few rows of them exist at a time.
+   Maps are floats, n x height x width x channels. Batch norms are folded into weights and biases.
+   Weights of pointwise convolutions are in blocks of outputs: outputs / BLOCK (rounded up) x inputs x BLOCK; biases are as long. */
 
 #include "common.h"
 
 #ifdef __AVX512F__
-#define TALL 14 /* rows and blocks of a matrix product that are summed in registers; maps are 7, 14, 28 ... wide at 224 pixels */
-#define WIDE 2
-#define COLUMNS 7 /* of a depthwise convolution; each tap is loaded once for all of them */
+#define TALL 14 /* rows of a matrix product kept in registers; maps are 7, 14, 28 ... wide at 224 pixels */
+#define WIDE 2  /* blocks of columns kept in registers */
+#define COLUMNS 7 /* outputs of a depthwise convolution that share each weight that is loaded */
 #else
 #define TALL (LANES == 8 ? 6 : 4)
 #define WIDE 1
 #define COLUMNS (LANES == 8 ? 4 : 2)
 #endif
-#define IN_CACHE 32768 /* values of a map that are made before they are projected */
+#define IN_CACHE 32768 /* floats of a map computed before they are projected */
 
-/* `tall` rows of `multiply`, `wide` blocks of each. */
-INLINE void tile(const float *in, long depth, const float *weight, const float *offset, float *out, long left, long row_step,
+/* `tall` rows and `wide` blocks of the product in `multiply`; `left` columns remain. */
+INLINE void tile(const float *in, long depth, const float *weight, const float *bias, float *out, long left, long row_step,
                  long block_step, const int tall, const int wide) {
     lanes sum[TALL][WIDE * VECTORS];
     UNROLL for (int m = 0; m < tall; m++)
-        UNROLL for (int v = 0; v < wide * VECTORS; v++) sum[m][v] = AT(offset, v * LANES);
+        UNROLL for (int v = 0; v < wide * VECTORS; v++) sum[m][v] = AT(bias, v * LANES);
     for (long k = 0; k < depth; k++) {
         lanes w[WIDE * VECTORS];
         UNROLL for (int v = 0; v < wide * VECTORS; v++) w[v] = AT(weight, (v / VECTORS * depth + k) * BLOCK + v % VECTORS * LANES);
@@ -46,9 +46,9 @@ static void activate_all(float *x, long count, int act) {
 #undef LOOP
 }
 
-/* out = in x weight + offset: from rows of `depth` values to rows of `width`, block b of row r at r * row_step + b * block_step; activated
-   where row_step is BLOCK. */
-static void multiply(const float *in, long rows, long depth, const float *weight, const float *offset, float *out, long width,
+/* out = in x weight + bias, `rows` x `depth` to `rows` x `width`. Block b of row r goes to r * row_step + b * block_step.
+   `act` other than NONE needs row_step BLOCK. */
+static void multiply(const float *in, long rows, long depth, const float *weight, const float *bias, float *out, long width,
                      long row_step, long block_step, int act) {
     for (long c = 0; c < width;) {
         const int wide = width - c > BLOCK && WIDE == 2 ? 2 : 1;
@@ -57,7 +57,7 @@ static void multiply(const float *in, long rows, long depth, const float *weight
         long row = 0;
 #define TILES(HIGH, BROAD)                  \
     for (; row + HIGH <= rows; row += HIGH) \
-        tile(in + row * depth, depth, w, offset + c, to + row * row_step, width - c, row_step, block_step, HIGH, BROAD);
+        tile(in + row * depth, depth, w, bias + c, to + row * row_step, width - c, row_step, block_step, HIGH, BROAD);
 #define ALL(BROAD) TILES(TALL, BROAD) TILES(TALL / 2, BROAD) TILES(2, BROAD) TILES(1, BROAD)
         if (wide == WIDE) {
             ALL(WIDE)
@@ -71,52 +71,52 @@ static void multiply(const float *in, long rows, long depth, const float *weight
     }
 }
 
-/* As in kernels/inference.py. */
+/* Documented in kernels/inference.py, which fills it in. */
 typedef struct {
     long photos, height, width, channels, wide, out_height, out_width, out_channels, kernel, stride, pad_height, pad_width, squeezed;
-    int before, act, skips, threads;
-    const float *expand, *offset_before, *taps, *offset, *reduce, *reduce_bias, *excite, *excite_bias, *project, *project_offset;
+    int input_act, act, skips, threads;
+    const float *expand, *input_bias, *depthwise, *depthwise_bias, *reduce, *reduce_bias, *excite, *excite_bias, *project, *project_bias;
 } Block;
 
-/* A row of the map, expanded or not, activated, as block after block of channels, each `room` floats from the last. */
+/* One row of the depthwise convolution's input, expanded and activated: blocks of channels, `room` floats apart. */
 static void read_row(const Block *b, const float *x, float *row, long room) {
     if (b->expand) {
-        multiply(x, b->width, b->channels, b->expand, b->offset_before, row, b->wide, BLOCK, room, b->before);
+        multiply(x, b->width, b->channels, b->expand, b->input_bias, row, b->wide, BLOCK, room, b->input_act);
         return;
     }
     for (long c = 0; c < b->wide; c += BLOCK) {
         float *to = row + c / BLOCK * room;
         for (long column = 0; column < b->width; column++)
 #pragma omp simd
-            for (int k = 0; k < BLOCK; k++) to[column * BLOCK + k] = x[column * b->wide + c + k] + b->offset_before[c + k];
-        activate_all(to, b->width * BLOCK, b->before);
+            for (int k = 0; k < BLOCK; k++) to[column * BLOCK + k] = x[column * b->wide + c + k] + b->input_bias[c + k];
+        activate_all(to, b->width * BLOCK, b->input_act);
     }
 }
 
-/* An output row of BLOCK channels from the `kernel` rows `from`, each with its padding; NULL is a row of zeros. */
-INLINE void convolve_row(float *const *from, const float *taps, const float *offset, float *out, long width, const int kernel,
+/* One output row of BLOCK channels, from the `kernel` padded rows `from`; NULL is a row of zeros. */
+INLINE void convolve_row(float *const *from, const float *weight, const float *bias, float *out, long width, const int kernel,
                          const int stride) {
     long column = 0;
-#define COLUMNS_OF(COUNT)                                                                                                  \
-    for (; column + COUNT <= width; column += COUNT) {                                                                     \
-        lanes sum[COUNT][VECTORS];                                                                                         \
-        UNROLL for (int m = 0; m < COUNT; m++) UNROLL for (int v = 0; v < VECTORS; v++) sum[m][v] = AT(offset, v * LANES); \
-        for (int i = 0; i < kernel; i++) {                                                                                 \
-            if (!from[i]) continue;                                                                                        \
-            const float *row = from[i] + column * stride * BLOCK, *tap = taps + i * kernel * BLOCK;                        \
-            UNROLL for (int j = 0; j < kernel; j++) UNROLL for (int v = 0; v < VECTORS; v++) {                             \
-                lanes weight = AT(tap, j * BLOCK + v * LANES);                                                             \
-                UNROLL for (int m = 0; m < COUNT; m++) sum[m][v] += AT(row, (m * stride + j) * BLOCK + v * LANES) * weight; \
-            }                                                                                                              \
-        }                                                                                                                  \
-        UNROLL for (int m = 0; m < COUNT; m++) UNROLL for (int v = 0; v < VECTORS; v++)                                    \
-            AT(out, (column + m) * BLOCK + v * LANES) = sum[m][v];                                                         \
+#define COLUMNS_OF(COUNT)                                                                                                \
+    for (; column + COUNT <= width; column += COUNT) {                                                                   \
+        lanes sum[COUNT][VECTORS];                                                                                       \
+        UNROLL for (int m = 0; m < COUNT; m++) UNROLL for (int v = 0; v < VECTORS; v++) sum[m][v] = AT(bias, v * LANES); \
+        for (int i = 0; i < kernel; i++) {                                                                               \
+            if (!from[i]) continue;                                                                                      \
+            const float *row = from[i] + column * stride * BLOCK, *from_weight = weight + i * kernel * BLOCK;            \
+            UNROLL for (int j = 0; j < kernel; j++) UNROLL for (int v = 0; v < VECTORS; v++) {                           \
+                lanes w = AT(from_weight, j * BLOCK + v * LANES);                                                        \
+                UNROLL for (int m = 0; m < COUNT; m++) sum[m][v] += AT(row, (m * stride + j) * BLOCK + v * LANES) * w;   \
+            }                                                                                                            \
+        }                                                                                                                \
+        UNROLL for (int m = 0; m < COUNT; m++) UNROLL for (int v = 0; v < VECTORS; v++)                                  \
+            AT(out, (column + m) * BLOCK + v * LANES) = sum[m][v];                                                       \
     }
     COLUMNS_OF(COLUMNS) COLUMNS_OF(2) COLUMNS_OF(1)
 #undef COLUMNS_OF
 }
 
-/* A row of BLOCK channels activated, in their place in the map, and each channel's sum. */
+/* Activate a row of BLOCK channels, write it to its place in the map, and add to each channel's sum. */
 static void finish_row(const float *made, float *map, double *sums, long width, long wide, int act) {
     float sum[BLOCK] = {0};
 #define LOOP(ACT)                                                  \
@@ -131,16 +131,16 @@ static void finish_row(const float *made, float *map, double *sums, long width, 
     for (int k = 0; k < BLOCK; k++) sums[k] += sum[k];
 }
 
-/* The results of `count` pixels from their map; x is the block's input there. */
+/* Project `count` pixels of the map to y, and add the skip connection from the block's input x. */
 static void project(const Block *b, const float *map, const float *weight, const float *x, float *y, long count) {
-    multiply(map, count, b->wide, weight, b->project_offset, y, b->out_channels, b->out_channels, BLOCK, NONE);
+    multiply(map, count, b->wide, weight, b->project_bias, y, b->out_channels, b->out_channels, BLOCK, NONE);
     if (b->skips)
 #pragma omp simd
         for (long i = 0; i < count * b->out_channels; i++) y[i] += x[i];
 }
 
-/* The rows `first` to `stop` of the activated depthwise convolution of a photo x: into its map, with each channel's sum over them, or,
-   where nothing waits for the sums, few at a time, and projected to y while they are in the cache. */
+/* Rows `first` to `stop` of a photo's activated depthwise convolution. With squeeze-and-excitation they go to `map`, and the channels'
+   sums to `sums`; without it, a few rows at a time are projected to y while they are in the cache. */
 static void convolve(const Block *b, const float *x, float *map, double *sums, float *y, long first, long stop) {
     long room = (most(b->width, (b->out_width - 1) * b->stride - b->pad_width + b->kernel) + b->pad_width) * BLOCK;
     long row_room = b->wide / BLOCK * room, values = b->out_width * b->wide, few = b->squeezed ? 0 : most(1, IN_CACHE / values);
@@ -155,9 +155,9 @@ static void convolve(const Block *b, const float *x, float *map, double *sums, f
         for (long c = 0; c < b->wide; c += BLOCK) {
             for (long i = 0; i < b->kernel; i++)
                 from[i] = top + i < 0 || top + i >= b->height ? NULL : rows + (top + i) % b->kernel * row_room + c / BLOCK * room;
-            const float *taps = b->taps + c * b->kernel * b->kernel;
+            const float *weight = b->depthwise + c * b->kernel * b->kernel;
 #define WITH(KERNEL, STRIDE) \
-    if (b->kernel == KERNEL && b->stride == STRIDE) convolve_row(from, taps, b->offset + c, made, b->out_width, KERNEL, STRIDE);
+    if (b->kernel == KERNEL && b->stride == STRIDE) convolve_row(from, weight, b->depthwise_bias + c, made, b->out_width, KERNEL, STRIDE);
             WITH(3, 1) WITH(3, 2) WITH(5, 1) WITH(5, 2)
 #undef WITH
             finish_row(made, to + c, sums + c, b->out_width, b->wide, b->act);
@@ -171,7 +171,7 @@ static void convolve(const Block *b, const float *x, float *map, double *sums, f
     free(rows);
 }
 
-/* Squeeze-and-excitation's gate of each channel from the sums of a photo's `bands`. */
+/* Squeeze-and-excitation's gate per channel, from the sums of a photo's `bands`. */
 static void gate_of(const Block *b, const double *sums, long bands, float *gate) {
     float *mean = malloc(b->wide * sizeof(float));
     for (long c = 0; c < b->wide; c++) {
@@ -193,14 +193,14 @@ static void gate_of(const Block *b, const double *sums, long bands, float *gate)
     free(mean);
 }
 
-/* y of x; `map` has room for what is in between, photos x out_height x out_width x wide, where there is squeeze-and-excitation. */
+/* The block's output y from its input x. With squeeze-and-excitation, `map` has room for photos x out_height x out_width x wide. */
 void mbconv(const Block *b, const float *x, float *map, float *y) {
-    long pixels = b->out_height * b->out_width, bands = b->photos < b->threads ? b->threads : 1; /* of a photo */
+    long pixels = b->out_height * b->out_width, bands = b->photos < b->threads ? b->threads : 1; /* bands of rows per photo */
     long weights = (b->out_channels + BLOCK - 1) / BLOCK * b->wide * BLOCK, inputs = b->height * b->width * b->channels;
     double *sums = malloc(b->photos * bands * b->wide * sizeof(double));
 #pragma omp parallel num_threads(b->threads)
     {
-#pragma omp for schedule(static) nowait /* each thread goes on with the photos that it has in its cache */
+#pragma omp for schedule(static) nowait /* no wait: each thread continues with photos in its own cache */
         for (long job = 0; job < b->photos * bands; job++) {
             long photo = job / bands, band = job % bands;
             convolve(b, x + photo * inputs, map + photo * pixels * b->wide, sums + job * b->wide, y + photo * pixels * b->out_channels,
@@ -216,7 +216,7 @@ void mbconv(const Block *b, const float *x, float *map, float *y) {
             float *from = map + (photo * pixels + first) * b->wide;
             const float *weight = b->project;
             gate_of(b, sums + photo * bands * b->wide, bands, gate);
-            if (count < b->out_channels) /* scales the smaller of the two that are multiplied */
+            if (count < b->out_channels) /* scale the smaller factor of the product */
                 for (long row = 0; row < count; row++)
 #pragma omp simd
                     for (long c = 0; c < b->wide; c++) from[row * b->wide + c] *= gate[c];
@@ -233,15 +233,15 @@ void mbconv(const Block *b, const float *x, float *map, float *y) {
     free(sums);
 }
 
-/* The means over its pixels of each photo's activated product with `weight`: photos x width, a multiple of BLOCK. */
-void pooled(const float *x, float *means, const float *weight, const float *offset, long photos, long pixels, long depth, long width,
+/* The activated product of each photo with `weight`, averaged over its pixels: photos x width, a multiple of BLOCK. */
+void pooled(const float *x, float *means, const float *weight, const float *bias, long photos, long pixels, long depth, long width,
             int act, int threads) {
     long group = 8 * BLOCK, groups = (width + group - 1) / group;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long job = 0; job < photos * groups; job++) {
         long photo = job / groups, first = job % groups * group, count = least(group, width - first);
         float *made = malloc(pixels * count * sizeof(float));
-        multiply(x + photo * pixels * depth, pixels, depth, weight + first * depth, offset + first, made, count, BLOCK, pixels * BLOCK, act);
+        multiply(x + photo * pixels * depth, pixels, depth, weight + first * depth, bias + first, made, count, BLOCK, pixels * BLOCK, act);
         for (long c = 0; c < count; c += BLOCK) {
             float sum[BLOCK] = {0};
             for (long pixel = 0; pixel < pixels; pixel++)

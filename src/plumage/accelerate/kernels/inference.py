@@ -1,4 +1,4 @@
-"""A block of an EfficientNet in evaluation at once, and its head (inference.c): float32, what is in between stays in the cache."""
+"""An EfficientNet block, and the head, in one C call each for inference (inference.c): float32, maps in between stay in the cache."""
 
 import ctypes
 from typing import Any
@@ -6,20 +6,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plumage.accelerate.kernels import ACTIVATIONS, BLOCK, call
+from plumage.accelerate.kernels import ACTIVATIONS, BLOCK, Activation, call
 
 _SIZES = (
     "photos", "height", "width", "channels", "wide", "out_height", "out_width", "out_channels", "kernel", "stride", "pad_height",
     "pad_width", "squeezed",
 )  # fmt: skip
-_SWITCHES = ("before", "act", "skips", "threads")
+_SWITCHES = ("input_act", "act", "skips", "threads")
 _WEIGHTS = (
-    "expand", "offset_before", "taps", "offset", "reduce", "reduce_bias", "excite", "excite_bias", "project", "project_offset",
+    "expand", "input_bias", "depthwise", "depthwise_bias", "reduce", "reduce_bias", "excite", "excite_bias", "project", "project_bias",
 )  # fmt: skip
 
 
 class _Block(ctypes.Structure):
-    """As in inference.c."""
+    """The `Block` of inference.c."""
 
     _fields_ = [
         *((name, ctypes.c_long) for name in _SIZES),
@@ -29,48 +29,59 @@ class _Block(ctypes.Structure):
 
 
 class MBConvKernel:
-    """An inverted bottleneck with the weights given, all float32: N x C x H x W to N x out x H' x W'.
+    """An inverted bottleneck with batch norms folded into its weights: float32 N x C x H x W to N x out x H' x W'.
 
-    `expand` (wide x C, or None) and `project` (out x wide) are matrices, `taps` the depthwise convolution's weight, wide x 1 x kernel x
-    kernel, wide a multiple of BLOCK; batch norms are in them and in the offsets. `before` is the activation that ends the expansion,
-    or what came before the block, and `excite` squeeze-and-excitation's weights and biases, or empty.
+    `wide` is the number of the depthwise convolution's channels, a multiple of BLOCK.
+
+    Args:
+        expand: wide x C; None if the block does not expand, so that wide is C.
+        input_bias: wide; added to the expansion, or to the block's input if there is none.
+        input_act: the activation after `input_bias`.
+        depthwise: wide x 1 x kernel x kernel, with kernel 3 or 5.
+        depthwise_bias: wide.
+        depthwise_act: the activation after `depthwise_bias`.
+        excite: squeeze-and-excitation's weight (squeezed x wide), bias, weight (wide x squeezed) and bias; empty if it has none.
+        project: out x wide.
+        project_bias: out.
+        stride: of the depthwise convolution, 1 or 2.
+        skips: whether the block's input is added to its output.
     """
 
     def __init__(
-        self, expand: Tensor | None, offset_before: Tensor, before: str, taps: Tensor, offset: Tensor, activation: str,
-        excite: list[Tensor], project: Tensor, project_offset: Tensor, stride: int, skips: bool,
+        self, *, expand: Tensor | None, input_bias: Tensor, input_act: Activation, depthwise: Tensor, depthwise_bias: Tensor,
+        depthwise_act: Activation, excite: list[Tensor], project: Tensor, project_bias: Tensor, stride: int, skips: bool,
     ) -> None:  # fmt: skip
         reduce, reduce_bias, widen, excite_bias = excite or [torch.empty(0, 0)] * 4
         self._weights = {
             "expand": None if expand is None else in_blocks(expand),
-            "offset_before": in_blocks(offset_before[:, None]),
-            "taps": taps.reshape(-1, BLOCK, *taps.shape[2:]).permute(0, 2, 3, 1),
-            "offset": offset,
+            "input_bias": in_blocks(input_bias[:, None]),
+            "depthwise": depthwise.reshape(-1, BLOCK, *depthwise.shape[2:]).permute(0, 2, 3, 1),
+            "depthwise_bias": depthwise_bias,
             "reduce": reduce,
             "reduce_bias": reduce_bias,
             "excite": widen.T,
             "excite_bias": excite_bias,
             "project": in_blocks(project),
-            "project_offset": in_blocks(project_offset[:, None]),
+            "project_bias": in_blocks(project_bias[:, None]),
         }
         for name, value in self._weights.items():
             self._weights[name] = value if value is None else value.detach().float().contiguous()
         self._fixed: dict[str, Any] = {
-            "wide": len(taps), "out_channels": len(project), "kernel": taps.shape[-1], "stride": stride, "skips": skips,
-            "squeezed": len(reduce), "before": ACTIVATIONS[before], "act": ACTIVATIONS[activation],
+            "wide": len(depthwise), "out_channels": len(project), "kernel": depthwise.shape[-1], "stride": stride, "skips": skips,
+            "squeezed": len(reduce), "input_act": ACTIVATIONS[input_act], "act": ACTIVATIONS[depthwise_act],
             **{name: value if value is None else value.data_ptr() for name, value in self._weights.items()},
         }  # fmt: skip
 
     def __call__(self, x: Tensor, padding: tuple[int, int]) -> Tensor:
-        """`padding` is the depthwise convolution's on top and to the left."""
+        """`padding` is the depthwise convolution's, on top and to the left."""
         x = x.contiguous(memory_format=torch.channels_last)
         photos, channels, height, width = x.shape
         fixed = self._fixed
-        down, across = (-(-size // fixed["stride"]) for size in (height, width))
-        between = torch.empty((photos, down, across, fixed["wide"]) if fixed["squeezed"] else 0)
-        y = torch.empty(photos, fixed["out_channels"], down, across, memory_format=torch.channels_last)
+        out_height, out_width = (-(-size // fixed["stride"]) for size in (height, width))
+        between = torch.empty((photos, out_height, out_width, fixed["wide"]) if fixed["squeezed"] else 0)
+        y = torch.empty(photos, fixed["out_channels"], out_height, out_width, memory_format=torch.channels_last)
         block = _Block(
-            photos=photos, height=height, width=width, channels=channels, out_height=down, out_width=across,
+            photos=photos, height=height, width=width, channels=channels, out_height=out_height, out_width=out_width,
             pad_height=padding[0], pad_width=padding[1], threads=torch.get_num_threads(), **fixed,
         )  # fmt: skip
         call("mbconv", block, x, between, y)
@@ -78,20 +89,22 @@ class MBConvKernel:
 
 
 def in_blocks(weight: Tensor) -> Tensor:
-    """A matrix, out x in, as inference.c takes it: out / BLOCK (rounded up) x in x BLOCK, what is too much zero."""
+    """An out x in matrix in inference.c's order, out / BLOCK (rounded up) x in x BLOCK, filled up with zeros."""
     outputs, inputs = weight.shape
     filled = weight.new_zeros(-(-outputs // BLOCK) * BLOCK, inputs)
     filled[:outputs] = weight.detach()
     return filled.view(-1, BLOCK, inputs).transpose(1, 2).float().contiguous()
 
 
-def pooled(x: Tensor, weight: Tensor, offset: Tensor, activation: str) -> Tensor:
-    """The means, N x width, of the activated pointwise convolution of N x C x H x W, of `weight` `in_blocks` and of `offset`, both of
-    a width that is a multiple of BLOCK."""
+def pooled(x: Tensor, weight: Tensor, bias: Tensor, activation: Activation) -> Tensor:
+    """A pointwise convolution of N x C x H x W, activated, then averaged over H x W: N x out.
+
+    `weight` is `in_blocks` and `bias` has out values; out is a multiple of BLOCK.
+    """
     x = x.contiguous(memory_format=torch.channels_last)
-    means = torch.empty(len(x), len(offset))
+    means = torch.empty(len(x), len(bias))
     call(
-        "pooled", x, means, weight, offset, len(x), x.shape[2] * x.shape[3], x.shape[1], len(offset), ACTIVATIONS[activation],
+        "pooled", x, means, weight, bias, len(x), x.shape[2] * x.shape[3], x.shape[1], len(bias), ACTIVATIONS[activation],
         torch.get_num_threads(),
     )  # fmt: skip
     return means

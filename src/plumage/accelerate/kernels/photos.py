@@ -1,4 +1,4 @@
-"""What the loader does to the bytes of photos (photos.c)."""
+"""The loader's kernels: normalise and resample photos (photos.c)."""
 
 import numpy as np
 import torch
@@ -9,15 +9,19 @@ from plumage.accelerate import kernels
 
 
 def normalise(photos: Tensor, scale: Tensor, offset: Tensor) -> Tensor | None:
-    """uint8 N x H x W x 3 photos on a CPU times `scale` plus `offset`, float32 and one a colour, as float32 of the same shape; None where
-    the C can't be had.
+    """uint8 N x H x W x 3 photos on a CPU, times `scale` plus `offset`, as float32 of the same shape.
+
+    `scale` and `offset` are float32, one value per colour. None if there is no compiled C.
     """
     if kernels.compiled() is None:
         return None
     photos = photos.contiguous()
     rows, values = photos.shape[0] * photos.shape[1], photos.shape[2] * 3
     y = torch.empty(photos.shape)
-    scale, offset = scale.repeat(photos.shape[2]), offset.repeat(photos.shape[2])  # three values are no vector
+    scale, offset = (
+        scale.repeat(photos.shape[2]),
+        offset.repeat(photos.shape[2]),
+    )  # three values don't fill a vector register
     kernels.call("normalise", photos, y, rows, values, scale, offset, torch.get_num_threads())
     return y
 
@@ -29,8 +33,10 @@ def resample(
     interpolation: str,
     mirrored: bool,
 ) -> bool:
-    """The box (left, top, right, bottom) of a photo, H x W x 3, its rows anywhere in memory, into `out`, size x size x 3, to the byte as
-    Pillow resamples it first across, then down ("bilinear" or "bicubic"); false, and nothing done, where the C can't be had.
+    """Resample a box of an H x W x 3 photo into `out`, size x size x 3, with the same bytes as Pillow.
+
+    `box` is (left, top, right, bottom), `interpolation` "bilinear" or "bicubic". Rows of the photo may lie anywhere in memory.
+    Returns whether there is compiled C; if not, `out` is unchanged.
     """
     loaded = kernels.compiled()
     if loaded is None:

@@ -1,10 +1,10 @@
-/* A training step's batch norm with its activation, squeeze-and-excitation, and the backward pass of a depthwise convolution. */
+/* A training step's kernels: batch norm with its activation, squeeze-and-excitation, depthwise convolution backward. */
 
 #include "common.h"
 
-#define ROWS 64 /* rows summed in float before they go to a double */
+#define ROWS 64 /* rows summed in float before the sum is added to a double */
 
-/* y = activation(x * scale + shift), a channel its own. */
+/* y = activation(x * scale + shift), with scale and shift per channel. */
 void norm_act(const element *x, element *y, long rows, long channels, const float *scale, const float *shift, int act,
               int threads) {
 #define LOOP(ACT)                                                                                        \
@@ -18,10 +18,10 @@ void norm_act(const element *x, element *y, long rows, long channels, const floa
 #undef LOOP
 }
 
-/* Over all rows, sums[0][c] of v and sums[1][c] of v * (x - around). v is x - around where grad is NULL; else it is the gradient
+/* Per channel over all rows: sums[0] of v, sums[1] of v * (x - pivot). If grad is NULL, v is x - pivot; if not, v is the gradient
    before the activation, grad * activation'(x * scale + shift). */
 void channel_sums(const element *grad, const element *x, long rows, long channels, const float *scale, const float *shift,
-                  const float *around, int act, double *sums, int threads) {
+                  const float *pivot, int act, double *sums, int threads) {
     long chunks = threads * 4L;
     double *parts = calloc(chunks * 2 * channels, sizeof(double));
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -35,7 +35,7 @@ void channel_sums(const element *grad, const element *x, long rows, long channel
                 const element *in = x + row * channels, *g = grad ? grad + row * channels : NULL;
 #define ADD(V)                                                \
     _Pragma("omp simd") for (long c = 0; c < channels; c++) { \
-        float d = get(in[c]) - around[c], v = V;              \
+        float d = get(in[c]) - pivot[c], v = V;              \
         sum[c] += v;                                          \
         product[c] += v * d;                                  \
     }
@@ -58,23 +58,23 @@ void channel_sums(const element *grad, const element *x, long rows, long channel
     free(parts);
 }
 
-/* out = v * scale + x * slant + offset, v as above: the gradient before the norm. */
+/* out = v * scale + x * x_scale + offset: the gradient before the norm. v is the gradient before the activation, as above. */
 void norm_act_grad(const element *grad, const element *x, element *out, long rows, long channels, const float *scale,
-                   const float *shift, const float *slant, const float *offset, int act, int threads) {
+                   const float *shift, const float *x_scale, const float *offset, int act, int threads) {
 #define LOOP(ACT)                                                                                        \
     _Pragma("omp parallel for num_threads(threads) schedule(static)") for (long row = 0; row < rows; row++) { \
         const element *in = x + row * channels, *g = grad + row * channels;                              \
         element *o = out + row * channels;                                                               \
         _Pragma("omp simd") for (long c = 0; c < channels; c++) {                                        \
             float value = get(in[c]);                                                                    \
-            o[c] = put(get(g[c]) * slope(value * scale[c] + shift[c], ACT) * scale[c] + value * slant[c] + offset[c]); \
+            o[c] = put(get(g[c]) * slope(value * scale[c] + shift[c], ACT) * scale[c] + value * x_scale[c] + offset[c]); \
         }                                                                                                \
     }
     PER_ACTIVATION(LOOP)
 #undef LOOP
 }
 
-/* y = x * scale + shift, a channel of a photo its own. */
+/* y = x * scale + shift, with scale and shift per photo and channel. */
 void excite(const element *x, element *y, long photos, long rows, long channels, const float *scale, const float *shift, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long row = 0; row < photos * rows; row++) {
@@ -86,7 +86,7 @@ void excite(const element *x, element *y, long photos, long rows, long channels,
     }
 }
 
-/* sums[photo][c] of x * grad. */
+/* sums[photo][c]: x * grad summed over the rows of the photo. */
 void excite_sums(const element *x, const element *grad, long photos, long rows, long channels, float *sums, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long photo = 0; photo < photos; photo++) {
@@ -120,9 +120,9 @@ typedef struct {
     long height, width;
 } Map;
 
-/* Adds to the columns first, first + stride ... before stop of `out`, each of BLOCK channels, what the taps `from`, from + stride ...
-   bring there. */
-INLINE void spread(const element *grad, const float *taps, float *out, long first, long stop, long shift, long width, long channels,
+/* Adds the weights' columns from, from + stride ... times grad to the columns first, first + stride ... before stop of `out`, each of
+   BLOCK channels. `inside`: every column of grad that they need exists. */
+INLINE void spread(const element *grad, const float *weight, float *out, long first, long stop, long shift, long width, long channels,
                    const int from, const int kernel, const int stride, const int inside) {
     const int count = (kernel - from + stride - 1) / stride;
     for (long x = first; x < stop; x += stride) {
@@ -132,14 +132,14 @@ INLINE void spread(const element *grad, const float *taps, float *out, long firs
         UNROLL for (int m = 0; m < count; m++) {
             if (!inside && (column < m || column - m >= width)) continue;
             const element *g = grad + (column - m) * channels;
-            const float *w = taps + (from + m * stride) * channels;
+            const float *w = weight + (from + m * stride) * channels;
             UNROLL for (int v = 0; v < VECTORS; v++) sum[v] += load(g + v * LANES) * AT(w, v * LANES);
         }
         UNROLL for (int v = 0; v < VECTORS; v++) AT(out, x * BLOCK + v * LANES) = sum[v];
     }
 }
 
-/* Adds to the taps of a row of the kernel what the output columns first to stop bring. */
+/* Adds the output columns first to stop to the gradient of one row of the weights. */
 INLINE void gather(const element *x, const element *grad, lanes (*sum)[VECTORS], long first, long stop, long pad, long width,
                    long channels, const int kernel, const int stride, const int inside) {
     for (long column = first; column < stop; column++) {
@@ -153,8 +153,8 @@ INLINE void gather(const element *x, const element *grad, lanes (*sum)[VECTORS],
     }
 }
 
-/* `sums` has room for a row of BLOCK channels. */
-INLINE void input_grad(const element *grad, const float *taps, element *out, float *sums, Map in, Map made, long channels, Map pad,
+/* The gradient with respect to the input of one photo. `sums` has room for a row of BLOCK channels. */
+INLINE void input_grad(const element *grad, const float *weight, element *out, float *sums, Map in, Map made, long channels, Map pad,
                        const int kernel, const int stride) {
     for (long y = 0; y < in.height; y++)
         for (long c = 0; c < channels; c += BLOCK) {
@@ -163,7 +163,7 @@ INLINE void input_grad(const element *grad, const float *taps, element *out, flo
                 long row = (y + pad.height - i) / stride;
                 if (row < 0 || row >= made.height) continue;
                 const element *g = grad + row * made.width * channels + c;
-                const float *w = taps + i * kernel * channels + c;
+                const float *w = weight + i * kernel * channels + c;
                 UNROLL for (int from = 0; from < stride; from++) {
                     const int reach = (kernel - from + stride - 1) / stride - 1;
                     long first = ((from - pad.width) % stride + stride) % stride;
@@ -183,7 +183,8 @@ INLINE void input_grad(const element *grad, const float *taps, element *out, flo
         }
 }
 
-INLINE void taps_grad(const element *x, const element *grad, float *out, Map in, Map made, long channels, Map pad, const int kernel,
+/* The gradient with respect to the weights, of one photo. */
+INLINE void weight_grad(const element *x, const element *grad, float *out, Map in, Map made, long channels, Map pad, const int kernel,
                       const int stride) {
     long start = least(made.width, (pad.width + stride - 1) / stride);
     long end = most(start, least(made.width, (in.width - kernel + pad.width) / stride + 1));
@@ -203,8 +204,8 @@ INLINE void taps_grad(const element *x, const element *grad, float *out, Map in,
 }
 
 /* A depthwise convolution's gradients. x: n x height x width, grad: n x out_height x out_width, each of channels, a multiple of
-   BLOCK; taps: kernel x kernel x channels, kernel 3 or 5, stride 1 or 2. What lies outside of x is zero. */
-void depthwise_grad(const element *x, const element *grad, const float *taps, element *x_grad, float *taps_grads, long n,
+   BLOCK; weight: kernel x kernel x channels, kernel 3 or 5, stride 1 or 2. x is zero outside its borders. */
+void depthwise_grad(const element *x, const element *grad, const float *weight, element *x_grad, float *weight_grads, long n,
                     long height, long width, long out_height, long out_width, long channels, long kernel, long stride,
                     long pad_height, long pad_width, int threads) {
     Map in = {height, width}, made = {out_height, out_width}, pad = {pad_height, pad_width};
@@ -215,10 +216,10 @@ void depthwise_grad(const element *x, const element *grad, const float *taps, el
         const element *from = x + photo * in_size, *g = grad + photo * out_size;
         element *to = x_grad + photo * in_size;
         float *part = parts + photo * size, *sums = malloc(width * BLOCK * sizeof(float));
-#define WITH(KERNEL, STRIDE)                                                       \
-    if (kernel == KERNEL && stride == STRIDE) {                                    \
-        taps_grad(from, g, part, in, made, channels, pad, KERNEL, STRIDE);         \
-        input_grad(g, taps, to, sums, in, made, channels, pad, KERNEL, STRIDE);    \
+#define WITH(KERNEL, STRIDE)                                                      \
+    if (kernel == KERNEL && stride == STRIDE) {                                   \
+        weight_grad(from, g, part, in, made, channels, pad, KERNEL, STRIDE);      \
+        input_grad(g, weight, to, sums, in, made, channels, pad, KERNEL, STRIDE); \
     }
         WITH(3, 1) WITH(3, 2) WITH(5, 1) WITH(5, 2)
 #undef WITH
@@ -227,7 +228,7 @@ void depthwise_grad(const element *x, const element *grad, const float *taps, el
     for (long i = 0; i < size; i++) {
         double sum = 0;
         for (long photo = 0; photo < n; photo++) sum += parts[photo * size + i];
-        taps_grads[i] = (float)sum;
+        weight_grads[i] = (float)sum;
     }
     free(parts);
 }

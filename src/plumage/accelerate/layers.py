@@ -1,0 +1,97 @@
+"""Faster layers for a plain EfficientNet, swapped in by `accelerate` and out by `unaccelerate`.
+
+A swap changes a module's class and nothing else, so parameters, state-dict keys, hooks and modes stay. Results are the same but
+for rounding. The C kernels (plumage.accelerate.kernels) run on a CPU; everything else here also holds on a GPU.
+"""
+
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from plumage.accelerate import kernels
+from plumage.accelerate.kernels.training import depthwise, excite, norm_act
+from plumage.models.batch_norm import scale_and_offset
+from plumage.models.efficientnet import Conv2dSame, ConvNormAct, MBConv, SqueezeExcite
+
+Network = TypeVar("Network", bound=nn.Module)
+POINTWISE_AS_LINEAR = torch.backends.cpu.get_cpu_capability() != "AVX512"
+"""Whether pointwise convolutions are trained as matrix products on a CPU: without AVX-512 their backward pass is faster that way."""
+ACTIVATIONS: dict[type[nn.Module], kernels.Activation] = {nn.Identity: "none", nn.SiLU: "silu", nn.ReLU6: "relu6"}
+
+
+class FastConvNormAct(ConvNormAct):
+    """Batch norm and activation in one kernel; a frozen batch norm is folded into the convolution."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `ConvNormAct`'s."""
+        if not self.norm.training:
+            return self._activate(self._convolve(x, *scale_and_offset(self.norm)))
+        x = self._convolve(x)
+        # A subclass, such as training's SyncedNorm, computes something else.
+        if type(self.norm) is nn.BatchNorm2d and kernels.supports(x):
+            return norm_act(x, self.norm, ACTIVATIONS[type(self.act)])
+        return self._activate(self.norm(x))
+
+    def _convolve(self, x: Tensor, scale: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        """The convolution, times `scale` and plus `bias` per output channel."""
+        conv = self.conv
+        weight = conv.weight if scale is None else conv.weight * scale[:, None, None, None]
+        if conv.kernel_size == (1, 1) and conv.training and POINTWISE_AS_LINEAR and x.device.type == "cpu":
+            return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+        x, padding = conv.pad(x) if isinstance(conv, Conv2dSame) else (x, (conv.kernel_size[0] // 2,) * 2)
+        if x.requires_grad and conv.groups > 1 and conv.groups % kernels.BLOCK == 0 and kernels.supports(x):
+            return depthwise(x, weight, bias, conv.stride[0], padding)
+        return F.conv2d(x, weight, bias, conv.stride, padding, 1, conv.groups)
+
+    def _activate(self, x: Tensor) -> Tensor:
+        # SiLU's backward pass needs its input: in place, autograd would copy that first.
+        if isinstance(self.act, nn.SiLU):
+            return F.silu(x, inplace=not x.requires_grad)
+        return F.relu6(x, inplace=not x.requires_grad) if isinstance(self.act, nn.ReLU6) else x
+
+
+class FastSqueezeExcite(SqueezeExcite):
+    """Squeeze-and-excitation in one pass over the map forward and two backward."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `SqueezeExcite`'s."""
+        return excite(x, self.reduce, self.expand) if kernels.supports(x) else super().forward(x)
+
+
+class FastMBConv(MBConv):
+    """The skip connection added in place, or together with stochastic depth's factor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `MBConv`'s."""
+        y = self.project(self.excite(self.depthwise(self.expand(x))))
+        if not self.skips:
+            return y
+        if self.training and self.drop_path.drop_prob > 0:
+            return torch.addcmul(x, y, self.drop_path.mask(y))
+        return y.add_(x)
+
+
+_FAST: dict[type[nn.Module], type[nn.Module]] = {
+    ConvNormAct: FastConvNormAct,
+    SqueezeExcite: FastSqueezeExcite,
+    MBConv: FastMBConv,
+}
+_PLAIN = {fast: plain for plain, fast in _FAST.items()}
+
+
+def accelerate(network: Network) -> Network:
+    """Swap the layers of `network` that have a faster version, in place, and return it."""
+    return _swap(network, _FAST)
+
+
+def unaccelerate(network: Network) -> Network:
+    """Undo `accelerate`, in place, and return `network`."""
+    return _swap(network, _PLAIN)
+
+
+def _swap(network: Network, classes: dict[type[nn.Module], type[nn.Module]]) -> Network:
+    for module in network.modules():
+        module.__class__ = classes.get(type(module), type(module))
+    return network
