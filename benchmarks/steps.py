@@ -9,7 +9,7 @@ from common import Rows, in_turn
 from torch import nn
 from torchvision.models import efficientnet_b0
 
-from plumage.accelerate import kernels
+from plumage.accelerate import accelerate, kernels
 from plumage.accelerate.precision import dtype_of
 from plumage.config import Precision
 from plumage.models import create_model

@@ -5,6 +5,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -80,7 +81,6 @@ def changed(key: str, value: object) -> dict[str, Any]:
 def test_a_validator_accepts_params_yaml_and_valid_changes_and_rejects_others(
     key: str, value: object, valid: bool
 ) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
     validator = jsonschema.Draft202012Validator(json_schema())
     validator.check_schema(validator.schema)
     assert validator.is_valid(PARAMS)

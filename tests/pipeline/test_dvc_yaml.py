@@ -131,7 +131,7 @@ def test_a_stage_tracks_exactly_the_parameters_that_it_reads(stage: str) -> None
 
 
 def test_the_closure_follows_indirect_and_late_imports() -> None:
-    assert "src/plumage/data/sources/layout.py" in code_of("download")  # through sources/folder.py
+    assert "src/plumage/data/dataset/thumbnail.py" in code_of("download")  # through dataset/ingest.py and check.py
     assert "src/plumage/config.py" in code_of("split")  # through _stage.py
 
 
