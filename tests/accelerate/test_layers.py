@@ -16,8 +16,8 @@ from plumage.models import create_model
 from plumage.models.classifier import ImageClassifier
 from plumage.models.efficientnet import ConvNormAct, MBConv, SqueezeExcite
 from plumage.models.networks import build_network
-from plumage.training.distributed import sync_norms
-from plumage.training.trainer import set_training
+from plumage.training.distributed import convert_sync_batchnorm
+from plumage.training.build import train_mode
 
 TOLERANCES = {"efficientnet_b0": (1e-4, 2e-4, 1e-5), "efficientnet_lite0": (1e-4, 3e-2, 1e-5)}
 """In float32, of logits, gradients and running statistics: norm of the difference over the plain network's norm. ReLU6 has kinks:
@@ -41,7 +41,7 @@ def network(name: str, padding: str = "symmetric", drop_path: float = 0.0) -> Im
 def results(model: ImageClassifier, mode: str, size: tuple[int, int]) -> list[Tensor]:
     """Logits, running statistics and all gradients of a step in "train" or "eval" mode, or with "frozen" batch norm."""
     model = copy.deepcopy(model)
-    set_training(model, freeze_norm=mode == "frozen")
+    train_mode(model, freeze_norm=mode == "frozen")
     if mode == "eval":
         model.eval()
     photos = torch.randn(6, 3, *size, generator=torch.Generator().manual_seed(1))
@@ -92,7 +92,7 @@ def test_stochastic_depth_draws_the_same_samples() -> None:
 def test_synced_norms_are_left_to_themselves() -> None:
     """A subclass of batch norm computes something else than the kernel does."""
     fast = accelerate(network("efficientnet_b0"))
-    sync_norms(fast)
+    convert_sync_batchnorm(fast)
     calls: list[str] = []
     for module in fast.modules():
         if isinstance(module, nn.BatchNorm2d):

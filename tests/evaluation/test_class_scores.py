@@ -5,6 +5,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from plumage.evaluation.class_scores import class_scores
+from plumage.evaluation.sample import Sample
 
 
 def test_scores_equal_scikit_learn_s_also_for_classes_without_photos(make_sample):
@@ -26,6 +27,12 @@ def test_every_class_has_a_row_in_class_order_with_its_scores_inside_their_inter
     assert list(table["label"]) == names
     for name in ("precision", "recall", "f1"):
         assert (table[f"{name}_low"] <= table[name]).all() and (table[name] <= table[f"{name}_high"]).all()
+
+
+def test_support_is_a_whole_number_even_if_every_prediction_is_wrong():
+    sample = Sample(np.array([0, 1, 2]), np.eye(3)[[1, 2, 0]], bins=15)
+    assert class_scores(sample, list("abc"))["support"].tolist() == [1, 1, 1]
+    assert class_scores(sample, list("abc"))["support"].dtype == np.int64  # scikit-learn returns floats here
 
 
 @pytest.mark.parametrize("skill", [0.0, 2.0])

@@ -91,7 +91,9 @@ def test_a_clone_shows_metrics_plots_and_experiments_without_the_data(clone: Clo
 def test_one_run_carries_the_whole_execution(clone: Clone) -> None:
     (run,) = clone.runs()
     assert run.info.status == "FINISHED"
-    assert run.info.run_id == json.loads((clone.folder / "models" / "run.json").read_text())["run_id"]
+    assert run.info.run_name == "efficientnet_b0-scratch"
+    key = json.loads((clone.folder / "models" / "run.json").read_text())["training_key"]
+    assert run.data.tags["plumage.training_key"] == key
     assert run.data.params["train.epochs"] == "1" and run.data.params["split.val"] == "0.2"
     metrics = run.data.metrics
     assert metrics["test/accuracy"] == pytest.approx(clone.report("metrics.json")["test"]["accuracy"])
@@ -171,7 +173,7 @@ def test_a_clone_with_an_empty_store_brings_run_and_version_back_once(clone: Clo
     clone.run("dvc", "remote", "add", "--local", "-d", "store", str(remote))
     clone.run("dvc", "push")
     clone.run("git", "clone", "-q", str(clone.folder), str(fresh.folder))
-    assert "`dvc pull` brings them" in fresh.run("plumage", "register", code=1)
+    assert "run `dvc checkout` or `dvc pull`" in fresh.run("plumage", "register", code=1)
     fresh.run("dvc", "remote", "add", "--local", "-d", "store", str(remote))
     fresh.run("dvc", "pull")
     assert fresh.stages_run() == []
@@ -183,9 +185,9 @@ def test_a_clone_with_an_empty_store_brings_run_and_version_back_once(clone: Clo
         points = {name: len(fresh.mlflow.get_metric_history(run.info.run_id, name)) for name in run.data.metrics}
         seen.append((run.info.run_id, points, version.creation_timestamp))
     assert seen[0] == seen[1]
-    trained = json.loads((fresh.folder / "models" / "run.json").read_text())["run_id"]
-    original = clone.mlflow.get_run(trained)
-    assert run.data.tags["plumage.restored_from"] == trained
+    key = json.loads((fresh.folder / "models" / "run.json").read_text())["training_key"]
+    (original,) = (found for found in clone.runs() if found.data.tags["plumage.training_key"] == key)
+    assert run.data.tags["plumage.training_key"] == key and run.data.tags["plumage.restored"] == "true"
     # The gate's settings are of a registration, and are not the run's that is brought back.
     params = {name: value for name, value in original.data.params.items() if not name.startswith("register.")}
     assert run.data.params == params
@@ -193,7 +195,7 @@ def test_a_clone_with_an_empty_store_brings_run_and_version_back_once(clone: Clo
     kept = {name: value for name, value in original.data.metrics.items() if not name.startswith(of_the_machine)}
     assert run.data.metrics == kept
     # The photos that it was trained on are with the run that a version was registered from: there it may be another.
-    files = {file.path for file in clone.mlflow.list_artifacts(trained)} | {"training_photos.parquet"}
+    files = {file.path for file in clone.mlflow.list_artifacts(original.info.run_id)} | {"training_photos.parquet"}
     assert {file.path for file in fresh.mlflow.list_artifacts(run.info.run_id)} == files
     assert fresh.run("git", "status", "--short") == "" == fresh.run("dvc", "status", "--quiet")
     assert "bird-classifier version 1" in fresh.run("plumage", "lineage", "models/model.safetensors")

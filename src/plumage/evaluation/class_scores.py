@@ -26,7 +26,13 @@ def class_scores(sample: Sample, classes: Sequence[str]) -> pd.DataFrame:
         "recall": wilson(true_positives, support),
         "f1": f1_interval(true_positives, support + num_predicted - 2 * true_positives),
     }
-    columns = {"label": list(classes), "precision": precision, "recall": recall, "f1": f1, "support": support}
+    columns = {
+        "label": list(classes),
+        "precision": precision,
+        "recall": recall,
+        "f1": f1,
+        "support": support.astype(np.int64),
+    }
     for name, (low, high) in intervals.items():
         columns |= {f"{name}_low": low, f"{name}_high": high}
     return pd.DataFrame(columns)
