@@ -16,8 +16,8 @@ from plumage.models import create_model
 from plumage.models.classifier import ImageClassifier
 from plumage.models.efficientnet import ConvNormAct, MBConv, SqueezeExcite
 from plumage.models.networks import build_network
-from plumage.training.distributed import convert_sync_batchnorm
 from plumage.training.build import train_mode
+from plumage.training.distributed import convert_sync_batchnorm
 
 TOLERANCES = {"efficientnet_b0": (1e-4, 2e-4, 1e-5), "efficientnet_lite0": (1e-4, 3e-2, 1e-5)}
 """In float32, of logits, gradients and running statistics: norm of the difference over the plain network's norm. ReLU6 has kinks:
