@@ -25,11 +25,7 @@ MAX_RATIO = 100
 """Photos hardly compress: an archive that unpacks to more than this many times its size, and BOMB_BYTES, is a bomb."""
 BOMB_BYTES = 32 * 1024**2
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
-OPENERS: dict[bytes, Callable[[Path], Any]] = {
-    b"\x1f\x8b": gzip.GzipFile,
-    b"BZ": bz2.BZ2File,
-    b"\xfd7": lzma.LZMAFile,
-}
+OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.GzipFile, b"BZ": bz2.BZ2File, b"\xfd7": lzma.LZMAFile}
 
 
 def from_params(data: Data, paths: SourcePaths) -> "ArchiveSource":
