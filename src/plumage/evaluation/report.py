@@ -2,16 +2,14 @@
 
 import base64
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from plumage.common import paths
-from plumage.common.files import atomic_path
+from plumage.common.page import write_page
 from plumage.evaluation.calibration import Reliability
 from plumage.evaluation.metric_table import CALIBRATION, HEADLINES
 from plumage.evaluation.result import EvaluationResult
@@ -28,10 +26,10 @@ GRID = 2000
 
 def write_report(reports: Path, result: EvaluationResult) -> None:
     """Write report.html into `reports`, which holds plots/ already. The same inputs give the same bytes."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"n": "{:,}".format, "sentence": lambda text: text[0].upper() + text[1:]}
-    template = environment.from_string(files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8"))
-    page = template.render(
+    write_page(
+        reports / paths.REPORT_PAGE.name,
+        Path(__file__).with_name("report.html.j2"),
+        title=result.title,
         result=result,
         sample=result.sample,
         test=result.metrics["test"],
@@ -46,8 +44,6 @@ def write_report(reports: Path, result: EvaluationResult) -> None:
         max_points=MAX_POINTS,
         data=_data(result),
     )
-    with atomic_path(reports / paths.REPORT_PAGE.name) as temporary:
-        temporary.write_text(page, encoding="utf-8")
 
 
 def _class_rows(result: EvaluationResult) -> list[dict[str, Any]]:

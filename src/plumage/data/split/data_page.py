@@ -6,18 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from plumage.common.cores import cores
-from plumage.common.files import atomic_path
+from plumage.common.page import write_page
 from plumage.data.dataset.decode import decode
 from plumage.data.dataset.store import Dataset
 from plumage.data.sources.formats import FORMATS
@@ -49,12 +47,11 @@ def write_data_page(
     `splits` has the split of each photo (train, val, test, unused), `about` the content of reports/data.json, `report` that
     of reports/split.json.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"n": "{:,}".format, "breaking": _breaking}
-    template = environment.from_string(files(__package__).joinpath("data_page.html.j2").read_text(encoding="utf-8"))
     with ThreadPoolExecutor(cores()) as threads:
-        page = template.render(
-            name=about.get("dataset") or about.get("source") or "photos",
+        write_page(
+            path,
+            Path(__file__).with_name("data_page.html.j2"),
+            title=f"The data: {about.get('dataset') or about.get('source') or 'photos'}",
             source=about.get("source", "photos"),
             about=about,
             details={name: value for name, value in about.items() if name not in OWN_SECTIONS},
@@ -65,13 +62,6 @@ def write_data_page(
             **_pictured(threads, dataset, splits, about, report),
             sheets=_sheets(threads, dataset),
         )
-    with atomic_path(path) as beside:
-        beside.write_text(page, encoding="utf-8")
-
-
-def _breaking(key: str) -> Markup:
-    """Allow a line break after each slash of a key."""
-    return escape(key).replace("/", Markup("/<wbr>"))
 
 
 def _split_counts(dataset: Dataset, splits: list[str]) -> dict[str, Any]:
