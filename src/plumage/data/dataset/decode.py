@@ -11,7 +11,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from plumage.data.sources.formats import FORMATS, SUFFIXES
+from plumage.data.sources.photo import FORMATS, SUFFIXES
 from plumage.errors import PhotoError
 
 MAX_PIXELS = 100_000_000

@@ -5,9 +5,11 @@ folders.
 """
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
@@ -15,10 +17,9 @@ import yaml
 from plumage.config import DEFAULT_DATASETS, Data
 from plumage.data.sources.archive import ArchiveSource
 from plumage.data.sources.folder import FolderSource
-from plumage.data.sources.joined import JoinedSource, Piece
-from plumage.data.sources.layout import PHOTO_SUFFIXES, SPLIT_NAMES
+from plumage.data.sources.layout import PHOTO_SUFFIXES, SPLIT_NAMES, merge_spellings
 from plumage.data.sources.parquet import ParquetSource, columns_of
-from plumage.data.sources.photo import Source, SourcePaths
+from plumage.data.sources.photo import Chunk, Photo, Source, SourcePaths
 from plumage.data.sources.retry import TransientError, is_transient, one_line, retry
 from plumage.errors import DataError
 
@@ -89,6 +90,47 @@ def _prefixes(archives: list[str]) -> list[str]:
     names = [PurePosixPath(stem).name for stem in stems]
     unique = next(choice for choice in (names, stems, archives) if len(set(choice)) == len(choice))
     return [f"{prefix}/" for prefix in unique]
+
+
+class Piece(NamedTuple):
+    """An archive. Its photos' keys get `prefix`; photos without a split inside the archive get `split`."""
+
+    prefix: str
+    split: str | None
+    source: ArchiveSource
+
+
+class JoinedSource:
+    """The photos of all `pieces`, one after the other. Class names that differ only in case or spaces are one class."""
+
+    def __init__(self, pieces: list[Piece]) -> None:
+        self._pieces = pieces
+        labels = Counter(found.label for piece in pieces for found in piece.source.found)
+        self._label_of = merge_spellings(labels)[0]
+        passed_over: Counter[str] = Counter()
+        spellings: dict[str, set[str]] = {}
+        for piece in pieces:
+            passed_over.update(piece.source.about["passed_over"])
+            merged = piece.source.about["merged_classes"]
+            for label in {found.label for found in piece.source.found}:
+                spellings.setdefault(self._label_of[label], set()).update(merged.get(label, [label]))
+        self.about = {
+            "passed_over": dict(sorted(passed_over.items())),
+            "merged_classes": {label: sorted(names) for label, names in sorted(spellings.items()) if len(names) > 1},
+        }
+
+    def __len__(self) -> int:
+        return sum(len(piece.source) for piece in self._pieces)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The chunks of each archive in turn, with the photos' original bytes."""
+        for prefix, split, source in self._pieces:
+            for chunk in source.chunks():
+                yield partial(_read, chunk, prefix, split, self._label_of)
+
+
+def _read(chunk: Chunk, prefix: str, split: str | None, label_of: dict[str, str]) -> list[Photo]:
+    return [Photo(prefix + photo.key, label_of[photo.label], photo.split or split, photo.data) for photo in chunk()]
 
 
 class _Dataset:

@@ -11,9 +11,8 @@ import requests
 
 from plumage.config import DEFAULT_DATASETS, Data
 from plumage.data.sources.folder import FolderSource
-from plumage.data.sources.lock import exclusive
 from plumage.data.sources.photo import SourcePaths
-from plumage.data.sources.retry import TransientError, is_transient, no_connection, one_line, retry
+from plumage.data.sources.retry import TransientError, exclusive, is_transient, no_connection, one_line, retry
 from plumage.errors import DataError
 
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, ValueError)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from plumage.data.sources.formats import SUFFIXES
+from plumage.data.sources.photo import SUFFIXES
 from plumage.errors import DataError
 
 SPLIT_NAMES = {"train": "train", "valid": "val", "validation": "val", "val": "val", "test": "test"}

@@ -1,9 +1,17 @@
-"""A labelled photo, and the interface of every source of photos."""
+"""A labelled photo, the image formats that are read, and the interface of every source of photos."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+
+# The suffixes of each format's files.
+SUFFIXES = {
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"}, "MPO": {".jpg", ".jpeg", ".mpo"}, "PNG": {".png", ".apng"},
+    "WEBP": {".webp"}, "AVIF": {".avif"}, "BMP": {".bmp"}, "GIF": {".gif"}, "TIFF": {".tif", ".tiff"},
+    "PPM": {".ppm", ".pgm"},
+}  # fmt: skip
+FORMATS = tuple(format for format in SUFFIXES if format != "MPO")  # Pillow opens MPO as JPEG
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from plumage.common.cores import cores
 from plumage.common.page import write_page
 from plumage.data.dataset.decode import decode
 from plumage.data.dataset.store import Dataset
-from plumage.data.sources.formats import FORMATS
+from plumage.data.sources.photo import FORMATS
 from plumage.data.split.splits_file import SPLITS, UNUSED
 
 TILE, TILES_PER_CLASS, COLUMNS = 80, 12, 4

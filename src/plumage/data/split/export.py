@@ -15,8 +15,8 @@ from PIL import Image
 from plumage.common.files import atomic_path
 from plumage.common.progress import track
 from plumage.data.dataset.store import Dataset
-from plumage.data.sources.formats import FORMATS, SUFFIXES
 from plumage.data.sources.layout import PHOTO_SUFFIXES
+from plumage.data.sources.photo import FORMATS, SUFFIXES
 from plumage.data.split.splits_file import read_split
 from plumage.errors import DataError
 
