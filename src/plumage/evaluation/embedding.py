@@ -12,10 +12,8 @@ from plumage.evaluation.sample import Floats
 class Embedding(NamedTuple):
     """N points, and the share of the features' variance along each of the two axes."""
 
-    points: NDArray[np.float64]
-    """N x 2."""
-    variance: NDArray[np.float64]
-    """2 shares, 0 to 1, the larger first."""
+    points: NDArray[np.float64]  # N x 2
+    variance: NDArray[np.float64]  # 2 shares, 0 to 1, the larger first
 
 
 def principal_components(features: Floats) -> Embedding:

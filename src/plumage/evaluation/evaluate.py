@@ -31,8 +31,7 @@ from plumage.models.saved_model import SavedModel
 EXAMPLE_PHOTOS, EXAMPLE_PAIRS, EXAMPLE_CLASSES = 24, 20, 400
 """In the report: mistakes and as many unsure photos; confused pairs; classes with their best and worst photo."""
 
-Rows = Mapping[str, list[int]]
-"""The data set's rows per split: train, val, test."""
+Rows = Mapping[str, list[int]]  # the data set's rows per split: train, val, test
 
 
 def evaluate(
@@ -70,15 +69,11 @@ class _Predictions(NamedTuple):
     """What the model predicts, for N test photos and for the val photos."""
 
     test: Sample
-    uncalibrated: Sample
-    """`test` at temperature 1."""
-    tta: Sample | None
-    """`test` averaged with the mirror images, if `evaluate.tta` asks for it."""
+    uncalibrated: Sample  # `test` at temperature 1
+    tta: Sample | None  # `test` averaged with the mirror images, if `evaluate.tta` asks for it
     val: Sample
-    features: NDArray[np.float32]
-    """N x F, pooled."""
-    sharpness: NDArray[np.float64]
-    """N: the sharpness of the test photos."""
+    features: NDArray[np.float32]  # N x F, pooled
+    sharpness: NDArray[np.float64]  # N: the sharpness of the test photos
 
 
 def _predict(inputs: _Inputs) -> _Predictions:

@@ -20,8 +20,7 @@ from plumage.data.loading.transforms import to_model_input
 from plumage.models.classifier import ImageClassifier
 from plumage.models.preprocessing import Preprocessing
 
-THUMBNAIL_SIZE = 112
-"""Largest side of a thumbnail in pixels; a model with smaller inputs has smaller thumbnails."""
+THUMBNAIL_SIZE = 112  # largest side of a thumbnail in pixels; a model with smaller inputs has smaller thumbnails
 JPEG_QUALITY = 76
 
 
@@ -30,8 +29,7 @@ class ExamplePhoto:
     """A thumbnail of the square that the model sees, and its Grad-CAM."""
 
     jpeg: bytes
-    heat: NDArray[np.float32]
-    """h x w, 0 to 1, covering the whole square."""
+    heat: NDArray[np.float32]  # h x w, 0 to 1, covering the whole square
 
     def image(self) -> Image.Image:
         """The decoded JPEG."""

@@ -20,17 +20,13 @@ from plumage.evaluation.sample import Resample, Sample
 class Metric:
     """One row of METRICS."""
 
-    name: str
-    """Key in reports/metrics.json, under `test`."""
-    label: str
-    """What people read, in lower case."""
+    name: str  # key in reports/metrics.json, under `test`
+    label: str  # what people read, in lower case
     score: Callable[[Sample], float]
     resample_score: Callable[[Resample], float] | None = None
     """The same from counts, for the 95% interval; without it the metric has none."""
-    bounds: tuple[float, float] = (0.0, 1.0)
-    """Lowest and highest possible value: an interval is clipped to them."""
-    format: str = ".3f"
-    """How the report writes it."""
+    bounds: tuple[float, float] = (0.0, 1.0)  # lowest and highest possible value: an interval is clipped to them
+    format: str = ".3f"  # how the report writes it
     calibration: bool = False
     """Whether it depends on the temperature: it is then also computed without one, as `test.uncalibrated`."""
 

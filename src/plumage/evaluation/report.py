@@ -16,12 +16,9 @@ from plumage.evaluation.result import EvaluationResult
 from plumage.evaluation.selective import CoverageCurve
 from plumage.evaluation.write_plots import HISTORY_PLOT
 
-MAX_POINTS = 20_000
-"""Most points on the map: it draws in a fiftieth of a second and takes about 2 MB."""
-CURVE_POINTS = 200
-"""Most points of the coverage curve."""
-GRID = 2000
-"""Steps per axis to which the map's coordinates are rounded."""
+MAX_POINTS = 20_000  # most points on the map: it draws in a fiftieth of a second and takes about 2 MB
+CURVE_POINTS = 200  # most points of the coverage curve
+GRID = 2000  # steps per axis to which the map's coordinates are rounded
 
 
 def write_report(reports: Path, result: EvaluationResult) -> None:

@@ -16,8 +16,7 @@ from plumage.evaluation.result import EvaluationResult
 from plumage.evaluation.sample import Ints, Sample
 from plumage.evaluation.tables import write_table
 
-MAX_PHOTOS = 12
-"""Photos per plot of examples."""
+MAX_PHOTOS = 12  # photos per plot of examples
 HISTORY_PLOT = "history.png"
 MAX_CLASSES = 30
 """DVC's template writes a number into each cell of the confusion matrix, which is readable up to this many classes."""

@@ -23,8 +23,7 @@ from plumage.data.dataset.thumbnail import thumbnail
 from plumage.data.sources.photo import Chunk, Source
 from plumage.errors import DataError, PhotoError
 
-LISTED = 1000
-"""The number of refused photos that the error for too many lists."""
+LISTED = 1000  # the number of refused photos that the error for too many lists
 
 
 def ingest(source: Source, folder: Path, min_size: int, max_refused: float) -> dict[str, Any]:

@@ -17,10 +17,7 @@ from plumage.models.preprocessing import Preprocessing
 def eval_view(
     photo: np.ndarray, preprocessing: Preprocessing, mirrored: bool = False, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the central crop of a photo (uint8 H x W x 3), resized to size x size x 3, mirrored if asked; in `out` if given.
-
-    Cropping and resizing are one resampling.
-    """
+    """Return the central crop of a photo (uint8 H x W x 3), resized to size x size x 3, mirrored if asked; in `out` if given."""
     height, width, _ = photo.shape
     side = min(height, width) * preprocessing.crop_fraction
     left, top = (width - side) / 2, (height - side) / 2
@@ -28,10 +25,7 @@ def eval_view(
 
 
 def augmentation_draws(*key: int) -> tuple[float, ...]:
-    """Return five numbers, uniform on [0, 1), that depend on `key` alone.
-
-    They come from BLAKE2b: a NumPy generator per photo would be slow.
-    """
+    """Return five numbers, uniform on [0, 1), that depend on `key` alone. (A NumPy generator per photo would be slow.)"""
     digest = hashlib.blake2b(struct.pack(f"<{len(key)}q", *key), digest_size=40).digest()
     return tuple((value >> 11) * 2.0**-53 for value in struct.unpack("<5Q", digest))
 

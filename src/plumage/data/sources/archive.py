@@ -34,9 +34,7 @@ def from_params(data: Data, paths: SourcePaths) -> "ArchiveSource":
 
 
 class ArchiveSource:
-    """The photos in the archive at `path`, sorted by key.
-
-    A compressed tar has no random access, so it is unpacked to the tar `scratch` first.
+    """The photos in the archive at `path`, sorted by key. A compressed tar is unpacked to `scratch` first, for random access.
 
     Raises:
         DataError: the archive is incomplete or unsafe, or holds no photos.

@@ -1,7 +1,6 @@
 """`data.source: huggingface`: a data set of the Hugging Face Hub, fetched by huggingface_hub into its own cache.
 
-It knows three layouts and tries them in this order: parquet files with images and labels, archives of class folders, class
-folders.
+Its layouts, tried in this order: parquet files with images and labels, archives of class folders, class folders.
 """
 
 import re
@@ -9,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
@@ -144,16 +143,14 @@ class _Dataset:
         if revision and re.fullmatch("[0-9a-f]{40}", revision):
             self.commit = revision
         else:
-            self.commit = str(
-                self._ask(lambda: HfApi().dataset_info(name, revision=revision, timeout=TIMEOUT_SECONDS).sha)
-            )
+            info = self._ask(lambda: HfApi().dataset_info(name, revision=revision, timeout=TIMEOUT_SECONDS))
+            self.commit = str(info.sha)
         try:
             cached = self._ask(lambda: get_cached_repo_tree(name, repo_type="dataset", revision=self.commit))
-            self.files = sorted(file.path for file in cached)
+            files = [file.path for file in cached]
         except CachedRepoTreeNotFoundError:
-            self.files = sorted(
-                self._ask(lambda: HfApi().list_repo_files(name, repo_type="dataset", revision=self.commit))
-            )
+            files = self._ask(lambda: HfApi().list_repo_files(name, repo_type="dataset", revision=self.commit))
+        self.files = sorted(files)
 
     def licence(self) -> str | None:
         """The licence in the metadata of README.md, if there is one. It is the owner's claim; nobody checks it."""
@@ -178,11 +175,8 @@ class _Dataset:
         from huggingface_hub import snapshot_download
 
         suffixes = sorted({f"*{PurePosixPath(file).suffix}" for file in files})
-        return Path(
-            self._ask(
-                lambda: snapshot_download(self.name, repo_type="dataset", revision=self.commit, allow_patterns=suffixes)
-            )
-        )
+        options: dict[str, Any] = {"repo_type": "dataset", "revision": self.commit, "allow_patterns": suffixes}
+        return Path(self._ask(lambda: snapshot_download(self.name, **options)))
 
     def _ask(self, ask: Callable[[], T]) -> T:
         """Call `ask`, which asks the Hub, with retries; DataError when the Hub refuses."""

@@ -14,14 +14,9 @@ from plumage.errors import DataError
 
 LABEL_NAMES = ("label", "labels", "class", "species", "category", "target")
 FIRST_BYTES = {
-    b"\xff\xd8": ".jpg",
-    b"\x89PNG": ".png",
-    b"GIF8": ".gif",
-    b"RIFF": ".webp",
-    b"BM": ".bmp",
-    b"II*\0": ".tif",
+    b"\xff\xd8": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp", b"II*\0": ".tif",
     b"MM\0*": ".tif",
-}
+}  # fmt: skip
 
 
 class Columns(NamedTuple):
@@ -89,12 +84,11 @@ def columns_of(path: Path, where: str) -> Columns | None:
     except (pa.ArrowException, OSError) as error:
         raise _broken(path, where, error) from None
     about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = {
-        name: feature for name, feature in about.get("info", {}).get("features", {}).items() if name in schema.names
-    }
-    images = [name for name, feature in features.items() if _kind(feature) == "Image"]
+    features = about.get("info", {}).get("features", {})
+    kinds = {name: _kind(features[name]) for name in features if name in schema.names}
+    images = [name for name, kind in kinds.items() if kind == "Image"]
     images += [field.name for field in schema if _holds_bytes(field.type)]
-    labels = [name for name, feature in features.items() if _kind(feature) == "ClassLabel"]
+    labels = [name for name, kind in kinds.items() if kind == "ClassLabel"]
     labels += [name for name in LABEL_NAMES if name in schema.names and _holds_labels(schema.field(name).type)]
     if not images or not labels:
         return None

@@ -20,13 +20,11 @@ class Photo:
 
     key: str
     label: str
-    split: str | None
-    """The split that the source assigns: train, val, test, or None."""
+    split: str | None  # the split that the source assigns: train, val, test, or None
     data: bytes
 
 
-Chunk = Callable[[], list[Photo]]
-"""Reads (or draws) a chunk of photos. It is picklable, so that any process can run it."""
+Chunk = Callable[[], list[Photo]]  # reads (or draws) a chunk of photos; picklable, so that any process can run it
 
 
 class Source(Protocol):
@@ -44,9 +42,7 @@ class Source(Protocol):
 class SourcePaths(NamedTuple):
     """The paths that a source may use."""
 
-    photos: Path
-    """`data.path` as seen from the working directory."""
-    downloads: Path
-    """The folder where downloads are kept."""
+    photos: Path  # `data.path` as seen from the working directory
+    downloads: Path  # the folder where downloads are kept
     scratch: Path
     """A file to unpack a compressed tar to; it and files whose names start with its name are removed afterwards."""

@@ -15,10 +15,8 @@ from plumage.common.progress import console
 from plumage.errors import DataError
 
 T = TypeVar("T")
-RETRIES = 5
-"""Retries in a row without progress before the download is given up."""
-BACKOFF_SECONDS = 1.0
-"""The first pause; each further one is twice as long."""
+RETRIES = 5  # retries in a row without progress before the download is given up
+BACKOFF_SECONDS = 1.0  # the first pause; each further one is twice as long
 RETRY_STATUSES = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 """HTTP statuses below 500 that are worth a retry, as all from 500 on are."""
 

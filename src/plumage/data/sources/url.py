@@ -24,8 +24,7 @@ from plumage.data.sources.photo import SourcePaths
 from plumage.data.sources.retry import TransientError, exclusive, is_transient, no_connection, retry
 from plumage.errors import DataError
 
-TIMEOUT_SECONDS = 30.0
-"""To connect, and between two blocks of the file."""
+TIMEOUT_SECONDS = 30.0  # to connect, and between two blocks of the file
 BLOCK_BYTES = 64 * 1024
 
 

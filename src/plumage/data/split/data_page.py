@@ -22,12 +22,10 @@ from plumage.data.sources.photo import FORMATS
 from plumage.data.split.splits_file import SPLITS, UNUSED
 
 TILE, TILES_PER_CLASS, COLUMNS = 80, 12, 4
-MAX_TILES = 3200
-"""Tiles on all contact sheets together; with many classes, each gets fewer."""
+MAX_TILES = 3200  # tiles on all contact sheets together; with many classes, each gets fewer
 MAX_TILE_PIXELS = 5_000_000_000
 """Pixels that the contact sheets may decode, by the mean photo: large photos get fewer tiles, or the page would take minutes."""
-PICTURE = 112
-"""The longer side of a photo shown alone or in a group, in pixels."""
+PICTURE = 112  # the longer side of a photo shown alone or in a group, in pixels
 SHOWN_GROUPS, SHOWN_IN_GROUP, SHOWN_EXTREMES = 60, 4, 8
 LISTED_REFUSED, LISTED_CONFLICTS, LISTED_COPIES, LISTED_EXTREMES = 2000, 200, 6, 3
 BINS = 40
@@ -224,9 +222,8 @@ def _pictured(
         },
     }
     rows = list(pictured)
-    runs = [
-        rows[start : start + 16] for start in range(0, len(rows), 16)
-    ]  # single photos are too little work for a thread
+    # Runs of photos: a single one is too little work for a thread.
+    runs = [rows[start : start + 16] for start in range(0, len(rows), 16)]
     uris = threads.map(lambda run: [_picture(dataset.photo(row)) for row in run], runs)
     pictured.update(zip(rows, (uri for run in uris for uri in run), strict=True))
     return {**context, "pictures": pictured}

@@ -20,12 +20,9 @@ from plumage.data.sources.photo import FORMATS, SUFFIXES
 from plumage.data.split.splits_file import read_split
 from plumage.errors import DataError
 
-SUFFIX_OF = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif"}
-"""The suffix by format; other formats use their name."""
-MAX_NAME_BYTES = 200
-"""File systems allow 255; the rest is for a suffix, and a hash that keeps equal names apart."""
-MAX_COMPARED = 2000
-"""Keys compared with a mistyped one: comparing a million would take a minute."""
+SUFFIX_OF = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif"}  # the suffix by format; other formats use their name
+MAX_NAME_BYTES = 200  # file systems allow 255; the rest is for a suffix, and a hash that keeps equal names apart
+MAX_COMPARED = 2000  # keys compared with a mistyped one: comparing a million would take a minute
 
 
 class Shown(NamedTuple):
@@ -34,10 +31,8 @@ class Shown(NamedTuple):
     file: Path
     key: str
     label: str
-    official_split: str | None
-    """The split that the source assigns."""
-    split: str | None
-    """The split in data/splits.csv; None when it isn't there."""
+    official_split: str | None  # the split that the source assigns
+    split: str | None  # the split in data/splits.csv; None when it isn't there
     width: int
     height: int
     bytes: int

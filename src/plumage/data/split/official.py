@@ -7,15 +7,13 @@ from plumage.data.split.splits_file import SPLITS, UNUSED
 from plumage.data.split.stratified import Photos, draw_from_train
 from plumage.errors import DataError
 
-LISTED = 100
-"""The number of leaks that the error lists."""
+LISTED = 100  # the number of leaks that the error lists
 
 
 class Leak(NamedTuple):
     """The same picture in several splits of an official split."""
 
-    photos: list[tuple[str, str]]
-    """Key and official split of each, in order."""
+    photos: list[tuple[str, str]]  # key and official split of each, in order
     kept_in: str
 
 

@@ -18,10 +18,8 @@ class Photos(NamedTuple):
 
     keys: list[str]
     labels: list[str]
-    ids: list[bytes]
-    """SHA-256 of each photo: the order of the draw depends on it."""
-    groups: list[list[int]]
-    """Rows of near-duplicates, which go to one split together. A row is in one group at most."""
+    ids: list[bytes]  # SHA-256 of each photo: the order of the draw depends on it
+    groups: list[list[int]]  # rows of near-duplicates, which go to one split together; a row is in one group at most
 
 
 def stratified_split(photos: Photos, val: float, test: float, seed: int) -> list[str]:
