@@ -17,9 +17,9 @@ class Embedding(NamedTuple):
 
 
 def principal_components(features: Floats) -> Embedding:
-    """The first two principal components of N x F features (Pearson 1901). The largest loading of each axis is positive.
+    """The first two principal components of N x F features (Pearson 1901); 0 on an axis that does not exist.
 
-    Coordinates and variance are 0 on an axis that does not exist: the second of one feature, both if all photos are alike.
+    The largest loading of each axis is positive.
     """
     points, variance = np.zeros((len(features), 2)), np.zeros(2)
     if (features != features[0]).any():

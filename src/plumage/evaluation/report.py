@@ -2,10 +2,12 @@
 
 import base64
 import json
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
 from plumage.common import paths
@@ -58,19 +60,11 @@ def _class_rows(result: EvaluationResult) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["f1"])
 
 
-def _bins(bins: Reliability) -> list[dict[str, float]]:
+def _bins(bins: Reliability) -> list[dict[Hashable, Any]]:
     """The bins that have photos; `share` is a bin's count relative to the fullest bin's."""
-    return [
-        {
-            "low": float(bins.edges[i]),
-            "high": float(bins.edges[i + 1]),
-            "confidence": float(bins.confidence[i]),
-            "accuracy": float(bins.accuracy[i]),
-            "count": int(bins.count[i]),
-            "share": float(bins.count[i] / bins.count.max()),
-        }
-        for i in np.flatnonzero(bins.count).tolist()
-    ]
+    columns = {"low": bins.edges[:-1], "high": bins.edges[1:], "confidence": bins.confidence, "accuracy": bins.accuracy}
+    table = pd.DataFrame(columns | {"count": bins.count, "share": bins.count / bins.count.max()})
+    return table[bins.count > 0].to_dict("records")
 
 
 def _curve(curve: CoverageCurve) -> dict[str, Any]:

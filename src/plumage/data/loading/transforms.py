@@ -52,14 +52,13 @@ def train_view(
     return _resized(cut, (0, 0, across, down), preprocessing, augmentation.flip and draws[4] < 0.5, out)
 
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
 def _resized(
-    photo: np.ndarray,
-    box: tuple[float, float, float, float],
-    preprocessing: Preprocessing,
-    mirrored: bool,
-    out: np.ndarray | None,
+    photo: np.ndarray, box: Box, preprocessing: Preprocessing, mirrored: bool, out: np.ndarray | None
 ) -> np.ndarray:
-    """Resize the box (left, top, right, bottom) of a photo to size x size x 3: first horizontally, then vertically."""
+    """Resize the box of a photo to size x size x 3: first horizontally, then vertically."""
     size = preprocessing.size
     out = np.empty((size, size, 3), np.uint8) if out is None else out
     if not resample(photo, box, out, preprocessing.interpolation, mirrored):

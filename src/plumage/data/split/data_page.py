@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -169,42 +168,35 @@ def _pictured(
             "row": row,
         }
 
+    def figures(group: list[dict[str, Any]]) -> dict[str, Any]:
+        """The size of a group and the figures of its first photos."""
+        shown = [photo(each["key"], each.get("label")) | {"official": each["split"]} for each in group[:SHOWN_IN_GROUP]]
+        return {"count": len(group), "photos": shown}
+
+    def extremes(rows: list[int]) -> list[dict[str, Any]]:
+        values = brightness[rows].tolist()
+        return [
+            {"key": dataset.keys[row], "label": dataset.labels[row], "row": row, "value": value}
+            for row, value in zip(rows, values, strict=True)
+        ]
+
     pictured: dict[int, str] = dict.fromkeys([*dark, *bright], "")
     context = {
         "near_duplicates": {
             "count": len(near),
             "across": sum(map(_several_labels, near)),
-            "groups": [
-                {
-                    "across": _several_labels(group),
-                    "photos": [photo(each["key"], each["label"]) for each in _varied(group)[:SHOWN_IN_GROUP]],
-                    "count": len(group),
-                }
-                for group in shown_near
-            ],
+            "groups": [{"across": _several_labels(group)} | figures(_varied(group)) for group in shown_near],
         },
         "leaks": {
             "count": len(leaks),
-            "groups": [
-                {
-                    "kept_in": leak["kept_in"],
-                    "photos": [
-                        {**photo(each["key"]), "official": each["split"]} for each in leak["photos"][:SHOWN_IN_GROUP]
-                    ],
-                    "count": len(leak["photos"]),
-                }
-                for leak in shown_leaks
-            ],
+            "groups": [{"kept_in": leak["kept_in"]} | figures(leak["photos"]) for leak in shown_leaks],
         },
         "duplicates": {
             "count": sum(len(group["copies"]) for group in exact),
             "num_groups": len(exact),
             "groups": [
-                {
-                    **photo(group["key"], group["label"]),
-                    "copies": group["copies"][:LISTED_COPIES],
-                    "more": max(0, len(group["copies"]) - LISTED_COPIES),
-                }
+                photo(group["key"], group["label"])
+                | {"copies": group["copies"][:LISTED_COPIES], "more": max(0, len(group["copies"]) - LISTED_COPIES)}
                 for group in shown_exact
             ],
         },
@@ -213,13 +205,7 @@ def _pictured(
             np.bincount(brightness // 8, minlength=32), [f"brightness {8 * i} to {8 * i + 7}" for i in range(32)]
         ),
         "mean_brightness": float(brightness.mean()),
-        "extremes": {
-            name: [
-                {"key": dataset.keys[row], "label": dataset.labels[row], "row": row, "value": int(brightness[row])}
-                for row in rows
-            ]
-            for name, rows in (("Darkest", dark), ("Brightest", bright))
-        },
+        "extremes": {"Darkest": extremes(dark), "Brightest": extremes(bright)},
     }
     rows = list(pictured)
     # Runs of photos: a single one is too little work for a thread.
@@ -235,13 +221,9 @@ def _several_labels(group: Iterable[dict[str, Any]]) -> bool:
 
 def _varied(group: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Move the first photo of each label and split to the front, so that the first few show why the group matters."""
-    seen: Counter[tuple[str, str]] = Counter()
-    repeated = []
-    for photo in group:
-        kind = (photo["label"], photo["split"])
-        repeated.append(seen[kind] > 0)
-        seen[kind] += 1
-    return [photo for _, photo in sorted(zip(repeated, group, strict=True), key=lambda pair: pair[0])]
+    first: dict[tuple[str, str], dict[str, Any]] = {}
+    repeated = [photo for photo in group if first.setdefault((photo["label"], photo["split"]), photo) is not photo]
+    return [*first.values(), *repeated]
 
 
 def _sheets(threads: ThreadPoolExecutor, dataset: Dataset) -> list[dict[str, Any]]:

@@ -62,9 +62,8 @@ def show_photo(dataset: Dataset, key: str, splits: Path, to: Path | None = None,
 def export_photos(dataset: Dataset, folder: Path, splits: Path | None) -> int:
     """Write the photos as <class>/<file> into the new or empty `folder`, and return their number.
 
-    With `splits` (data/splits.csv), write <split>/<class>/<file> without the unused photos. Files are named after the last
-    segment of the key and folders after the class, made safe: nothing is written outside `folder`, and no file overwrites
-    another. The folder appears completely or not at all.
+    With `splits` (data/splits.csv), write <split>/<class>/<file> without the unused photos. Names are made safe: nothing is
+    written outside `folder`, and no file overwrites another. The folder appears completely or not at all.
 
     Raises:
         DataError: the folder isn't empty, or can't be written.
@@ -156,10 +155,8 @@ def _safe(name: str) -> str:
 
 
 def _find(dataset: Dataset, key: str) -> int:
-    try:
+    if key in dataset.keys:
         return dataset.keys.index(key)
-    except ValueError:
-        pass
     near = _nearest(key, dataset.keys)
     hint = f"similar keys: {', '.join(near)}" if near else "a key is a path inside the source, as in data/splits.csv"
     raise DataError(f"no photo has the key {key!r}; {hint}")
