@@ -17,10 +17,7 @@ class Embedding(NamedTuple):
 
 
 def principal_components(features: Floats) -> Embedding:
-    """The first two principal components of N x F features (Pearson 1901); 0 on an axis that does not exist.
-
-    The largest loading of each axis is positive.
-    """
+    """The first two principal components of N x F features (Pearson 1901), largest loading positive; 0 on a missing axis."""
     points, variance = np.zeros((len(features), 2)), np.zeros(2)
     if (features != features[0]).any():
         count = min(2, features.shape[1])

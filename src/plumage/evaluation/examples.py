@@ -44,8 +44,7 @@ class Examples(NamedTuple):
 
 
 def choose_examples(sample: Sample, *, photos: int, pairs: int, classes: int) -> Examples:
-    """Choose at most `photos` mistakes and as many unsure photos, `pairs` pairs, and the extremes of the `classes` classes with the
-    lowest recall.
+    """At most `photos` mistakes and as many unsure photos, `pairs` pairs, and the extremes of the `classes` with the lowest recall.
 
     A pair shows its most confident error, beside the other class's photo with the highest probability of its label.
     """

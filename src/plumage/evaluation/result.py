@@ -35,18 +35,15 @@ class EvaluationResult:
     slices: pd.DataFrame  # reports/slices.csv: one row per slice
     history: pd.DataFrame  # reports/history.csv: one row per epoch
     examples: Examples
-    example_photos: Mapping[int, ExamplePhoto]
-    """The photos that `examples` names, each with the Grad-CAM of its predicted class."""
+    example_photos: Mapping[int, ExamplePhoto]  # those that `examples` names, each with its predicted class's Grad-CAM
     model: Mapping[str, Any]  # properties of the model: architecture, preprocessing, temperature
     params: Mapping[str, Any]  # parameters as `section.key`
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
         """C x C counts. Row: actual class; column: predicted class."""
-        counts: NDArray[np.int64] = confusion_matrix(
-            self.sample.labels, self.sample.predicted, labels=np.arange(len(self.classes))
-        )
-        return counts
+        number = np.arange(len(self.classes))
+        return np.asarray(confusion_matrix(self.sample.labels, self.sample.predicted, labels=number))
 
     @cached_property
     def class_order(self) -> NDArray[np.int64]:

@@ -40,8 +40,7 @@ def bootstrap(sample: Sample, *, resamples: int, seed: int) -> dict[str, tuple[f
 
     The percentiles are shifted by the bootstrap's bias, so that the interval lies around the metric itself. Accuracies and the loss have
     no bias, but a resample misses photos of small classes and so has a lower macro F1: with 14 photos per class, plain percentiles would
-    cover the true macro F1 in 60-85% of data sets, shifted ones in 93% or more. With a single photo per class resampling can't tell, and
-    the interval is too narrow. With no errors at all, an accuracy's interval has zero width.
+    cover the true macro F1 in 60-85% of data sets, shifted ones in 93% or more. With one photo per class the interval is too narrow.
     """
     rng = np.random.default_rng(seed)
     rows = [(metric.name, metric.resample_score, metric.bounds) for metric in METRICS if metric.resample_score]
@@ -54,7 +53,7 @@ def bootstrap(sample: Sample, *, resamples: int, seed: int) -> dict[str, tuple[f
     draws = np.array([scores(rng.integers(0, len(sample), len(sample))) for _ in range(resamples)])
     tail = (1 - CONFIDENCE) / 2
     ends = np.quantile(draws - draws.mean(axis=0), [tail, 1 - tail], axis=0) + scores(slice(None))
-    intervals = {}
-    for (name, _, (lowest, highest)), low, high in zip(rows, *ends.tolist(), strict=True):
-        intervals[name] = (max(low, lowest), min(high, highest))
-    return intervals
+    return {
+        name: (max(low, lowest), min(high, highest))
+        for (name, _, (lowest, highest)), low, high in zip(rows, *ends.tolist(), strict=True)
+    }

@@ -18,8 +18,7 @@ from plumage.evaluation.tables import write_table
 
 MAX_PHOTOS = 12  # photos per plot of examples
 HISTORY_PLOT = "history.png"
-MAX_CLASSES = 30
-"""DVC's template writes a number into each cell of the confusion matrix, which is readable up to this many classes."""
+MAX_CLASSES = 30  # DVC's template writes a number into each cell of the matrix, readable up to this many classes
 
 
 def write_plots(reports: Path, result: EvaluationResult) -> None:
@@ -50,8 +49,8 @@ def _caption(result: EvaluationResult, photo: int) -> str:
 def write_plot_data(folder: Path, sample: Sample, classes: Sequence[str], confusion: Ints) -> None:
     """Write confusion.csv and reliability.csv into `folder`.
 
-    confusion.csv (actual, predicted) has one row per photo; with more than MAX_CLASSES classes only the most confused ones are kept.
-    reliability.csv (confidence, accuracy, photos) has one row per bin that has photos.
+    confusion.csv (actual, predicted) has one row per photo, of the MAX_CLASSES most confused classes at most; reliability.csv
+    (confidence, accuracy, photos) one row per bin that has photos.
     """
     chosen = _most_confused_classes(confusion)
     kept = np.isin(sample.labels, chosen) & np.isin(sample.predicted, chosen)

@@ -15,8 +15,8 @@ from plumage.models.preprocessing import Preprocessing
 
 BATCHES_AHEAD = 4
 BUFFER = 1 << 21  # bytes of a decoded photo up to which a buffer is reused
+# transform(photo, row, out) crops and resizes a decoded photo, uint8 H x W x 3, into `out`, uint8 size x size x 3.
 Transform = Callable[[np.ndarray, int, np.ndarray], object]
-"""`transform(photo, row, out)` crops and resizes a decoded photo, uint8 H x W x 3, into `out`, uint8 size x size x 3."""
 
 
 def central_view(preprocessing: Preprocessing, mirrored: bool = False) -> Transform:

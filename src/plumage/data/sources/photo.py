@@ -44,5 +44,4 @@ class SourcePaths(NamedTuple):
 
     photos: Path  # `data.path` as seen from the working directory
     downloads: Path  # the folder where downloads are kept
-    scratch: Path
-    """A file to unpack a compressed tar to; it and files whose names start with its name are removed afterwards."""
+    scratch: Path  # a file to unpack to; it and files whose names start with its name are removed afterwards

@@ -22,8 +22,7 @@ from plumage.data.split.splits_file import SPLITS, UNUSED
 
 TILE, TILES_PER_CLASS, COLUMNS = 80, 12, 4
 MAX_TILES = 3200  # tiles on all contact sheets together; with many classes, each gets fewer
-MAX_TILE_PIXELS = 5_000_000_000
-"""Pixels that the contact sheets may decode, by the mean photo: large photos get fewer tiles, or the page would take minutes."""
+MAX_TILE_PIXELS = 5_000_000_000  # pixels to decode: large photos get fewer tiles, or the page would take minutes
 PICTURE = 112  # the longer side of a photo shown alone or in a group, in pixels
 SHOWN_GROUPS, SHOWN_IN_GROUP, SHOWN_EXTREMES = 60, 4, 8
 LISTED_REFUSED, LISTED_CONFLICTS, LISTED_COPIES, LISTED_EXTREMES = 2000, 200, 6, 3
@@ -41,8 +40,7 @@ def write_data_page(
 ) -> None:
     """Write the page; the same inputs give the same bytes.
 
-    `splits` has the split of each photo (train, val, test, unused), `about` the content of reports/data.json, `report` that
-    of reports/split.json.
+    `splits` has each photo's split, `about` and `report` the content of reports/data.json and reports/split.json.
     """
     with ThreadPoolExecutor(cores()) as threads:
         write_page(

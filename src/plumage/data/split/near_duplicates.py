@@ -21,8 +21,7 @@ from plumage.data.dataset.thumbnail import SIDE, cells
 FREQUENCIES = 8
 RADIUS = 7  # hashes that differ in up to this many of 63 bits make a candidate
 MIN_CONTRAST = 4.0  # thumbnails with a smaller standard deviation of luma (0 to 255) show nothing to compare
-BITS_PER_BAND = (12, 16)
-"""For up to MANY photos, and for more. Wider bands give fewer chance pairs, and find fewer true ones."""
+BITS_PER_BAND = (12, 16)  # up to MANY photos, and for more; wider bands give fewer pairs, by chance and true ones
 MANY = 200_000
 PAIRS_PER_BLOCK = 500_000
 COARSE_CUTS = (0.0, 0.06)  # shares that a crop may cut off each end of a side, for comparing hashes
