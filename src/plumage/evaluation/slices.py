@@ -24,9 +24,7 @@ class Slice(NamedTuple):
     num_samples: int
     rest_correct: int
     rest_samples: int
-    p_value: (
-        float  # one-sided exact test (Fisher 1922) against the rest, corrected for the number of slices (Holm 1979)
-    )
+    p_value: float  # one-sided exact test (Fisher 1922) against the rest, corrected for all slices (Holm 1979)
 
     @property
     def worse(self) -> bool:
