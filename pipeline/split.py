@@ -9,8 +9,7 @@ from plumage.config import Params
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.data_page import write_data_page
 from plumage.data.split.near_duplicates import group_near_duplicates
-from plumage.data.split.official import Leak, official_split, refuse_leaks
-from plumage.data.split.report import split_report
+from plumage.data.split.official import Leak, official_split, refuse_leaks, split_report
 from plumage.data.split.splits_file import write_splits
 from plumage.data.split.stratified import Photos, stratified_split
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from plumage.data.dataset.check import check_photos
+from plumage.data.dataset.ingest import check_photos
 from plumage.data.dataset.store import read_batch
 from plumage.data.sources.photo import Photo
 
@@ -19,10 +19,8 @@ def resaved(image: Image.Image, quality: int = 90) -> bytes:
 
 
 def thumbnails(photos: list[bytes]) -> NDArray[np.uint8]:
-    rows = read_batch(
-        check_photos(lambda: [Photo(f"{n}.jpg", "a", None, data) for n, data in enumerate(photos)], 1).rows
-    )
-    return np.frombuffer(b"".join(rows.column("thumbnail").to_pylist()), np.uint8).reshape(len(photos), -1)
+    rows, *_ = check_photos(lambda: [Photo(f"{n}.jpg", "a", None, data) for n, data in enumerate(photos)], 1)
+    return np.frombuffer(b"".join(read_batch(rows).column("thumbnail").to_pylist()), np.uint8).reshape(len(photos), -1)
 
 
 def cropped(image: Image.Image, most: float, rng: np.random.Generator) -> Image.Image:

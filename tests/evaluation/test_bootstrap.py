@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from plumage.evaluation.bootstrap import bootstrap
 from plumage.evaluation.sample import Sample
+from plumage.evaluation.summary import bootstrap
 
 NAMES = ("accuracy", "balanced_accuracy", "top5_accuracy", "macro_f1")
 

@@ -10,8 +10,7 @@ from support import make_dataset
 
 from plumage.data.loading.transforms import eval_view, to_model_input
 from plumage.data.sources.photo import Photo
-from plumage.evaluation.example_photos import THUMBNAIL_SIZE, load_example_photos
-from plumage.evaluation.explain import grad_cam
+from plumage.evaluation.example_photos import THUMBNAIL_SIZE, grad_cam, load_example_photos
 from plumage.models import create_model
 from plumage.models.preprocessing import Preprocessing
 

@@ -12,14 +12,10 @@ from plumage.evaluation.sample import Sample
 class Reliability:
     """Photos in B equal-width bins (low, high] of confidence. The means of an empty bin are 0."""
 
-    edges: NDArray[np.float64]
-    """B + 1."""
-    count: NDArray[np.int64]
-    """B: photos per bin."""
-    confidence: NDArray[np.float64]
-    """B: mean confidence per bin."""
-    accuracy: NDArray[np.float64]
-    """B: accuracy per bin."""
+    edges: NDArray[np.float64]  # B + 1
+    count: NDArray[np.int64]  # B: photos per bin
+    confidence: NDArray[np.float64]  # B: mean confidence per bin
+    accuracy: NDArray[np.float64]  # B: accuracy per bin
 
     @property
     def ece(self) -> float:
@@ -28,19 +24,13 @@ class Reliability:
 
 
 def reliability(sample: Sample) -> Reliability:
-    """Accuracy by confidence (Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3). Unlike scikit-learn's
-    `calibration_curve` it has the counts per bin.
-    """
+    """Accuracy by confidence (Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3)."""
     bins, confidence = sample.bins, sample.confidence
     edges = np.linspace(0, 1, bins + 1)
-    bin_of = np.searchsorted(edges, confidence, side="left") - 1
-    bin_of = np.clip(bin_of, 0, bins - 1)  # a float32 confidence can be just over 1
+    bin_of = np.clip(np.searchsorted(edges, confidence) - 1, 0, bins - 1)  # a float32 confidence can be just over 1
     count = np.bincount(bin_of, minlength=bins)
-    means = (
-        np.bincount(bin_of, weights=values, minlength=bins) / np.maximum(count, 1)
-        for values in (confidence, sample.correct)
-    )
-    return Reliability(edges, count, *means)
+    sums = (np.bincount(bin_of, weights=values, minlength=bins) for values in (confidence, sample.correct))
+    return Reliability(edges, count, *(total / np.maximum(count, 1) for total in sums))
 
 
 def adaptive_ece(sample: Sample) -> float:

@@ -16,9 +16,9 @@ def class_scores(sample: Sample, classes: Sequence[str]) -> pd.DataFrame:
     One row per class, in class order. A score without any photo to tell is 0, its interval 0 to 1.
     """
     number = np.arange(len(classes))
-    precision, recall, f1, support = precision_recall_fscore_support(
-        sample.labels, sample.predicted, labels=number, zero_division=0
-    )
+    labels, predicted = sample.labels, sample.predicted
+    scores = precision_recall_fscore_support(labels, predicted, labels=number, zero_division=0)
+    precision, recall, f1, support = scores
     true_positives = np.bincount(sample.labels[sample.correct], minlength=len(classes))
     num_predicted = np.bincount(sample.predicted, minlength=len(classes))
     intervals = {

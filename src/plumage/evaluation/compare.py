@@ -25,14 +25,10 @@ class Comparison:
     difference: float
     better: int
     worse: int
-    p_value: float
-    """Result of `mcnemar`."""
-    confidence: float
-    """Of both intervals: 1 - 2 * alpha, so that each end alone has the error rate `alpha`."""
-    score: tuple[float, float]
-    """The difference's `score_interval`."""
-    bootstrap: tuple[float, float]
-    """The difference's `bootstrap_interval`."""
+    p_value: float  # result of `mcnemar`
+    confidence: float  # of both intervals: 1 - 2 * alpha, so that each end alone has the error rate `alpha`
+    score: tuple[float, float]  # the difference's `score_interval`
+    bootstrap: tuple[float, float]  # the difference's `bootstrap_interval`
 
 
 def compare(challenger: NDArray[np.bool_], champion: NDArray[np.bool_], alpha: float, seed: int = 0) -> Comparison:
@@ -88,9 +84,8 @@ def _score(better: int, worse: int, num_samples: int, difference: float) -> floa
     """Tango's equation 9: standard errors by which the observed difference exceeds `difference`, if that is the true one."""
     b = (2 * num_samples - better + worse) * difference - better - worse
     c = -worse * difference * (1 - difference)
-    share_worse = (np.sqrt(b * b - 8 * num_samples * c) - b) / (
-        4 * num_samples
-    )  # maximum likelihood, given the difference
+    # Maximum likelihood, given the difference.
+    share_worse = (np.sqrt(b * b - 8 * num_samples * c) - b) / (4 * num_samples)
     variance = num_samples * (2 * share_worse + difference * (1 - difference))
     above = better - worse - num_samples * difference
     if above == 0:

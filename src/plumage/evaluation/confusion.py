@@ -12,16 +12,15 @@ def confused_pairs(confusion: Ints, limit: int) -> list[tuple[int, int, int]]:
     """(actual, predicted, count) of the `limit` most frequent kinds of error, the most frequent first; ties in class order."""
     errors = confusion - np.diag(confusion.diagonal())
     order = np.argsort(-errors, axis=None, kind="stable")[: min(limit, np.count_nonzero(errors))]
-    rows, columns = np.unravel_index(order, errors.shape)
-    return [(int(i), int(j), int(errors[i, j])) for i, j in zip(rows, columns, strict=True)]
+    cells = zip(*np.unravel_index(order, errors.shape), strict=True)
+    return [(int(i), int(j), int(errors[i, j])) for i, j in cells]
 
 
 def confusion_order(confusion: Ints) -> NDArray[np.int64]:
     """The C classes in an order that makes neighbours of classes confused with each other.
 
-    It is the leaf order of an average-linkage tree, with optimal leaf ordering (Bar-Joseph et al. 2001). The similarity of two classes
-    is the mean of two shares: each class's photos predicted as the other. Classes without any confusion come last, in class order.
-    1,000 classes take seconds.
+    It is the leaf order of an average-linkage tree, with optimal leaf ordering (Bar-Joseph et al. 2001); 1,000 classes take seconds. Two
+    classes' similarity is the mean share of each one's photos predicted as the other. Classes without confusion come last, in class order.
     """
     errors = confusion - np.diag(confusion.diagonal())
     shares = errors / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
@@ -30,5 +29,4 @@ def confusion_order(confusion: Ints) -> NDArray[np.int64]:
     if len(confused):
         distances = squareform(1 - similarity[np.ix_(confused, confused)], checks=False)
         confused = confused[leaves_list(linkage(distances, "average", optimal_ordering=True))]
-    unconfused = np.flatnonzero(~similarity.any(axis=1))
-    return np.concatenate([confused, unconfused]).astype(np.int64)
+    return np.concatenate([confused, np.flatnonzero(~similarity.any(axis=1))]).astype(np.int64)

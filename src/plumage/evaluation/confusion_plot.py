@@ -15,14 +15,10 @@ from plumage.evaluation.plots import GREY, INK, png_figure, shorten
 
 CORRECT = LinearSegmentedColormap.from_list("correct", ["#cfe6ee", "#1f6f8b", "#0b3040"])
 WRONG = LinearSegmentedColormap.from_list("wrong", ["#f5b48a", "#c8501e", "#6b1d04"])
-COUNTED_CLASSES = 30
-"""Most classes for which the cells show their counts."""
-NAMED_CLASSES = 100
-"""Most classes for which every row and column is named; with more, about 40 are."""
-MIN_MARK = 3.0
-"""Smallest side of a mark in points: one error among 1,000 classes stays visible though its cell is smaller."""
-PANEL, PAIR, TOP = 4.2, 0.37, 0.45
-"""In inches: width of the list of pairs, height of a pair, height of the titles."""
+COUNTED_CLASSES = 30  # most classes for which the cells show their counts
+NAMED_CLASSES = 100  # most classes for which every row and column is named; with more, about 40 are
+MIN_MARK = 3.0  # smallest side of a mark in points: one error among 1,000 classes stays visible in its smaller cell
+PANEL, PAIR, TOP = 4.2, 0.37, 0.45  # in inches: width of the list of pairs, height of a pair, height of the titles
 
 
 def plot_confusion(path: Path, confusion: NDArray[np.int64], classes: Sequence[str], order: NDArray[np.int64]) -> None:

@@ -12,17 +12,12 @@ from plumage.evaluation.sample import Floats
 class Embedding(NamedTuple):
     """N points, and the share of the features' variance along each of the two axes."""
 
-    points: NDArray[np.float64]
-    """N x 2."""
-    variance: NDArray[np.float64]
-    """2 shares, 0 to 1, the larger first."""
+    points: NDArray[np.float64]  # N x 2
+    variance: NDArray[np.float64]  # 2 shares, 0 to 1, the larger first
 
 
 def principal_components(features: Floats) -> Embedding:
-    """The first two principal components of N x F features (Pearson 1901). The largest loading of each axis is positive.
-
-    Coordinates and variance are 0 on an axis that does not exist: the second of one feature, both if all photos are alike.
-    """
+    """The first two principal components of N x F features (Pearson 1901), largest loading positive; 0 on a missing axis."""
     points, variance = np.zeros((len(features), 2)), np.zeros(2)
     if (features != features[0]).any():
         count = min(2, features.shape[1])

@@ -31,8 +31,7 @@ from plumage.models.saved_model import SavedModel
 EXAMPLE_PHOTOS, EXAMPLE_PAIRS, EXAMPLE_CLASSES = 24, 20, 400
 """In the report: mistakes and as many unsure photos; confused pairs; classes with their best and worst photo."""
 
-Rows = Mapping[str, list[int]]
-"""The data set's rows per split: train, val, test."""
+Rows = Mapping[str, list[int]]  # the data set's rows per split: train, val, test
 
 
 def evaluate(
@@ -70,15 +69,11 @@ class _Predictions(NamedTuple):
     """What the model predicts, for N test photos and for the val photos."""
 
     test: Sample
-    uncalibrated: Sample
-    """`test` at temperature 1."""
-    tta: Sample | None
-    """`test` averaged with the mirror images, if `evaluate.tta` asks for it."""
+    uncalibrated: Sample  # `test` at temperature 1
+    tta: Sample | None  # `test` averaged with the mirror images, if `evaluate.tta` asks for it
     val: Sample
-    features: NDArray[np.float32]
-    """N x F, pooled."""
-    sharpness: NDArray[np.float64]
-    """N: the sharpness of the test photos."""
+    features: NDArray[np.float32]  # N x F, pooled
+    sharpness: NDArray[np.float64]  # N: the sharpness of the test photos
 
 
 def _predict(inputs: _Inputs) -> _Predictions:
@@ -117,8 +112,7 @@ def _device() -> str:
 
 def _score(inputs: _Inputs, predictions: _Predictions) -> dict[str, Any]:
     """The content of metrics.json."""
-    settings, temperature = inputs.settings, inputs.saved.temperature
-    target = settings.target_accuracy
+    settings, target = inputs.settings, inputs.settings.target_accuracy
     threshold = threshold_for(target, coverage_curve(predictions.val))
     test = {
         **summary(predictions.test, resamples=settings.bootstrap, seed=settings.seed),
@@ -127,8 +121,8 @@ def _score(inputs: _Inputs, predictions: _Predictions) -> dict[str, Any]:
     }
     if predictions.tta is not None:
         test["tta"] = summary(predictions.tta, resamples=settings.bootstrap, seed=settings.seed)
-    val_accuracy = float(predictions.val.correct.mean())
-    return {"test": test, "temperature": temperature, "val": {"accuracy": round(val_accuracy, DECIMALS)}}
+    val_accuracy = round(float(predictions.val.correct.mean()), DECIMALS)
+    return {"test": test, "temperature": inputs.saved.temperature, "val": {"accuracy": val_accuracy}}
 
 
 def _result(
@@ -166,19 +160,16 @@ def _example_photos(inputs: _Inputs, sample: Sample, indices: list[int]) -> dict
     """The test photos `indices`, each with the Grad-CAM of its predicted class."""
     saved, dataset, rows, settings = inputs
     chosen, classes = [rows["test"][index] for index in indices], sample.predicted[indices].tolist()
-    photos = load_example_photos(
-        saved.model, dataset, chosen, classes, saved.preprocessing, _device(), settings.batch_size
-    )
-    return dict(zip(indices, photos, strict=True))
+    options = (saved.preprocessing, _device(), settings.batch_size)
+    return dict(zip(indices, load_example_photos(saved.model, dataset, chosen, classes, *options), strict=True))
 
 
 def _properties(dataset: Dataset, rows: Rows) -> dict[str, NDArray[np.int64]]:
     """Properties of the test photos that could make them hard, by name: N values each."""
     test, targets = rows["test"], dataset.targets()
     train_counts = np.bincount(targets[rows["train"]], minlength=len(dataset.classes))
-    width, height, brightness = (
-        np.array(dataset.column(name), np.int64)[test] for name in ("width", "height", "brightness")
-    )
+    columns = ("width", "height", "brightness")
+    width, height, brightness = (np.array(dataset.column(name), np.int64)[test] for name in columns)
     return {
         "shorter side": np.minimum(width, height),
         "brightness": brightness,

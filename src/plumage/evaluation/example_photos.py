@@ -1,4 +1,7 @@
-"""Example photos as the report shows them: a thumbnail of the model's input and its Grad-CAM."""
+"""Example photos as the report shows them: a thumbnail of the model's input and its Grad-CAM.
+
+Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) of the last feature map shows where the model looks.
+"""
 
 import io
 from collections.abc import Sequence
@@ -8,17 +11,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from plumage.common.progress import track
 from plumage.data.dataset.store import Dataset
 from plumage.data.loading.loader import batched, central_view, load_batches
 from plumage.data.loading.transforms import to_model_input
-from plumage.evaluation.explain import grad_cam
 from plumage.models.classifier import ImageClassifier
 from plumage.models.preprocessing import Preprocessing
 
-THUMBNAIL_SIZE = 112
-"""Largest side of a thumbnail in pixels; a model with smaller inputs has smaller thumbnails."""
+THUMBNAIL_SIZE = 112  # largest side of a thumbnail in pixels; a model with smaller inputs has smaller thumbnails
 JPEG_QUALITY = 76
 
 
@@ -27,8 +29,7 @@ class ExamplePhoto:
     """A thumbnail of the square that the model sees, and its Grad-CAM."""
 
     jpeg: bytes
-    heat: NDArray[np.float32]
-    """h x w, 0 to 1, covering the whole square."""
+    heat: NDArray[np.float32]  # h x w, 0 to 1, covering the whole square
 
     def image(self) -> Image.Image:
         """The decoded JPEG."""
@@ -66,3 +67,20 @@ def _jpeg(square: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     thumbnail.save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
     return buffer.getvalue()
+
+
+def grad_cam(model: ImageClassifier, photos: Tensor, classes: Tensor) -> Tensor:
+    """The evidence for class `classes[i]` in photo i at each position of the last feature maps: N x h x w float32, 0 to 1.
+
+    `photos` is N x 3 x H x W, normalised as the model expects; the model is in eval mode. h x w is 1/32 of H x W. Each map is scaled to
+    its own maximum; a map without evidence for the class is all 0. Weights and gradients stay as they are.
+
+    Grad-CAM weights the last maps by the mean gradient of the class's logit. Here the logit is linear in the maps' means, so the gradient
+    is the classifier's weights / (h * w) everywhere: Grad-CAM is CAM (Zhou et al. 2016) and needs no backward pass.
+    """
+    with torch.inference_mode():
+        maps = model.forward_features(photos).float()
+        weights = model.classifier.weight.float()[classes]
+        heat = torch.einsum("nfhw,nf->nhw", maps, weights).relu()
+        highest = heat.amax((1, 2), keepdim=True)
+        return heat / torch.where(highest > 0, highest, 1)

@@ -15,8 +15,7 @@ class Extremes(NamedTuple):
 
     label: int
     best: int
-    worst: int | None
-    """None if the class has only one photo."""
+    worst: int | None  # None if the class has only one photo
 
 
 class Pair(NamedTuple):
@@ -25,23 +24,17 @@ class Pair(NamedTuple):
     actual: int
     predicted: int
     num_errors: int
-    confused: int
-    """One of those photos."""
-    correct: int | None
-    """A correctly predicted photo of class `predicted`; None if there is none."""
+    confused: int  # one of those photos
+    correct: int | None  # a correctly predicted photo of class `predicted`; None if there is none
 
 
 class Examples(NamedTuple):
     """The photos to show."""
 
-    mistakes: list[int]
-    """Wrong predictions, the most confident first."""
-    unsure: list[int]
-    """Correct predictions, the least confident first."""
-    extremes: list[Extremes]
-    """One per class, in class order."""
-    pairs: list[Pair]
-    """The most frequent error first."""
+    mistakes: list[int]  # wrong predictions, the most confident first
+    unsure: list[int]  # correct predictions, the least confident first
+    extremes: list[Extremes]  # one per class, in class order
+    pairs: list[Pair]  # the most frequent error first
 
     def indices(self) -> list[int]:
         """All photos, each once, in ascending order."""
@@ -51,8 +44,7 @@ class Examples(NamedTuple):
 
 
 def choose_examples(sample: Sample, *, photos: int, pairs: int, classes: int) -> Examples:
-    """Choose at most `photos` mistakes and as many unsure photos, `pairs` pairs, and the extremes of the `classes` classes with the
-    lowest recall.
+    """At most `photos` mistakes and as many unsure photos, `pairs` pairs, and the extremes of the `classes` with the lowest recall.
 
     A pair shows its most confident error, beside the other class's photo with the highest probability of its label.
     """

@@ -5,10 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Z = 1.959963984540054
-"""The 0.975 quantile of the normal distribution."""
-Interval = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Low and high ends."""
+Z = 1.959963984540054  # the 0.975 quantile of the normal distribution
+Interval = tuple[NDArray[np.float64], NDArray[np.float64]]  # low and high ends
 
 
 def wilson(successes: NDArray[np.integer[Any]], trials: NDArray[np.integer[Any]]) -> Interval:

@@ -1,9 +1,8 @@
 """The table of metrics: one row per metric drives reports/metrics.json, the intervals, the model card and the report.
 
 To add a metric, add a row to METRICS and a test. Scores come from scikit-learn. Its functions are 50 times too slow for a bootstrap, so a
-metric with an interval also has a function of a `Resample`'s counts; tests/evaluation/test_metric_table.py checks that both agree.
-
-A ratio with denominator 0 is 0 (scikit-learn's `zero_division=0`).
+metric with an interval also has a function of a `Resample`'s counts; tests/evaluation/test_metric_table.py checks that both agree. A
+ratio with denominator 0 is 0 (scikit-learn's `zero_division=0`).
 """
 
 from collections.abc import Callable
@@ -20,19 +19,15 @@ from plumage.evaluation.sample import Resample, Sample
 class Metric:
     """One row of METRICS."""
 
-    name: str
-    """Key in reports/metrics.json, under `test`."""
-    label: str
-    """What people read, in lower case."""
+    name: str  # key in reports/metrics.json, under `test`
+    label: str  # what people read, in lower case
     score: Callable[[Sample], float]
-    resample_score: Callable[[Resample], float] | None = None
-    """The same from counts, for the 95% interval; without it the metric has none."""
-    bounds: tuple[float, float] = (0.0, 1.0)
-    """Lowest and highest possible value: an interval is clipped to them."""
-    format: str = ".3f"
-    """How the report writes it."""
-    calibration: bool = False
-    """Whether it depends on the temperature: it is then also computed without one, as `test.uncalibrated`."""
+    resample_score: Callable[[Resample], float] | None = (
+        None  # the same from counts, for the 95% interval, if it has one
+    )
+    bounds: tuple[float, float] = (0.0, 1.0)  # lowest and highest possible value: an interval is clipped to them
+    format: str = ".3f"  # how the report writes it
+    calibration: bool = False  # it depends on the temperature, and is computed without one too, as `test.uncalibrated`
 
 
 def _balanced_accuracy(sample: Sample) -> float:
@@ -67,9 +62,7 @@ def _resampled_macro_f1(resample: Resample) -> float:
 
 
 def _log_loss(sample: Sample) -> float:
-    """In nats. Binary form, the event being the photo's label: the C-column form expects rows that sum to 1 within 1e-8, and float32
-    rows do not.
-    """
+    """In nats. Binary form, the event being the photo's label: the C-column form expects rows that sum to 1 within 1e-8."""
     return sklearn_metrics.log_loss(np.ones(len(sample)), sample.label_probabilities, labels=[0, 1])
 
 

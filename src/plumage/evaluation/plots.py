@@ -1,7 +1,6 @@
 """Plots as PNG files: the same data gives the same bytes.
 
-They use matplotlib's Figure directly, which shares no state with a caller's pyplot, and matplotlib's default style, which a personal
-matplotlibrc does not change. The confusion matrix has its own file, `confusion_plot.py`.
+They use matplotlib's Figure directly, which shares no state with pyplot, and its default style, not a personal matplotlibrc.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,12 +29,9 @@ STYLE = {
     "axes.axisbelow": True, "axes.grid": True, "grid.color": "#e3e5e8", "xtick.color": INK, "ytick.color": INK,
     "legend.frameon": False, "savefig.dpi": 150,
 }  # fmt: skip
-WORST_CLASSES = 30
-"""Most classes that a bar chart shows."""
-COLUMNS = 4
-"""Photos per row; each is shown twice."""
-HEAT = "autumn_r"
-"""Matplotlib's colours from yellow to red: red is the strongest evidence for a class."""
+WORST_CLASSES = 30  # most classes that a bar chart shows
+COLUMNS = 4  # photos per row; each is shown twice
+HEAT = "autumn_r"  # Matplotlib's colours from yellow to red: red is the strongest evidence for a class
 
 
 @contextmanager
@@ -54,10 +50,9 @@ def shorten(name: str, length: int = 40) -> str:
 
 
 def plot_reliability(path: Path, bins: Mapping[str, Reliability]) -> None:
-    """Accuracy against confidence per bin, and the number of photos per bin.
+    """Accuracy and number of photos per bin of confidence, for one or more states of a model (before and after calibration).
 
-    `bins` has one or more states of a model (before and after calibration). The last is drawn as bars, earlier ones as points whose area
-    grows with the number of photos.
+    The last is drawn as bars, earlier ones as points whose area grows with the number of photos.
     """
     *before, (name, after) = bins.items()
     with png_figure(path, 6.5, 6.5) as figure:
@@ -66,16 +61,13 @@ def plot_reliability(path: Path, bins: Mapping[str, Reliability]) -> None:
         left, right, width = after.edges[:-1], after.edges[1:], np.diff(after.edges)
         bars = {"width": width, "align": "edge", "edgecolor": "white"}
         upper.bar(left, after.accuracy, color=BLUE, label=f"accuracy, {name}" if before else "accuracy", **bars)
-        upper.hlines(
-            after.confidence[filled], left[filled], right[filled], color=ORANGE, linewidth=2, label="mean confidence"
-        )
+        means = after.confidence[filled]
+        upper.hlines(means, left[filled], right[filled], color=ORANGE, linewidth=2, label="mean confidence")
         for earlier, other in before:
             shown = other.count > 0
             area = 10 + 90 * other.count[shown] / other.count.max()
-            label = f"accuracy, {earlier}"
-            upper.scatter(
-                other.confidence[shown], other.accuracy[shown], area, color=INK, label=label, zorder=3, clip_on=False
-            )
+            x, y, label = other.confidence[shown], other.accuracy[shown], f"accuracy, {earlier}"
+            upper.scatter(x, y, area, color=INK, label=label, zorder=3, clip_on=False)
         upper.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
         errors = ", ".join(f"ECE {state.ece:.3f}{f' {when}' if before else ''}" for when, state in bins.items())
         upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=f"Reliability, {errors}")
@@ -115,9 +107,8 @@ def plot_classes(path: Path, table: pd.DataFrame) -> None:
         axes.set_xlabel(f"F1 (line: mean of all classes, {mean:.3f}; right: photos)")
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
-        axes.set_title(
-            "F1 by class" if len(worst) == len(tested) else f"F1 of the {len(worst)} worst of {len(tested):,} classes"
-        )
+        of_worst = f"F1 of the {len(worst)} worst of {len(tested):,} classes"
+        axes.set_title("F1 by class" if len(worst) == len(tested) else of_worst)
 
 
 def plot_embedding(path: Path, embedding: Embedding, correct: NDArray[np.bool_]) -> None:
@@ -127,21 +118,12 @@ def plot_embedding(path: Path, embedding: Embedding, correct: NDArray[np.bool_])
         size = float(np.clip(12_000 / max(1, len(correct)), 5, 24))
         for chosen, colour, name in ((correct, BLUE, "correct"), (~correct, ORANGE, "wrong")):
             points = embedding.points[chosen]
-            axes.scatter(
-                points[:, 0],
-                points[:, 1],
-                s=size,
-                color=colour,
-                linewidths=0,
-                alpha=0.6,
-                label=f"{name}, {len(points):,}",
-            )
+            label = f"{name}, {len(points):,}"
+            axes.scatter(points[:, 0], points[:, 1], size, color=colour, linewidths=0, alpha=0.6, label=label)
         first, second = embedding.variance
         axes.set_title("Test photos by their features")
-        axes.set(
-            xlabel=f"first component, {first:.0%} of the variance",
-            ylabel=f"second component, {second:.0%} of the variance",
-        )
+        axes.set_xlabel(f"first component, {first:.0%} of the variance")
+        axes.set_ylabel(f"second component, {second:.0%} of the variance")
         axes.legend(markerscale=2)
 
 

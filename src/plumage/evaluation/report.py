@@ -2,36 +2,33 @@
 
 import base64
 import json
-from importlib.resources import files
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+import pandas as pd
 from markupsafe import Markup
 
 from plumage.common import paths
-from plumage.common.files import atomic_path
+from plumage.common.page import write_page
 from plumage.evaluation.calibration import Reliability
 from plumage.evaluation.metric_table import CALIBRATION, HEADLINES
 from plumage.evaluation.result import EvaluationResult
 from plumage.evaluation.selective import CoverageCurve
 from plumage.evaluation.write_plots import HISTORY_PLOT
 
-MAX_POINTS = 20_000
-"""Most points on the map: it draws in a fiftieth of a second and takes about 2 MB."""
-CURVE_POINTS = 200
-"""Most points of the coverage curve."""
-GRID = 2000
-"""Steps per axis to which the map's coordinates are rounded."""
+MAX_POINTS = 20_000  # most points on the map: it draws in a fiftieth of a second and takes about 2 MB
+CURVE_POINTS = 200  # most points of the coverage curve
+GRID = 2000  # steps per axis to which the map's coordinates are rounded
 
 
 def write_report(reports: Path, result: EvaluationResult) -> None:
     """Write report.html into `reports`, which holds plots/ already. The same inputs give the same bytes."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"n": "{:,}".format, "sentence": lambda text: text[0].upper() + text[1:]}
-    template = environment.from_string(files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8"))
-    page = template.render(
+    write_page(
+        reports / paths.REPORT_PAGE.name,
+        Path(__file__).with_name("report.html.j2"),
+        title=result.title,
         result=result,
         sample=result.sample,
         test=result.metrics["test"],
@@ -46,8 +43,6 @@ def write_report(reports: Path, result: EvaluationResult) -> None:
         max_points=MAX_POINTS,
         data=_data(result),
     )
-    with atomic_path(reports / paths.REPORT_PAGE.name) as temporary:
-        temporary.write_text(page, encoding="utf-8")
 
 
 def _class_rows(result: EvaluationResult) -> list[dict[str, Any]]:
@@ -65,19 +60,11 @@ def _class_rows(result: EvaluationResult) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["f1"])
 
 
-def _bins(bins: Reliability) -> list[dict[str, float]]:
+def _bins(bins: Reliability) -> list[dict[Hashable, Any]]:
     """The bins that have photos; `share` is a bin's count relative to the fullest bin's."""
-    return [
-        {
-            "low": float(bins.edges[i]),
-            "high": float(bins.edges[i + 1]),
-            "confidence": float(bins.confidence[i]),
-            "accuracy": float(bins.accuracy[i]),
-            "count": int(bins.count[i]),
-            "share": float(bins.count[i] / bins.count.max()),
-        }
-        for i in np.flatnonzero(bins.count).tolist()
-    ]
+    columns = {"low": bins.edges[:-1], "high": bins.edges[1:], "confidence": bins.confidence, "accuracy": bins.accuracy}
+    table = pd.DataFrame(columns | {"count": bins.count, "share": bins.count / bins.count.max()})
+    return table[bins.count > 0].to_dict("records")
 
 
 def _curve(curve: CoverageCurve) -> dict[str, Any]:

@@ -25,38 +25,25 @@ class EvaluationResult:
     """N test photos of C classes. Photos go by their index, 0 to N - 1, classes by theirs, 0 to C - 1."""
 
     title: str
-    metrics: Mapping[str, Any]
-    """Content of reports/metrics.json."""
-    split_sizes: Mapping[str, int]
-    """Number of photos per split."""
+    metrics: Mapping[str, Any]  # content of reports/metrics.json
+    split_sizes: Mapping[str, int]  # number of photos per split
     classes: Sequence[str]
-    keys: Sequence[str]
-    """N keys of the photos."""
-    sample: Sample
-    """Labels and calibrated probabilities."""
-    uncalibrated: Sample
-    """Labels and the probabilities at temperature 1."""
-    features: Floats
-    """N x F, pooled."""
-    slices: pd.DataFrame
-    """reports/slices.csv: one row per slice."""
-    history: pd.DataFrame
-    """reports/history.csv: one row per epoch."""
+    keys: Sequence[str]  # N keys of the photos
+    sample: Sample  # labels and calibrated probabilities
+    uncalibrated: Sample  # labels and the probabilities at temperature 1
+    features: Floats  # N x F, pooled
+    slices: pd.DataFrame  # reports/slices.csv: one row per slice
+    history: pd.DataFrame  # reports/history.csv: one row per epoch
     examples: Examples
-    example_photos: Mapping[int, ExamplePhoto]
-    """The photos that `examples` names, each with the Grad-CAM of its predicted class."""
-    model: Mapping[str, Any]
-    """Properties of the model: architecture, preprocessing, temperature."""
-    params: Mapping[str, Any]
-    """Parameters as `section.key`."""
+    example_photos: Mapping[int, ExamplePhoto]  # those that `examples` names, each with its predicted class's Grad-CAM
+    model: Mapping[str, Any]  # properties of the model: architecture, preprocessing, temperature
+    params: Mapping[str, Any]  # parameters as `section.key`
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
         """C x C counts. Row: actual class; column: predicted class."""
-        counts: NDArray[np.int64] = confusion_matrix(
-            self.sample.labels, self.sample.predicted, labels=np.arange(len(self.classes))
-        )
-        return counts
+        number = np.arange(len(self.classes))
+        return np.asarray(confusion_matrix(self.sample.labels, self.sample.predicted, labels=number))
 
     @cached_property
     def class_order(self) -> NDArray[np.int64]:

@@ -15,12 +15,9 @@ Ints = NDArray[np.integer[Any]]
 class Sample:
     """N photos of C classes. The predicted class is the most probable one; of equally probable classes, the first."""
 
-    labels: Ints
-    """N, each 0 to C - 1."""
-    probabilities: Floats
-    """N x C, rows sum to 1."""
-    bins: int = 15
-    """Confidence bins of the calibration errors."""
+    labels: Ints  # N, each 0 to C - 1
+    probabilities: Floats  # N x C, rows sum to 1
+    bins: int = 15  # confidence bins of the calibration errors
 
     def __len__(self) -> int:
         return len(self.labels)

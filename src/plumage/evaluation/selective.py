@@ -12,12 +12,9 @@ from plumage.evaluation.sample import Sample
 class CoverageCurve(NamedTuple):
     """Coverage and accuracy at each of K confidence thresholds, the highest threshold first."""
 
-    threshold: NDArray[np.float64]
-    """K: the distinct confidences."""
-    coverage: NDArray[np.float64]
-    """K: the share of photos whose confidence reaches the threshold."""
-    accuracy: NDArray[np.float64]
-    """K: the accuracy on those photos."""
+    threshold: NDArray[np.float64]  # K: the distinct confidences
+    coverage: NDArray[np.float64]  # K: the share of photos whose confidence reaches the threshold
+    accuracy: NDArray[np.float64]  # K: the accuracy on those photos
 
 
 def coverage_curve(sample: Sample) -> CoverageCurve:

@@ -10,10 +10,8 @@ from scipy.stats import fisher_exact
 
 from plumage.evaluation.intervals import wilson
 
-GROUPS = 4
-"""Slices per property, of about equally many photos; fewer where many photos share a value."""
-ALPHA = 0.05
-"""Chance of a false alarm over all slices together."""
+GROUPS = 4  # slices per property, of about equally many photos; fewer where many photos share a value
+ALPHA = 0.05  # chance of a false alarm over all slices together
 
 
 class Slice(NamedTuple):
@@ -26,10 +24,7 @@ class Slice(NamedTuple):
     num_samples: int
     rest_correct: int
     rest_samples: int
-    p_value: float
-    """Probability that so many more of its photos are wrong by chance: one-sided exact test (Fisher 1922), corrected for the number of
-    slices (Holm 1979).
-    """
+    p_value: float  # one-sided exact test (Fisher 1922) against the rest, corrected for all slices (Holm 1979)
 
     @property
     def worse(self) -> bool:
@@ -68,8 +63,7 @@ def _slice(name: str, values: NDArray[Any], inside: NDArray[np.bool_], correct: 
 
 def _holm(p_values: list[float]) -> list[float]:
     """Adjusted p-values: if no slice is worse, one below ALPHA occurs at a rate of at most ALPHA."""
-    order = np.argsort(p_values, kind="stable")
-    adjusted = np.empty(len(order))
+    order, adjusted = np.argsort(p_values, kind="stable"), np.empty(len(p_values))
     adjusted[order] = np.maximum.accumulate(np.sort(p_values) * np.arange(len(order), 0, -1))
     result: list[float] = np.minimum(adjusted, 1).tolist()
     return result

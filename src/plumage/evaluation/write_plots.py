@@ -1,16 +1,24 @@
 """Every file of reports/plots/ and reports/plot_data/."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from plumage.common import paths
-from plumage.evaluation import plots
-from plumage.evaluation.confusion_plot import plot_confusion
-from plumage.evaluation.dvc_plots import write_plot_data
-from plumage.evaluation.result import EvaluationResult
+import numpy as np
+import pandas as pd
 
-MAX_PHOTOS = 12
-"""Photos per plot of examples."""
+from plumage.common import paths
+from plumage.common.files import atomic_path
+from plumage.evaluation import plots
+from plumage.evaluation.calibration import reliability
+from plumage.evaluation.confusion import confused_pairs
+from plumage.evaluation.confusion_plot import plot_confusion
+from plumage.evaluation.result import EvaluationResult
+from plumage.evaluation.sample import Ints, Sample
+from plumage.evaluation.tables import write_table
+
+MAX_PHOTOS = 12  # photos per plot of examples
 HISTORY_PLOT = "history.png"
+MAX_CLASSES = 30  # DVC's template writes a number into each cell of the matrix, readable up to this many classes
 
 
 def write_plots(reports: Path, result: EvaluationResult) -> None:
@@ -36,3 +44,33 @@ def _caption(result: EvaluationResult, photo: int) -> str:
     label, predicted = sample.labels[photo], sample.predicted[photo]
     prediction = f"{plots.shorten(classes[predicted], 26)}, {sample.confidence[photo]:.0%}"
     return prediction if label == predicted else f"{plots.shorten(classes[label], 30)}\npredicted {prediction}"
+
+
+def write_plot_data(folder: Path, sample: Sample, classes: Sequence[str], confusion: Ints) -> None:
+    """Write confusion.csv and reliability.csv into `folder`.
+
+    confusion.csv (actual, predicted) has one row per photo, of the MAX_CLASSES most confused classes at most; reliability.csv
+    (confidence, accuracy, photos) one row per bin that has photos.
+    """
+    chosen = _most_confused_classes(confusion)
+    kept = np.isin(sample.labels, chosen) & np.isin(sample.predicted, chosen)
+    names, bins = np.array(classes, dtype=object), reliability(sample)
+    filled = bins.count > 0
+    tables = {
+        "confusion": {"actual": names[sample.labels[kept]], "predicted": names[sample.predicted[kept]]},
+        "reliability": {
+            "confidence": bins.confidence[filled], "accuracy": bins.accuracy[filled], "photos": bins.count[filled],
+        },
+    }  # fmt: skip
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        for name, columns in tables.items():
+            write_table(temporary / f"{name}.csv", pd.DataFrame(columns))
+
+
+def _most_confused_classes(confusion: Ints) -> list[int]:
+    """At most MAX_CLASSES classes: those of the most confused pairs, then the first of the others."""
+    chosen: dict[int, None] = {}
+    for actual, predicted, _ in confused_pairs(confusion, MAX_CLASSES**2):
+        chosen |= dict.fromkeys((actual, predicted))
+    return list(chosen | dict.fromkeys(range(len(confusion))))[:MAX_CLASSES]

@@ -18,8 +18,7 @@ from plumage.data.dataset.store import Dataset
 from plumage.data.sources.folder import FolderSource
 from plumage.data.split.data_page import LISTED_REFUSED, write_data_page
 from plumage.data.split.near_duplicates import group_near_duplicates
-from plumage.data.split.official import Leak
-from plumage.data.split.report import split_report
+from plumage.data.split.official import Leak, split_report
 from plumage.data.split.stratified import Photos
 
 SCRIPT = "<script>window.hacked = 1"

@@ -11,11 +11,10 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from plumage.data.sources.formats import FORMATS, SUFFIXES
+from plumage.data.sources.photo import FORMATS, SUFFIXES
 from plumage.errors import PhotoError
 
-MAX_PIXELS = 100_000_000
-"""More counts as a decompression bomb: a few kilobytes that would fill the memory."""
+MAX_PIXELS = 100_000_000  # more counts as a decompression bomb: a few kilobytes that would fill the memory
 Image.MAX_IMAGE_PIXELS = None  # `_open` checks the size itself, before decoding
 
 
@@ -29,8 +28,7 @@ def decode(data: bytes | memoryview) -> Image.Image:
 def pixels(data: bytes | memoryview, buffer: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """Decode as `decode` does, to an array: height x width x 3, uint8.
 
-    A plain JPEG is decoded without Pillow, whose overhead exceeds the decoding, and into `buffer` (uint8) if that is large
-    enough.
+    A plain JPEG is decoded without Pillow, whose overhead exceeds the decoding, into `buffer` (uint8) if it fits.
     """
     data = memoryview(data).cast("B")  # Arrow's bytes are signed
     if size := _plain_jpeg_size(data):
@@ -50,11 +48,9 @@ def examine(data: bytes | memoryview, name: str) -> tuple[NDArray[np.uint8], tup
     suffix = "." + name.rpartition(".")[2].lower()
     size = _plain_jpeg_size(data) if suffix in SUFFIXES["JPEG"] else None
     if size:
-        try:
+        with suppress(ValueError):  # simplejpeg raises on warnings too: let Pillow decide
             plain = simplejpeg.decode_jpeg(data, "GRAY", min_height=24, min_width=24)
             return plain[:, :, 0], size, []
-        except ValueError:  # simplejpeg raises on warnings too: let Pillow decide
-            pass
     image = _open(data)
     size = image.size
     repairs = {

@@ -1,24 +1,29 @@
-"""Write a source's photos into the data set: check each photo, list the refused ones, drop duplicates."""
+"""Write a source's photos into the data set: check each photo, list the refused ones, drop exact duplicates.
 
+Of copies in one class one is kept; copies in several classes (a label conflict) are all left out.
+"""
+
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from plumage.common.files import atomic_path
 from plumage.common.progress import Progress
 from plumage.common.workers import map_in_processes
-from plumage.data.dataset.check import check_photos
-from plumage.data.dataset.duplicates import resolve_equal
-from plumage.data.dataset.store import Dataset, leave_out, read_batch, write_dataset
-from plumage.data.sources.photo import Source
-from plumage.errors import DataError
+from plumage.data.dataset.decode import examine
+from plumage.data.dataset.store import SCHEMA, Dataset, leave_out, read_batch, write_dataset
+from plumage.data.dataset.thumbnail import thumbnail
+from plumage.data.sources.photo import Chunk, Source
+from plumage.errors import DataError, PhotoError
 
-LISTED = 1000
-"""The number of refused photos that the error for too many lists."""
+LISTED = 1000  # the number of refused photos that the error for too many lists
 
 
 def ingest(source: Source, folder: Path, min_size: int, max_refused: float) -> dict[str, Any]:
@@ -35,13 +40,14 @@ def ingest(source: Source, folder: Path, min_size: int, max_refused: float) -> d
 
     def usable() -> Iterator[pa.RecordBatch]:
         with Progress("photos", len(source)) as progress:
-            for checked in map_in_processes(partial(check_photos, min_size=min_size), source.chunks()):
-                refused.extend({"key": key, "reason": reason} for key, reason in checked.refused)
-                repaired.update(checked.repaired)
-                batch = read_batch(checked.rows)
+            checked = map_in_processes(partial(check_photos, min_size=min_size), source.chunks())
+            for rows, refused_here, repaired_here, total in checked:
+                refused.extend({"key": key, "reason": reason} for key, reason in refused_here)
+                repaired.update(repaired_here)
+                batch = read_batch(rows)
                 if len(batch):
                     yield batch
-                progress.advance(checked.total)
+                progress.advance(total)
 
     with atomic_path(folder) as beside:
         write_dataset(beside, usable())
@@ -87,3 +93,59 @@ def _check_refused(refused: list[dict[str, str]], total: int, max_refused: float
         f"{len(refused):,} of {total:,} photos are refused, more than data.max_refused: {max_refused:g} of all; repair "
         "or remove them, or raise it\n" + "\n".join(lines)
     )
+
+
+def check_photos(chunk: Chunk, min_size: int) -> tuple[bytes, list[tuple[str, str]], Counter[str], int]:
+    """Read a chunk of photos and check each. A photo with a side under `min_size` pixels is refused.
+
+    Return the usable photos (a record batch of the data set, as Arrow IPC), the key and reason of each refused one, the
+    number of usable photos by kind of repair, and the number of all.
+    """
+    rows, refused, repaired = [], [], Counter[str]()
+    photos = chunk()
+    for photo in photos:
+        try:
+            luma, (width, height), repairs = examine(photo.data, photo.key)
+            if min(width, height) < min_size:
+                raise PhotoError(
+                    f"too small ({width} x {height} pixels; data.min_size asks for {min_size} or more per side)"
+                )
+        except PhotoError as error:
+            refused.append((photo.key, str(error)))
+            continue
+        repaired.update(repairs)
+        small = thumbnail(luma).tobytes()
+        brightness = round(sum(small) / len(small))
+        sha256 = hashlib.sha256(photo.data).digest()
+        rows.append((photo.key, photo.label, photo.split, width, height, brightness, sha256, small, photo.data))
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in SCHEMA]
+    batch = pa.record_batch(columns, schema=SCHEMA)
+    return batch.serialize().to_pybytes(), refused, repaired, len(photos)
+
+
+def equal_photos(sha256: NDArray[np.uint8]) -> list[list[int]]:
+    """Group the rows of equal photos by their hashes (photos x 32): one list per photo with copies, rows in order."""
+    _, photo, copies = np.unique(sha256.view("S32").ravel(), return_inverse=True, return_counts=True)
+    groups: dict[int, list[int]] = {}
+    for row in np.flatnonzero(copies[photo] > 1).tolist():
+        groups.setdefault(int(photo[row]), []).append(row)
+    return list(groups.values())
+
+
+def resolve_equal(dataset: Dataset) -> tuple[set[int], list[dict[str, Any]], list[list[dict[str, Any]]]]:
+    """Return the rows to leave out of `dataset`, and the report's duplicates (kept photo and copies) and label conflicts."""
+    left_out: set[int] = set()
+    duplicates: list[dict[str, Any]] = []
+    conflicts: list[list[dict[str, Any]]] = []
+    for rows in equal_photos(dataset.bytes_column("sha256")):
+        photos = [
+            {"key": dataset.keys[row], "label": dataset.labels[row], "split": dataset.official_splits[row]}
+            for row in rows
+        ]
+        if len({photo["label"] for photo in photos}) > 1:
+            left_out.update(rows)
+            conflicts.append(photos)
+        else:
+            left_out.update(rows[1:])
+            duplicates.append({**photos[0], "copies": photos[1:]})
+    return left_out, duplicates, conflicts

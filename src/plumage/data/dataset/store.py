@@ -1,14 +1,13 @@
-"""The data set's files: photos in their original bytes in a few large Arrow IPC files, memory-mapped.
+"""The data set's files: photos in their original bytes in a few large Arrow IPC files, memory-mapped and read without a copy.
 
-DVC hashes, links and restores file by file, so a few large files keep experiments quick. Any number of processes read them
-in place: a photo's bytes are a view into the memory map, without a copy.
+DVC hashes, links and restores file by file, so a few large files keep experiments quick.
 """
 
 import bisect
 import json
 import mmap
 from collections.abc import Iterable, Iterator
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +56,8 @@ def write_dataset(folder: Path, batches: Iterable[pa.RecordBatch]) -> None:
     finally:
         if writer is not None:
             writer.close()
-    (folder / "classes.json").write_text(
-        json.dumps(sorted(classes), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    names = json.dumps(sorted(classes), indent=1, ensure_ascii=False)
+    (folder / "classes.json").write_text(names + "\n", encoding="utf-8")
 
 
 def read_batch(rows: bytes) -> pa.RecordBatch:
@@ -88,9 +86,7 @@ class _File:
         self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
 
     def columns(self, name: str) -> Iterator[pa.Array]:
-        """Yield a column of each batch. It is spread over the whole file, so mapped pages are released on the way: else
-        they would count as this process's memory.
-        """
+        """Yield a column of each batch, and release mapped pages on the way: else all would count as this process's memory."""
         for start in range(0, len(self.batches), BATCHES_PER_RELEASE):
             for batch in self.batches[start : start + BATCHES_PER_RELEASE]:
                 yield batch.column(name)
@@ -121,21 +117,22 @@ class Dataset:
         """A column of SCHEMA, one value per row; equal strings are one object."""
         values: list[Any] = []
         known: dict[Any, Any] = {}
-        for file in self._files:
-            for array in file.columns(name):
-                values += [known.setdefault(value, value) for value in array.to_pylist()]
+        for array in self._arrays(name):
+            values += [known.setdefault(value, value) for value in array.to_pylist()]
         return values
+
+    def _arrays(self, name: str) -> Iterator[pa.Array]:
+        return chain.from_iterable(file.columns(name) for file in self._files)
 
     def bytes_column(self, name: str) -> NDArray[np.uint8]:
         """A fixed-width column (sha256, thumbnail): photos x bytes, uint8."""
         width = SCHEMA.field(name).type.byte_width
         rows = np.empty((len(self), width), np.uint8)
         start = 0
-        for file in self._files:
-            for array in file.columns(name):
-                stop = start + len(array)
-                rows[start:stop] = np.frombuffer(array.buffers()[1], np.uint8, len(array) * width).reshape(-1, width)
-                start = stop
+        for array in self._arrays(name):
+            stop = start + len(array)
+            rows[start:stop] = np.frombuffer(array.buffers()[1], np.uint8, len(array) * width).reshape(-1, width)
+            start = stop
         return rows
 
     def batches_without(self, rows: set[int]) -> Iterator[pa.RecordBatch]:
@@ -148,12 +145,7 @@ class Dataset:
 
     def sizes(self) -> list[int]:
         """The size of each photo in bytes."""
-        return [
-            size
-            for file in self._files
-            for array in file.columns("image")
-            for size in pc.binary_length(array).to_pylist()
-        ]
+        return [size for array in self._arrays("image") for size in pc.binary_length(array).to_pylist()]
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -14,10 +14,9 @@ from plumage.data.loading.transforms import eval_view
 from plumage.models.preprocessing import Preprocessing
 
 BATCHES_AHEAD = 4
-BUFFER = 1 << 21
-"""Bytes of a decoded photo up to which a buffer is reused."""
+BUFFER = 1 << 21  # bytes of a decoded photo up to which a buffer is reused
+# transform(photo, row, out) crops and resizes a decoded photo, uint8 H x W x 3, into `out`, uint8 size x size x 3.
 Transform = Callable[[np.ndarray, int, np.ndarray], object]
-"""`transform(photo, row, out)` crops and resizes a decoded photo, uint8 H x W x 3, into `out`, uint8 size x size x 3."""
 
 
 def central_view(preprocessing: Preprocessing, mirrored: bool = False) -> Transform:
@@ -37,9 +36,7 @@ def typical_side(dataset: Dataset) -> int:
 def load_batches(
     dataset: Dataset, batches: Sequence[Sequence[int]], transform: Transform, size: int, threads: int = BATCHES_AHEAD
 ) -> Iterator[torch.Tensor]:
-    """Yield the transformed photos of each list of rows, uint8 N x size x size x 3, in order.
-
-    Up to `threads` threads work ahead, at most one per core.
+    """Yield the transformed photos of each list of rows, uint8 N x size x size x 3, in order; `threads` threads work ahead.
 
     Raises:
         PhotoError: a photo can't be decoded.

@@ -17,10 +17,7 @@ from plumage.models.preprocessing import Preprocessing
 def eval_view(
     photo: np.ndarray, preprocessing: Preprocessing, mirrored: bool = False, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the central crop of a photo (uint8 H x W x 3), resized to size x size x 3, mirrored if asked; in `out` if given.
-
-    Cropping and resizing are one resampling.
-    """
+    """Return the central crop of a photo (uint8 H x W x 3), resized to size x size x 3, mirrored if asked; in `out` if given."""
     height, width, _ = photo.shape
     side = min(height, width) * preprocessing.crop_fraction
     left, top = (width - side) / 2, (height - side) / 2
@@ -28,10 +25,7 @@ def eval_view(
 
 
 def augmentation_draws(*key: int) -> tuple[float, ...]:
-    """Return five numbers, uniform on [0, 1), that depend on `key` alone.
-
-    They come from BLAKE2b: a NumPy generator per photo would be slow.
-    """
+    """Return five numbers, uniform on [0, 1), that depend on `key` alone. (A NumPy generator per photo would be slow.)"""
     digest = hashlib.blake2b(struct.pack(f"<{len(key)}q", *key), digest_size=40).digest()
     return tuple((value >> 11) * 2.0**-53 for value in struct.unpack("<5Q", digest))
 
@@ -58,14 +52,13 @@ def train_view(
     return _resized(cut, (0, 0, across, down), preprocessing, augmentation.flip and draws[4] < 0.5, out)
 
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
 def _resized(
-    photo: np.ndarray,
-    box: tuple[float, float, float, float],
-    preprocessing: Preprocessing,
-    mirrored: bool,
-    out: np.ndarray | None,
+    photo: np.ndarray, box: Box, preprocessing: Preprocessing, mirrored: bool, out: np.ndarray | None
 ) -> np.ndarray:
-    """Resize the box (left, top, right, bottom) of a photo to size x size x 3: first horizontally, then vertically."""
+    """Resize the box of a photo to size x size x 3: first horizontally, then vertically."""
     size = preprocessing.size
     out = np.empty((size, size, 3), np.uint8) if out is None else out
     if not resample(photo, box, out, preprocessing.interpolation, mirrored):

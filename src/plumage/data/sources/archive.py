@@ -21,15 +21,10 @@ from plumage.data.sources.layout import Found, in_chunks, recognise
 from plumage.data.sources.photo import Chunk, Photo, SourcePaths
 from plumage.errors import DataError
 
-MAX_RATIO = 100
-"""Photos hardly compress: an archive that unpacks to more than this many times its size, and BOMB_BYTES, is a bomb."""
+MAX_RATIO = 100  # photos hardly compress: what unpacks to more than this many times its size, and BOMB_BYTES, is a bomb
 BOMB_BYTES = 32 * 1024**2
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
-OPENERS: dict[bytes, Callable[[Path], Any]] = {
-    b"\x1f\x8b": gzip.GzipFile,
-    b"BZ": bz2.BZ2File,
-    b"\xfd7": lzma.LZMAFile,
-}
+OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.GzipFile, b"BZ": bz2.BZ2File, b"\xfd7": lzma.LZMAFile}
 
 
 def from_params(data: Data, paths: SourcePaths) -> "ArchiveSource":
@@ -38,9 +33,7 @@ def from_params(data: Data, paths: SourcePaths) -> "ArchiveSource":
 
 
 class ArchiveSource:
-    """The photos in the archive at `path`, sorted by key.
-
-    A compressed tar has no random access, so it is unpacked to the tar `scratch` first.
+    """The photos in the archive at `path`, sorted by key. A compressed tar is unpacked to `scratch` first, for random access.
 
     Raises:
         DataError: the archive is incomplete or unsafe, or holds no photos.

@@ -1,13 +1,14 @@
 """`data.source: huggingface`: a data set of the Hugging Face Hub, fetched by huggingface_hub into its own cache.
 
-It knows three layouts and tries them in this order: parquet files with images and labels, archives of class folders, class
-folders.
+Its layouts, tried in this order: parquet files with images and labels, archives of class folders, class folders.
 """
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
@@ -15,10 +16,9 @@ import yaml
 from plumage.config import DEFAULT_DATASETS, Data
 from plumage.data.sources.archive import ArchiveSource
 from plumage.data.sources.folder import FolderSource
-from plumage.data.sources.joined import JoinedSource, Piece
-from plumage.data.sources.layout import PHOTO_SUFFIXES, SPLIT_NAMES
+from plumage.data.sources.layout import PHOTO_SUFFIXES, SPLIT_NAMES, merge_spellings
 from plumage.data.sources.parquet import ParquetSource, columns_of
-from plumage.data.sources.photo import Source, SourcePaths
+from plumage.data.sources.photo import Chunk, Photo, Source, SourcePaths
 from plumage.data.sources.retry import TransientError, is_transient, one_line, retry
 from plumage.errors import DataError
 
@@ -91,6 +91,47 @@ def _prefixes(archives: list[str]) -> list[str]:
     return [f"{prefix}/" for prefix in unique]
 
 
+class Piece(NamedTuple):
+    """An archive. Its photos' keys get `prefix`; photos without a split inside the archive get `split`."""
+
+    prefix: str
+    split: str | None
+    source: ArchiveSource
+
+
+class JoinedSource:
+    """The photos of all `pieces`, one after the other. Class names that differ only in case or spaces are one class."""
+
+    def __init__(self, pieces: list[Piece]) -> None:
+        self._pieces = pieces
+        labels = Counter(found.label for piece in pieces for found in piece.source.found)
+        self._label_of = merge_spellings(labels)[0]
+        passed_over: Counter[str] = Counter()
+        spellings: dict[str, set[str]] = {}
+        for piece in pieces:
+            passed_over.update(piece.source.about["passed_over"])
+            merged = piece.source.about["merged_classes"]
+            for label in {found.label for found in piece.source.found}:
+                spellings.setdefault(self._label_of[label], set()).update(merged.get(label, [label]))
+        self.about = {
+            "passed_over": dict(sorted(passed_over.items())),
+            "merged_classes": {label: sorted(names) for label, names in sorted(spellings.items()) if len(names) > 1},
+        }
+
+    def __len__(self) -> int:
+        return sum(len(piece.source) for piece in self._pieces)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The chunks of each archive in turn, with the photos' original bytes."""
+        for prefix, split, source in self._pieces:
+            for chunk in source.chunks():
+                yield partial(_read, chunk, prefix, split, self._label_of)
+
+
+def _read(chunk: Chunk, prefix: str, split: str | None, label_of: dict[str, str]) -> list[Photo]:
+    return [Photo(prefix + photo.key, label_of[photo.label], photo.split or split, photo.data) for photo in chunk()]
+
+
 class _Dataset:
     """A data set on the Hub at a commit: lists and fetches its files."""
 
@@ -102,16 +143,14 @@ class _Dataset:
         if revision and re.fullmatch("[0-9a-f]{40}", revision):
             self.commit = revision
         else:
-            self.commit = str(
-                self._ask(lambda: HfApi().dataset_info(name, revision=revision, timeout=TIMEOUT_SECONDS).sha)
-            )
+            info = self._ask(lambda: HfApi().dataset_info(name, revision=revision, timeout=TIMEOUT_SECONDS))
+            self.commit = str(info.sha)
         try:
             cached = self._ask(lambda: get_cached_repo_tree(name, repo_type="dataset", revision=self.commit))
-            self.files = sorted(file.path for file in cached)
+            files = [file.path for file in cached]
         except CachedRepoTreeNotFoundError:
-            self.files = sorted(
-                self._ask(lambda: HfApi().list_repo_files(name, repo_type="dataset", revision=self.commit))
-            )
+            files = self._ask(lambda: HfApi().list_repo_files(name, repo_type="dataset", revision=self.commit))
+        self.files = sorted(files)
 
     def licence(self) -> str | None:
         """The licence in the metadata of README.md, if there is one. It is the owner's claim; nobody checks it."""
@@ -136,11 +175,8 @@ class _Dataset:
         from huggingface_hub import snapshot_download
 
         suffixes = sorted({f"*{PurePosixPath(file).suffix}" for file in files})
-        return Path(
-            self._ask(
-                lambda: snapshot_download(self.name, repo_type="dataset", revision=self.commit, allow_patterns=suffixes)
-            )
-        )
+        options: dict[str, Any] = {"repo_type": "dataset", "revision": self.commit, "allow_patterns": suffixes}
+        return Path(self._ask(lambda: snapshot_download(self.name, **options)))
 
     def _ask(self, ask: Callable[[], T]) -> T:
         """Call `ask`, which asks the Hub, with retries; DataError when the Hub refuses."""

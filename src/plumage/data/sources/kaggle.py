@@ -3,7 +3,6 @@
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 
@@ -11,9 +10,8 @@ import requests
 
 from plumage.config import DEFAULT_DATASETS, Data
 from plumage.data.sources.folder import FolderSource
-from plumage.data.sources.lock import exclusive
 from plumage.data.sources.photo import SourcePaths
-from plumage.data.sources.retry import TransientError, is_transient, no_connection, one_line, retry
+from plumage.data.sources.retry import TransientError, exclusive, is_transient, no_connection, one_line, retry
 from plumage.errors import DataError
 
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, ValueError)
@@ -43,7 +41,7 @@ def kaggle_source(dataset: str) -> FolderSource:
     with exclusive(cache / ".lock", f"data.dataset: {dataset}"):  # kagglehub doesn't lock, and would mix two downloads
         folder = retry(
             lambda: _download(dataset, cache),
-            lambda: sum(archive.stat().st_size for archive in _archives(cache)),
+            lambda: sum(archive.stat().st_size for archive in cache.glob("*.archive")),
             f"data.dataset: {dataset}",
         )
     source = FolderSource(folder, where="data.dataset")
@@ -68,7 +66,7 @@ def _download(dataset: str, cache: Path) -> Path:
     except requests.RequestException as error:
         raise TransientError(f"the connection dropped ({type(error).__name__})") from None
     except BROKEN as error:
-        for archive in _archives(cache):  # else kagglehub would take it for complete from now on
+        for archive in cache.glob("*.archive"):  # else kagglehub would take it for complete from now on
             archive.unlink()
         raise TransientError(f"the download is not a complete archive ({one_line(error)})") from None
 
@@ -84,7 +82,3 @@ def _http_error(dataset: str, response: requests.Response) -> Exception:
         cause = f"the default, {default}, may have been removed" if dataset == default else "mistyped, or removed"
         return DataError(f"data.dataset: Kaggle has no {dataset} (404): {cause}; name another with data.dataset")
     return DataError(f"data.dataset: Kaggle answers {status} for {dataset}; takes owner/name of a Kaggle data set")
-
-
-def _archives(cache: Path) -> Iterator[Path]:
-    return cache.glob("*.archive")

@@ -1,14 +1,13 @@
 """Recognises the labelled photos among the files of a folder or an archive.
 
-Known layouts: class folders with photos, or splits (train, valid, validation, val, test in any case) with class folders.
-Both may be inside wrapping folders.
+Known layouts: class folders, or splits (keys of SPLIT_NAMES in any case) with class folders; both inside any wrapping folders.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from plumage.data.sources.formats import SUFFIXES
+from plumage.data.sources.photo import SUFFIXES
 from plumage.errors import DataError
 
 SPLIT_NAMES = {"train": "train", "valid": "val", "validation": "val", "val": "val", "test": "test"}
@@ -25,14 +24,11 @@ class Found(NamedTuple):
     key: str
     label: str
     split: str | None
-    size: int
-    """In bytes."""
+    size: int  # in bytes
 
 
 def recognise(files: Mapping[str, int], where: str) -> tuple[list[Found], dict[str, Any]]:
     """Find the photos among `files` (size in bytes by name); return them sorted by key, and what the report says of the rest.
-
-    Class names that differ only in case or spaces are one class, under its most frequent spelling.
 
     Raises:
         DataError: there are no photos, or they don't have a known layout; it names `where`.

@@ -1,8 +1,8 @@
 """Link the photos at `data.path` into the copy of the repository that DVC runs an experiment in.
 
-`dvc exp run --queue` and `--temp` run in `.dvc/tmp/exps/.../`, which holds only what Git and DVC track, and DVC hashes the
-dependency `data.path` there. So untracked photos are linked into the copy: the stage reads them, and dvc.lock gets the same
-hash as in the repository. For a relative path out of the repository, a link beside the copies does the same.
+`dvc exp run --queue` and `--temp` run in `.dvc/tmp/exps/.../`, which holds only what Git and DVC track, and DVC hashes
+`data.path` there. So untracked photos are linked into the copy, and dvc.lock gets the same hash as in the repository. For a
+relative path out of the repository, a link beside the copies does the same.
 """
 
 import os
@@ -22,10 +22,7 @@ def link_photos(data_path: str, root: Path, workdir: Path) -> Path:
 
 
 def _link_for_copies(data_path: str, root: Path) -> None:
-    """Make a relative path out of the repository, such as `../birds`, valid from the copies of experiments too.
-
-    DVC checks a dependency before it runs a stage, so the link must exist before the experiment starts.
-    """
+    """Make a path out of the repository, such as `../birds`, valid from future copies: DVC checks it before it runs a stage."""
     parts = Path(os.path.normpath(data_path)).parts
     up = parts.count("..")
     target = Path(os.path.normpath(root / Path(*parts[: up + 1])))

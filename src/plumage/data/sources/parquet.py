@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -14,14 +15,9 @@ from plumage.errors import DataError
 
 LABEL_NAMES = ("label", "labels", "class", "species", "category", "target")
 FIRST_BYTES = {
-    b"\xff\xd8": ".jpg",
-    b"\x89PNG": ".png",
-    b"GIF8": ".gif",
-    b"RIFF": ".webp",
-    b"BM": ".bmp",
-    b"II*\0": ".tif",
+    b"\xff\xd8": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp", b"II*\0": ".tif",
     b"MM\0*": ".tif",
-}
+}  # fmt: skip
 
 
 class Columns(NamedTuple):
@@ -58,22 +54,18 @@ class ParquetSource:
 
     def chunks(self) -> Iterator[Chunk]:
         """Chunks that hold the photos' bytes: a row group can only be read from its start, so each is read here, once."""
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         numbers: Counter[str | None] = Counter()
         for (path, split, columns), labels in zip(self._files, self._labels, strict=True):
             start = 0
-            try:
-                with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
-                    rows = _rows_per_chunk(file.metadata, columns.image)
-                    for batch in file.iter_batches(rows, columns=[columns.image]):
-                        end = start + len(batch)
-                        yield partial(_photos, batch.column(0).to_pylist(), labels[start:end], split, numbers[split])
-                        numbers[split] += len(batch)
-                        start = end
-            except (pa.ArrowException, OSError) as error:
-                raise _broken(path, self.where, error) from None
+            with _reading(path, self.where), pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
+                rows = _rows_per_chunk(file.metadata, columns.image)
+                for batch in file.iter_batches(rows, columns=[columns.image]):
+                    end = start + len(batch)
+                    yield partial(_photos, batch.column(0).to_pylist(), labels[start:end], split, numbers[split])
+                    numbers[split] += len(batch)
+                    start = end
 
 
 def columns_of(path: Path, where: str) -> Columns | None:
@@ -81,20 +73,16 @@ def columns_of(path: Path, where: str) -> Columns | None:
 
     Return None when it has no such columns. DataError when the file is incomplete.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with _reading(path, where):
         schema = pq.read_schema(path, memory_map=True)
-    except (pa.ArrowException, OSError) as error:
-        raise _broken(path, where, error) from None
     about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = {
-        name: feature for name, feature in about.get("info", {}).get("features", {}).items() if name in schema.names
-    }
-    images = [name for name, feature in features.items() if _kind(feature) == "Image"]
+    features = about.get("info", {}).get("features", {})
+    kinds = {name: _kind(features[name]) for name in features if name in schema.names}
+    images = [name for name, kind in kinds.items() if kind == "Image"]
     images += [field.name for field in schema if _holds_bytes(field.type)]
-    labels = [name for name, feature in features.items() if _kind(feature) == "ClassLabel"]
+    labels = [name for name, kind in kinds.items() if kind == "ClassLabel"]
     labels += [name for name in LABEL_NAMES if name in schema.names and _holds_labels(schema.field(name).type)]
     if not images or not labels:
         return None
@@ -130,13 +118,10 @@ def _holds_labels(kind: Any) -> bool:
 
 def _labels(path: Path, columns: Columns, where: str) -> list[str | None]:
     """The label of each row. Null, -1 and an empty name mean no label: None."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with _reading(path, where):
         labels = pq.read_table(path, columns=[columns.label]).column(0).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise _broken(path, where, error) from None
     classes = columns.classes
     if classes is None:
         return [None if label in (None, -1) or not str(label).strip() else str(label) for label in labels]
@@ -169,5 +154,13 @@ def _suffix(name: str | None, data: bytes) -> str:
     return next((suffix for start, suffix in FIRST_BYTES.items() if data.startswith(start)), "")
 
 
-def _broken(path: Path, where: str, error: BaseException) -> DataError:
-    return DataError(f"{where}: {path} is not a complete parquet file ({one_line(error)}); remove it and run again")
+@contextmanager
+def _reading(path: Path, where: str) -> Iterator[None]:
+    """Raise a DataError for a file that can't be read."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        problem = f"is not a complete parquet file ({one_line(error)}); remove it and run again"
+        raise DataError(f"{where}: {path} {problem}") from None

@@ -1,9 +1,17 @@
-"""A labelled photo, and the interface of every source of photos."""
+"""A labelled photo, the image formats that are read, and the interface of every source of photos."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+
+# The suffixes of each format's files.
+SUFFIXES = {
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif"}, "MPO": {".jpg", ".jpeg", ".mpo"}, "PNG": {".png", ".apng"},
+    "WEBP": {".webp"}, "AVIF": {".avif"}, "BMP": {".bmp"}, "GIF": {".gif"}, "TIFF": {".tif", ".tiff"},
+    "PPM": {".ppm", ".pgm"},
+}  # fmt: skip
+FORMATS = tuple(format for format in SUFFIXES if format != "MPO")  # Pillow opens MPO as JPEG
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,13 +20,11 @@ class Photo:
 
     key: str
     label: str
-    split: str | None
-    """The split that the source assigns: train, val, test, or None."""
+    split: str | None  # the split that the source assigns: train, val, test, or None
     data: bytes
 
 
-Chunk = Callable[[], list[Photo]]
-"""Reads (or draws) a chunk of photos. It is picklable, so that any process can run it."""
+Chunk = Callable[[], list[Photo]]  # reads (or draws) a chunk of photos; picklable, so that any process can run it
 
 
 class Source(Protocol):
@@ -36,9 +42,6 @@ class Source(Protocol):
 class SourcePaths(NamedTuple):
     """The paths that a source may use."""
 
-    photos: Path
-    """`data.path` as seen from the working directory."""
-    downloads: Path
-    """The folder where downloads are kept."""
-    scratch: Path
-    """A file to unpack a compressed tar to; it and files whose names start with its name are removed afterwards."""
+    photos: Path  # `data.path` as seen from the working directory
+    downloads: Path  # the folder where downloads are kept
+    scratch: Path  # a file to unpack to; it and files whose names start with its name are removed afterwards

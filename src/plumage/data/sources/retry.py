@@ -1,21 +1,22 @@
-"""Retry a download that fails for a while: with pauses in between, for as long as it makes progress."""
+"""Fetch a file: retry while it makes progress, and let one process at a time fetch it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import requests
+from filelock import FileLock, Timeout
 
 from plumage.common.progress import console
 from plumage.errors import DataError
 
 T = TypeVar("T")
-RETRIES = 5
-"""Retries in a row without progress before the download is given up."""
-BACKOFF_SECONDS = 1.0
-"""The first pause; each further one is twice as long."""
+RETRIES = 5  # retries in a row without progress before the download is given up
+BACKOFF_SECONDS = 1.0  # the first pause; each further one is twice as long
 RETRY_STATUSES = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 """HTTP statuses below 500 that are worth a retry, as all from 500 on are."""
 
@@ -61,3 +62,19 @@ def no_connection(error: requests.RequestException, host: str) -> str:
 def one_line(error: BaseException) -> str:
     """An error's text, which may have several lines, as one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def exclusive(lock: Path, what: str) -> Iterator[None]:
+    """Hold the lock file `lock`. When another process holds it, print that `what` is being fetched, and wait."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    holder = FileLock(lock)
+    try:
+        holder.acquire(blocking=False)
+    except Timeout:
+        console.print(f"{what} is being fetched by another process; waiting for it", soft_wrap=True, markup=False)
+        holder.acquire()
+    try:
+        yield
+    finally:
+        holder.release()

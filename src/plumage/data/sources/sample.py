@@ -1,7 +1,6 @@
 """`data.source: sample`: photo-like pictures of invented birds, drawn here, the same bytes for the same parameters.
 
-A photo is a function of (seed, species, individual, size) alone: the number of species, photos and processes and the order
-of drawing don't matter. So a small sample is a subset of a large one.
+A photo is a function of (seed, species, individual, size) alone, so a small sample is a subset of a large one.
 """
 
 import io
@@ -34,9 +33,7 @@ class SampleSource:
     """`species` x `images_per_species` drawn photos of `image_size` x `image_size` pixels, as JPEG."""
 
     def __init__(self, species: int, images_per_species: int, image_size: int, seed: int) -> None:
-        self.images_per_species = images_per_species
-        self.image_size = image_size
-        self.seed = seed
+        self.images_per_species, self.image_size, self.seed = images_per_species, image_size, seed
         self.about: dict[str, Any] = {}
         self.classes = [row.name for row in species_table(species)]
 

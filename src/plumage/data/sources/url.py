@@ -20,13 +20,11 @@ from plumage.common import files
 from plumage.common.progress import Progress, console
 from plumage.config import Data
 from plumage.data.sources.archive import ArchiveSource
-from plumage.data.sources.lock import exclusive
 from plumage.data.sources.photo import SourcePaths
-from plumage.data.sources.retry import TransientError, is_transient, no_connection, retry
+from plumage.data.sources.retry import TransientError, exclusive, is_transient, no_connection, retry
 from plumage.errors import DataError
 
-TIMEOUT_SECONDS = 30.0
-"""To connect, and between two blocks of the file."""
+TIMEOUT_SECONDS = 30.0  # to connect, and between two blocks of the file
 BLOCK_BYTES = 64 * 1024
 
 

@@ -2,34 +2,28 @@
 
 import base64
 import io
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from plumage.common.cores import cores
-from plumage.common.files import atomic_path
+from plumage.common.page import write_page
 from plumage.data.dataset.decode import decode
 from plumage.data.dataset.store import Dataset
-from plumage.data.sources.formats import FORMATS
+from plumage.data.sources.photo import FORMATS
 from plumage.data.split.splits_file import SPLITS, UNUSED
 
 TILE, TILES_PER_CLASS, COLUMNS = 80, 12, 4
-MAX_TILES = 3200
-"""Tiles on all contact sheets together; with many classes, each gets fewer."""
-MAX_TILE_PIXELS = 5_000_000_000
-"""Pixels that the contact sheets may decode, by the mean photo: large photos get fewer tiles, or the page would take minutes."""
-PICTURE = 112
-"""The longer side of a photo shown alone or in a group, in pixels."""
+MAX_TILES = 3200  # tiles on all contact sheets together; with many classes, each gets fewer
+MAX_TILE_PIXELS = 5_000_000_000  # pixels to decode: large photos get fewer tiles, or the page would take minutes
+PICTURE = 112  # the longer side of a photo shown alone or in a group, in pixels
 SHOWN_GROUPS, SHOWN_IN_GROUP, SHOWN_EXTREMES = 60, 4, 8
 LISTED_REFUSED, LISTED_CONFLICTS, LISTED_COPIES, LISTED_EXTREMES = 2000, 200, 6, 3
 BINS = 40
@@ -46,15 +40,13 @@ def write_data_page(
 ) -> None:
     """Write the page; the same inputs give the same bytes.
 
-    `splits` has the split of each photo (train, val, test, unused), `about` the content of reports/data.json, `report` that
-    of reports/split.json.
+    `splits` has each photo's split, `about` and `report` the content of reports/data.json and reports/split.json.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"n": "{:,}".format, "breaking": _breaking}
-    template = environment.from_string(files(__package__).joinpath("data_page.html.j2").read_text(encoding="utf-8"))
     with ThreadPoolExecutor(cores()) as threads:
-        page = template.render(
-            name=about.get("dataset") or about.get("source") or "photos",
+        write_page(
+            path,
+            Path(__file__).with_name("data_page.html.j2"),
+            title=f"The data: {about.get('dataset') or about.get('source') or 'photos'}",
             source=about.get("source", "photos"),
             about=about,
             details={name: value for name, value in about.items() if name not in OWN_SECTIONS},
@@ -65,13 +57,6 @@ def write_data_page(
             **_pictured(threads, dataset, splits, about, report),
             sheets=_sheets(threads, dataset),
         )
-    with atomic_path(path) as beside:
-        beside.write_text(page, encoding="utf-8")
-
-
-def _breaking(key: str) -> Markup:
-    """Allow a line break after each slash of a key."""
-    return escape(key).replace("/", Markup("/<wbr>"))
 
 
 def _split_counts(dataset: Dataset, splits: list[str]) -> dict[str, Any]:
@@ -181,42 +166,35 @@ def _pictured(
             "row": row,
         }
 
+    def figures(group: list[dict[str, Any]]) -> dict[str, Any]:
+        """The size of a group and the figures of its first photos."""
+        shown = [photo(each["key"], each.get("label")) | {"official": each["split"]} for each in group[:SHOWN_IN_GROUP]]
+        return {"count": len(group), "photos": shown}
+
+    def extremes(rows: list[int]) -> list[dict[str, Any]]:
+        values = brightness[rows].tolist()
+        return [
+            {"key": dataset.keys[row], "label": dataset.labels[row], "row": row, "value": value}
+            for row, value in zip(rows, values, strict=True)
+        ]
+
     pictured: dict[int, str] = dict.fromkeys([*dark, *bright], "")
     context = {
         "near_duplicates": {
             "count": len(near),
             "across": sum(map(_several_labels, near)),
-            "groups": [
-                {
-                    "across": _several_labels(group),
-                    "photos": [photo(each["key"], each["label"]) for each in _varied(group)[:SHOWN_IN_GROUP]],
-                    "count": len(group),
-                }
-                for group in shown_near
-            ],
+            "groups": [{"across": _several_labels(group)} | figures(_varied(group)) for group in shown_near],
         },
         "leaks": {
             "count": len(leaks),
-            "groups": [
-                {
-                    "kept_in": leak["kept_in"],
-                    "photos": [
-                        {**photo(each["key"]), "official": each["split"]} for each in leak["photos"][:SHOWN_IN_GROUP]
-                    ],
-                    "count": len(leak["photos"]),
-                }
-                for leak in shown_leaks
-            ],
+            "groups": [{"kept_in": leak["kept_in"]} | figures(leak["photos"]) for leak in shown_leaks],
         },
         "duplicates": {
             "count": sum(len(group["copies"]) for group in exact),
             "num_groups": len(exact),
             "groups": [
-                {
-                    **photo(group["key"], group["label"]),
-                    "copies": group["copies"][:LISTED_COPIES],
-                    "more": max(0, len(group["copies"]) - LISTED_COPIES),
-                }
+                photo(group["key"], group["label"])
+                | {"copies": group["copies"][:LISTED_COPIES], "more": max(0, len(group["copies"]) - LISTED_COPIES)}
                 for group in shown_exact
             ],
         },
@@ -225,18 +203,11 @@ def _pictured(
             np.bincount(brightness // 8, minlength=32), [f"brightness {8 * i} to {8 * i + 7}" for i in range(32)]
         ),
         "mean_brightness": float(brightness.mean()),
-        "extremes": {
-            name: [
-                {"key": dataset.keys[row], "label": dataset.labels[row], "row": row, "value": int(brightness[row])}
-                for row in rows
-            ]
-            for name, rows in (("Darkest", dark), ("Brightest", bright))
-        },
+        "extremes": {"Darkest": extremes(dark), "Brightest": extremes(bright)},
     }
     rows = list(pictured)
-    runs = [
-        rows[start : start + 16] for start in range(0, len(rows), 16)
-    ]  # single photos are too little work for a thread
+    # Runs of photos: a single one is too little work for a thread.
+    runs = [rows[start : start + 16] for start in range(0, len(rows), 16)]
     uris = threads.map(lambda run: [_picture(dataset.photo(row)) for row in run], runs)
     pictured.update(zip(rows, (uri for run in uris for uri in run), strict=True))
     return {**context, "pictures": pictured}
@@ -248,13 +219,9 @@ def _several_labels(group: Iterable[dict[str, Any]]) -> bool:
 
 def _varied(group: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Move the first photo of each label and split to the front, so that the first few show why the group matters."""
-    seen: Counter[tuple[str, str]] = Counter()
-    repeated = []
-    for photo in group:
-        kind = (photo["label"], photo["split"])
-        repeated.append(seen[kind] > 0)
-        seen[kind] += 1
-    return [photo for _, photo in sorted(zip(repeated, group, strict=True), key=lambda pair: pair[0])]
+    first: dict[tuple[str, str], dict[str, Any]] = {}
+    repeated = [photo for photo in group if first.setdefault((photo["label"], photo["split"]), photo) is not photo]
+    return [*first.values(), *repeated]
 
 
 def _sheets(threads: ThreadPoolExecutor, dataset: Dataset) -> list[dict[str, Any]]:

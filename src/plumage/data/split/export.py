@@ -15,17 +15,14 @@ from PIL import Image
 from plumage.common.files import atomic_path
 from plumage.common.progress import track
 from plumage.data.dataset.store import Dataset
-from plumage.data.sources.formats import FORMATS, SUFFIXES
 from plumage.data.sources.layout import PHOTO_SUFFIXES
+from plumage.data.sources.photo import FORMATS, SUFFIXES
 from plumage.data.split.splits_file import read_split
 from plumage.errors import DataError
 
-SUFFIX_OF = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif"}
-"""The suffix by format; other formats use their name."""
-MAX_NAME_BYTES = 200
-"""File systems allow 255; the rest is for a suffix, and a hash that keeps equal names apart."""
-MAX_COMPARED = 2000
-"""Keys compared with a mistyped one: comparing a million would take a minute."""
+SUFFIX_OF = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif"}  # the suffix by format; other formats use their name
+MAX_NAME_BYTES = 200  # file systems allow 255; the rest is for a suffix, and a hash that keeps equal names apart
+MAX_COMPARED = 2000  # keys compared with a mistyped one: comparing a million would take a minute
 
 
 class Shown(NamedTuple):
@@ -34,10 +31,8 @@ class Shown(NamedTuple):
     file: Path
     key: str
     label: str
-    official_split: str | None
-    """The split that the source assigns."""
-    split: str | None
-    """The split in data/splits.csv; None when it isn't there."""
+    official_split: str | None  # the split that the source assigns
+    split: str | None  # the split in data/splits.csv; None when it isn't there
     width: int
     height: int
     bytes: int
@@ -67,9 +62,8 @@ def show_photo(dataset: Dataset, key: str, splits: Path, to: Path | None = None,
 def export_photos(dataset: Dataset, folder: Path, splits: Path | None) -> int:
     """Write the photos as <class>/<file> into the new or empty `folder`, and return their number.
 
-    With `splits` (data/splits.csv), write <split>/<class>/<file> without the unused photos. Files are named after the last
-    segment of the key and folders after the class, made safe: nothing is written outside `folder`, and no file overwrites
-    another. The folder appears completely or not at all.
+    With `splits` (data/splits.csv), write <split>/<class>/<file> without the unused photos. Names are made safe: nothing is
+    written outside `folder`, and no file overwrites another. The folder appears completely or not at all.
 
     Raises:
         DataError: the folder isn't empty, or can't be written.
@@ -161,10 +155,8 @@ def _safe(name: str) -> str:
 
 
 def _find(dataset: Dataset, key: str) -> int:
-    try:
+    if key in dataset.keys:
         return dataset.keys.index(key)
-    except ValueError:
-        pass
     near = _nearest(key, dataset.keys)
     hint = f"similar keys: {', '.join(near)}" if near else "a key is a path inside the source, as in data/splits.csv"
     raise DataError(f"no photo has the key {key!r}; {hint}")

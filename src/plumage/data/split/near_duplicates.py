@@ -19,20 +19,14 @@ from plumage.common.cores import cores
 from plumage.data.dataset.thumbnail import SIDE, cells
 
 FREQUENCIES = 8
-RADIUS = 7
-"""Hashes that differ in up to this many of 63 bits make a candidate."""
-MIN_CONTRAST = 4.0
-"""Thumbnails with a smaller standard deviation of luma (0 to 255) show nothing to compare."""
-BITS_PER_BAND = (12, 16)
-"""For up to MANY photos, and for more. Wider bands give fewer chance pairs, and find fewer true ones."""
+RADIUS = 7  # hashes that differ in up to this many of 63 bits make a candidate
+MIN_CONTRAST = 4.0  # thumbnails with a smaller standard deviation of luma (0 to 255) show nothing to compare
+BITS_PER_BAND = (12, 16)  # up to MANY photos, and for more; wider bands give fewer pairs, by chance and true ones
 MANY = 200_000
 PAIRS_PER_BLOCK = 500_000
-COARSE_CUTS = (0.0, 0.06)
-"""Shares that a crop may cut off each end of a side, for comparing hashes."""
-FINE_CUTS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1)
-"""The same, for comparing thumbnails."""
-WORTH_FITTING = 0.8
-"""Thumbnails that correlate less under the coarse cuts skip the fine ones."""
+COARSE_CUTS = (0.0, 0.06)  # shares that a crop may cut off each end of a side, for comparing hashes
+FINE_CUTS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1)  # the same, for comparing thumbnails
+WORTH_FITTING = 0.8  # thumbnails that correlate less under the coarse cuts skip the fine ones
 
 
 def group_near_duplicates(thumbnails: NDArray[np.uint8], similarity: float) -> list[list[int]]:
@@ -50,7 +44,8 @@ def group_near_duplicates(thumbnails: NDArray[np.uint8], similarity: float) -> l
 
 def _hashes(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
     """Return the hashes, crops x photos (crop 0 is the whole photo), and each photo's contrast."""
-    frequencies = [_dct() @ cut for cut in _cuts(COARSE_CUTS)]
+    dct = np.cos(np.pi * np.outer(np.arange(FREQUENCIES), np.arange(SIDE) + 0.5) / SIDE)  # FREQUENCIES x SIDE
+    frequencies = [dct @ cut for cut in _cuts(COARSE_CUTS)]
     crops = [np.kron(rows, columns)[1:] for rows, columns in product(frequencies, repeat=2)]
     projection = np.concatenate(crops).astype(np.float32)
     hashes = np.empty((len(crops), len(thumbnails)), np.uint64)
@@ -120,10 +115,7 @@ def _similarities(thumbnails: NDArray[np.uint8], pairs: NDArray[np.int64]) -> ND
 
 
 def _fit(source: NDArray[np.float32], full: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the best correlation of each of `full` with a crop of its counterpart in `source`.
-
-    The coarse crops come first; the best of them is refined, rows and columns in turn.
-    """
+    """Return each of `full`'s best correlation with a crop of its counterpart in `source`: a coarse one, then refined."""
     full = _unit(full)
     coarse, fine = _cuts(COARSE_CUTS), _cuts(FINE_CUTS)
     fits = np.stack([_correlation(rows @ source @ columns.T, full) for rows, columns in product(coarse, repeat=2)])
@@ -153,16 +145,8 @@ def _unit(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _cuts(takes: tuple[float, ...]) -> NDArray[np.float32]:
-    """Return matrices that resample a side of a thumbnail after cutting a share off each end: cuts x SIDE x SIDE.
-
-    `takes` are the shares, in all pairs for the two ends. The first matrix cuts nothing off.
-    """
+    """Return matrices that resample a side of a thumbnail after cutting off each pair of `takes`: cuts x SIDE x SIDE."""
     return np.stack([cells(SIDE, first, last) for first, last in product(takes, repeat=2)])
-
-
-def _dct() -> NDArray:
-    """The lowest frequencies of the discrete cosine transform: FREQUENCIES x SIDE."""
-    return np.cos(np.pi * np.outer(np.arange(FREQUENCIES), np.arange(SIDE) + 0.5) / SIDE)
 
 
 def connected(pairs: NDArray[np.int64]) -> list[list[int]]:

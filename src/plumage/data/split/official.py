@@ -1,21 +1,20 @@
-"""`split.strategy: official`: the splits that the data set comes with, and the leaks between them."""
+"""`split.strategy: official`: the splits that the data set comes with, and the leaks between them; reports/split.json."""
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from plumage.data.split.splits_file import SPLITS, UNUSED
 from plumage.data.split.stratified import Photos, draw_from_train
 from plumage.errors import DataError
 
-LISTED = 100
-"""The number of leaks that the error lists."""
+LISTED = 100  # the number of leaks that the error lists
 
 
 class Leak(NamedTuple):
     """The same picture in several splits of an official split."""
 
-    photos: list[tuple[str, str]]
-    """Key and official split of each, in order."""
+    photos: list[tuple[str, str]]  # key and official split of each, in order
     kept_in: str
 
 
@@ -70,3 +69,19 @@ def refuse_leaks(leaks: list[Leak]) -> None:
         f"the official split leaks: {len(leaks):,} pictures are in several splits, and split.on_leak is refuse; use "
         "split.on_leak: repair or split.strategy: stratified\n" + "\n".join(lines)
     )
+
+
+def split_report(photos: Photos, splits: list[str], leaks: list[Leak]) -> dict[str, Any]:
+    """Return the content of reports/split.json (sizes, near-duplicates, leaks); `splits` has one entry per photo."""
+    counts = Counter(splits)
+    return {
+        "photos": {split: counts[split] for split in (*SPLITS, UNUSED) if split in SPLITS or counts[split]},
+        "near_duplicates": [
+            [{"key": photos.keys[row], "label": photos.labels[row], "split": splits[row]} for row in group]
+            for group in photos.groups
+        ],
+        "leaks": [
+            {"kept_in": leak.kept_in, "photos": [{"key": key, "split": split} for key, split in leak.photos]}
+            for leak in leaks
+        ],
+    }

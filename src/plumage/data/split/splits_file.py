@@ -8,10 +8,8 @@ from plumage.common.files import atomic_path
 from plumage.data.dataset.store import Dataset
 from plumage.errors import DataError
 
-SPLITS = ("train", "val", "test")
-"""From the least to the most strict."""
-UNUSED = "unused"
-"""The split of a photo that is left out because a stricter official split has the same picture."""
+SPLITS = ("train", "val", "test")  # from the least to the most strict
+UNUSED = "unused"  # the split of a photo that is left out because a stricter official split has the same picture
 
 
 def write_splits(path: Path, keys: list[str], labels: list[str], splits: list[str]) -> None:

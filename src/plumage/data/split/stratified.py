@@ -1,8 +1,8 @@
 """`split.strategy: stratified`: draw val and test from each class.
 
 The photos of a class are ordered by a hash of the seed and their bytes; test is drawn from the front, val from the end. So
-the same photos give the same split on any machine, in any order and under any name. Adding or removing a photo moves no
-photo of another class, and in its own class only as many as rounding needs. Near-duplicates stay together.
+the same photos give the same split in any order and under any name, and adding or removing a photo moves no photo of another
+class, and in its own class only as many as rounding needs. Near-duplicates stay together.
 """
 
 import hashlib
@@ -18,10 +18,8 @@ class Photos(NamedTuple):
 
     keys: list[str]
     labels: list[str]
-    ids: list[bytes]
-    """SHA-256 of each photo: the order of the draw depends on it."""
-    groups: list[list[int]]
-    """Rows of near-duplicates, which go to one split together. A row is in one group at most."""
+    ids: list[bytes]  # SHA-256 of each photo: the order of the draw depends on it
+    groups: list[list[int]]  # rows of near-duplicates, which go to one split together; a row is in one group at most
 
 
 def stratified_split(photos: Photos, val: float, test: float, seed: int) -> list[str]:
@@ -63,11 +61,8 @@ def draw_from_train(splits: list[str], photos: Photos, shares: dict[str, float],
 
 
 def _check_enough(units: dict[str, list[list[int]]], reserved: dict[str, int], names: list[str]) -> None:
-    too_small = [
-        f"{label!r} has {len(of_class)}"
-        for label, of_class in sorted(units.items())
-        if len(of_class) < reserved[label] + len(names)
-    ]
+    enough = {label: reserved[label] + len(names) for label in units}
+    too_small = [f"{label!r} has {len(units[label])}" for label in sorted(units) if len(units[label]) < enough[label]]
     if too_small:
         more = f" and {len(too_small) - 5} more" if len(too_small) > 5 else ""
         raise DataError(
@@ -109,11 +104,8 @@ def _units(splits: list[str], photos: Photos) -> dict[str, list[list[int]]]:
 
 def _in_order(units: list[list[int]], photos: Photos, seed: int) -> list[list[int]]:
     """`units` in the order of the draw."""
-    start = hashlib.sha256(f"{seed}/".encode())
 
     def position(row: int) -> bytes:
-        digest = start.copy()
-        digest.update(photos.ids[row])
-        return digest.digest()
+        return hashlib.sha256(f"{seed}/".encode() + photos.ids[row]).digest()
 
     return sorted(units, key=lambda unit: min(map(position, unit)))

@@ -35,17 +35,12 @@ class Stencil:
     """Named curves in one frame of reference, placed into a photo all at once, which is fast."""
 
     def __init__(self, shapes: dict[str, Points]) -> None:
-        self._points = np.vstack(list(shapes.values()))
-        self._slices: dict[str, slice] = {}
-        start = 0
-        for name, points in shapes.items():
-            self._slices[name] = slice(start, start + len(points))
-            start += len(points)
+        self._names, self._points = list(shapes), np.vstack(list(shapes.values()))
+        self._starts = np.cumsum([len(points) for points in shapes.values()])[:-1]
 
     def placed(self, frame: Callable[[Points], Points]) -> dict[str, Points]:
         """Return the curves where `frame` puts them."""
-        points = frame(self._points)
-        return {name: points[part] for name, part in self._slices.items()}
+        return dict(zip(self._names, np.split(frame(self._points), self._starts), strict=True))
 
 
 class Pen:

@@ -91,9 +91,8 @@ def _plumage(bird: Bird, rng: np.random.Generator) -> Pixels:
 
     fill(bird.body["belly"], inks["belly"])
     fill(bird.body["breast"], inks["breast"])
-    spots = parts.SPOTS + rng.normal(
-        0, 0.013, parts.SPOTS.shape
-    )  # drawn for every species, so that twins have the same pose
+    # Drawn for every species, so that twins have the same pose.
+    spots = parts.SPOTS + rng.normal(0, 0.013, parts.SPOTS.shape)
     if species.pattern != "plain":
         _pattern(bird, spots, draw)
     fill(bird.skull["outline"], inks["face"])

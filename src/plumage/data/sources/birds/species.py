@@ -45,29 +45,19 @@ PALETTES: tuple[tuple[str, str, str, str, str], ...] = (
     ("teal", "moss", "cream", "orange", "plum"),
 )
 
-SHAPES: dict[str, dict[str, tuple[str, ...]]] = {
-    "warbler": {"bill": ("needle", "short"), "tail": ("square", "notched"), "legs": ("medium",),
-                "nouns": ("WARBLER", "VIREO", "PIPIT", "CHAT")},
-    "finch": {"bill": ("cone", "heavy cone"), "tail": ("notched", "square"), "legs": ("short", "medium"),
-              "nouns": ("FINCH", "BUNTING", "GROSBEAK", "SISKIN")},
-    "thrush": {"bill": ("short", "dagger"), "tail": ("square", "fan"), "legs": ("medium",),
-               "nouns": ("THRUSH", "STARLING", "SOLITAIRE", "ORIOLE")},
-    "wren": {"bill": ("needle", "sickle"), "tail": ("stub", "square"), "legs": ("medium",),
-             "nouns": ("WREN", "TIT", "BABBLER", "ANTPITTA")},
-    "dove": {"bill": ("short",), "tail": ("fan", "long"), "legs": ("short",),
-             "nouns": ("DOVE", "PIGEON", "CUCKOO", "TURACO")},
-    "kingfisher": {"bill": ("spear", "dagger"), "tail": ("stub", "square"), "legs": ("short",),
-                   "nouns": ("KINGFISHER", "JACAMAR", "KOOKABURRA", "BARBET")},
-    "parrot": {"bill": ("hook",), "tail": ("long", "pointed"), "legs": ("short",),
-               "nouns": ("PARROT", "PARAKEET", "LORY", "CONURE")},
-    "wader": {"bill": ("spear", "sickle"), "tail": ("stub", "square"), "legs": ("long",),
-              "nouns": ("SANDPIPER", "PLOVER", "STILT", "CURLEW")},
-    "flycatcher": {"bill": ("short", "needle"), "tail": ("forked", "notched"), "legs": ("short",),
-                   "nouns": ("FLYCATCHER", "KINGBIRD", "PHOEBE", "SWALLOW")},
-    "jay": {"bill": ("dagger", "short"), "tail": ("long", "fan"), "legs": ("medium",),
-            "nouns": ("JAY", "MAGPIE", "SHRIKE", "TREEPIE")},
-    "quail": {"bill": ("short", "cone"), "tail": ("stub",), "legs": ("medium",),
-              "nouns": ("QUAIL", "PARTRIDGE", "CRAKE", "RAIL")},
+# The bills, tails, legs and nouns that a shape may have.
+SHAPES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "warbler": (("needle", "short"), ("square", "notched"), ("medium",), ("WARBLER", "VIREO", "PIPIT", "CHAT")),
+    "finch": (("cone", "heavy cone"), ("notched", "square"), ("short", "medium"), ("FINCH", "BUNTING", "GROSBEAK", "SISKIN")),
+    "thrush": (("short", "dagger"), ("square", "fan"), ("medium",), ("THRUSH", "STARLING", "SOLITAIRE", "ORIOLE")),
+    "wren": (("needle", "sickle"), ("stub", "square"), ("medium",), ("WREN", "TIT", "BABBLER", "ANTPITTA")),
+    "dove": (("short",), ("fan", "long"), ("short",), ("DOVE", "PIGEON", "CUCKOO", "TURACO")),
+    "kingfisher": (("spear", "dagger"), ("stub", "square"), ("short",), ("KINGFISHER", "JACAMAR", "KOOKABURRA", "BARBET")),
+    "parrot": (("hook",), ("long", "pointed"), ("short",), ("PARROT", "PARAKEET", "LORY", "CONURE")),
+    "wader": (("spear", "sickle"), ("stub", "square"), ("long",), ("SANDPIPER", "PLOVER", "STILT", "CURLEW")),
+    "flycatcher": (("short", "needle"), ("forked", "notched"), ("short",), ("FLYCATCHER", "KINGBIRD", "PHOEBE", "SWALLOW")),
+    "jay": (("dagger", "short"), ("long", "fan"), ("medium",), ("JAY", "MAGPIE", "SHRIKE", "TREEPIE")),
+    "quail": (("short", "cone"), ("stub",), ("medium",), ("QUAIL", "PARTRIDGE", "CRAKE", "RAIL")),
 }  # fmt: skip
 
 CRESTS = ("none", "none", "none", "tuft", "peak", "plume")
@@ -79,13 +69,8 @@ LEG_COLOURS = ("charcoal", "umber", "orange", "rose", "ash")
 
 _PLACES = ("NORTHERN", "SOUTHERN", "HILL", "MARSH", "ISLAND", "RIVER", "CLOUD", "DUSK", "VALLEY", "LESSER", "GREATER",
            "HERMIT")  # fmt: skip
-_WORDS = {
-    "black": "SOOTY", "charcoal": "CINDER", "slate": "SLATE", "ash": "ASHEN", "white": "IVORY", "cream": "CREAM",
-    "buff": "FAWN", "ochre": "OCHRE", "rufous": "RUFOUS", "chestnut": "CHESTNUT", "umber": "UMBER",
-    "scarlet": "SCARLET", "rose": "ROSE", "orange": "AMBER", "saffron": "SAFFRON", "lemon": "LEMON", "olive": "OLIVE",
-    "moss": "MOSS", "emerald": "EMERALD", "teal": "TEAL", "azure": "AZURE", "cobalt": "COBALT", "violet": "VIOLET",
-    "plum": "PLUM",
-}  # fmt: skip
+_WORDS = {name: name.upper() for name in COLOURS}
+_WORDS |= {"black": "SOOTY", "charcoal": "CINDER", "ash": "ASHEN", "white": "IVORY", "buff": "FAWN", "orange": "AMBER"}
 
 
 @dataclass(frozen=True)
@@ -167,7 +152,7 @@ def _contrast(a: str, b: str) -> float:
 def _draw(rng: np.random.Generator, palette: tuple[str, ...]) -> Species:
     """Draw a row whose neighbouring body regions contrast."""
     shape = _pick(rng, tuple(SHAPES))
-    form = SHAPES[shape]
+    bills, tails, legs, _ = SHAPES[shape]
     while True:
         crown, face, throat, back, wing, breast, belly, tail = (_pick(rng, palette) for _ in range(8))
         mark = _pick(rng, ("white", "black", *palette))
@@ -178,8 +163,8 @@ def _draw(rng: np.random.Generator, palette: tuple[str, ...]) -> Species:
         if sum(_contrast(*colours) > 110 for colours in borders) >= 6:
             break
     return Species(
-        name="", shape=shape, bill=_pick(rng, form["bill"]), bill_colour=_pick(rng, BILL_COLOURS),
-        tail=_pick(rng, form["tail"]), crest=_pick(rng, CRESTS), legs=_pick(rng, form["legs"]),
+        name="", shape=shape, bill=_pick(rng, bills), bill_colour=_pick(rng, BILL_COLOURS),
+        tail=_pick(rng, tails), crest=_pick(rng, CRESTS), legs=_pick(rng, legs),
         leg_colour=_pick(rng, LEG_COLOURS), crown=crown, face=face, throat=throat, back=back, wing=wing, breast=breast,
         belly=belly, tail_colour=tail, mark=mark, eye_mark=_pick(rng, EYE_MARKS), wing_bar=_pick(rng, WING_BARS),
         pattern=_pick(rng, PATTERNS), collar=_pick(rng, ("no", "no", "yes")), tail_tip=_pick(rng, ("no", "no", "yes")),
@@ -206,7 +191,7 @@ def _name(rng: np.random.Generator, species: Species, taken: set[str]) -> str:
         looks.append(f"{_WORDS[species.mark]} COLLARED")
     if species.eye_mark == "mask":
         looks.append(f"{_WORDS[species.mark]} MASKED")
-    nouns = SHAPES[species.shape]["nouns"]
+    *_, nouns = SHAPES[species.shape]
     for place in ("", *rng.permutation(_PLACES)):
         for _ in range(20):
             name = f"{place} {_pick(rng, tuple(looks))} {_pick(rng, nouns)}".strip()

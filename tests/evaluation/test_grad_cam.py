@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from plumage.architectures import EfficientNetConfig
-from plumage.evaluation.explain import grad_cam
+from plumage.evaluation.example_photos import grad_cam
 from plumage.models import create_model
 from plumage.models.efficientnet import EfficientNet
 

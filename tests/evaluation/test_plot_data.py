@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from plumage.evaluation.dvc_plots import write_plot_data
 from plumage.evaluation.sample import Sample
+from plumage.evaluation.write_plots import write_plot_data
 
 
 def written(folder: Path, labels: np.ndarray, predicted: np.ndarray, count: int) -> dict[str, pd.DataFrame]:

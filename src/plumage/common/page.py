@@ -1,0 +1,28 @@
+"""Self-contained HTML pages: templates that extend page.html.j2, which has the style and script that pages share."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from plumage.common.files import atomic_path
+
+
+def write_page(path: Path, template: Path, **context: Any) -> None:
+    """Render `template` with `context` and write it to `path`. The same inputs give the same bytes.
+
+    Filters: `n` (thousands separators), `sentence` (capitalised), `breaking` (a line may break after each slash).
+    """
+    loader = FileSystemLoader([template.parent, Path(__file__).parent])
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "n": "{:,}".format,
+        "sentence": lambda text: text[0].upper() + text[1:],
+        "breaking": lambda text: escape(text).replace("/", Markup("/<wbr>")),
+    }
+    page = environment.get_template(template.name).render(context)
+    with atomic_path(path) as beside:
+        beside.write_text(page, encoding="utf-8")
