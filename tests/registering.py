@@ -23,7 +23,7 @@ from plumage.registry.champion import Challenger, Champion
 from plumage.registry.gate import Gate
 from plumage.registry.register import register
 from plumage.registry.training_photos import write_training_photos
-from plumage.tracking.training_run import training_run
+from plumage.tracking.open_run import training_run
 
 NAME = "bird-classifier"
 CLASSES = ["jay", "owl", "wren"]
