@@ -7,8 +7,7 @@ from plumage.data.dataset.store import Dataset
 from plumage.data.split.splits_file import read_split
 from plumage.evaluation.evaluate import evaluate
 from plumage.models.saved_model import load_model
-from plumage.tracking.evaluation_files import log_evaluation_files
-from plumage.tracking.resume import resume_run
+from plumage.tracking.resume import log_evaluation_files, resume_run
 
 
 def main(params: Params) -> None:

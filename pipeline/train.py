@@ -9,7 +9,7 @@ from plumage.data.dataset.store import Dataset
 from plumage.data.split.splits_file import read_split
 from plumage.tracking.inputs import log_inputs
 from plumage.tracking.lineage import environment
-from plumage.tracking.training_run import training_run
+from plumage.tracking.open_run import training_run
 from plumage.training.build import new_model
 from plumage.training.checkpoints import open_checkpoints, training_key
 from plumage.training.context import TrainingContext, TrainingData

@@ -19,11 +19,11 @@ from plumage.models import create_model
 from plumage.models.preprocessing import Preprocessing
 from plumage.models.saved_model import save_model
 from plumage.registry.candidate import CARD_FILE, Candidate
-from plumage.registry.champion import Challenger, Champion
+from plumage.registry.champion import Champion
 from plumage.registry.gate import Gate
 from plumage.registry.register import register
 from plumage.registry.training_photos import write_training_photos
-from plumage.tracking.training_run import training_run
+from plumage.tracking.open_run import training_run
 
 NAME = "bird-classifier"
 CLASSES = ["jay", "owl", "wren"]
@@ -84,6 +84,11 @@ class Bench:
     def champion_trained_on(self, rows: range) -> None:
         write_training_photos(self.folder / "photos.parquet", self.dataset, rows)
 
+    def candidate(self, metrics: dict[str, Any]) -> Candidate:
+        """The challenger. The gate reads its model and predictions, but not its card and training photos."""
+        folder = self.folder
+        return Candidate(folder / "models", 1, metrics, folder / "new.csv", folder / "none", folder / "none", [])
+
     def decide(self, challenger: np.ndarray, champion: np.ndarray | None, **settings: Any) -> dict[str, Any]:
         write_predictions(self.folder / "new.csv", self.dataset, TEST, challenger)
         old: Champion | None = None
@@ -92,8 +97,7 @@ class Bench:
             files = [lambda name=name: self.folder / name for name in ("old.csv", "photos.parquet")]
             old = Champion(1, True, *files, model=unavailable)
         metrics = {"test": {"accuracy": float(challenger.mean()), "top5_accuracy": 0.97, "macro_f1": 0.75, "ece": 0.05}}
-        new = Challenger(2, self.folder / "models", metrics, self.folder / "new.csv", None)
-        decision = Gate(Register(**settings), self.dataset, TEST, 0.94).decide(new, old)
+        decision = Gate(Register(**settings), self.dataset, TEST, 0.94).decide(self.candidate(metrics), 2, old, None)
         json.dumps(decision, allow_nan=False)  # registry.json has to take it
         return decision
 

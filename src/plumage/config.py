@@ -1,7 +1,7 @@
 """The typed parameters of params.yaml, one class per section.
 
-A missing key takes the default written here (in `train`, that of its recipe in RECIPES). Each field's description lists its
-valid values: error messages, docs/params.md and docs/params.schema.json use it.
+A missing key takes the default written here (in `train`, that of its recipe in RECIPES). Each field's docstring lists its
+valid values: error messages, docs/params.md and docs/params.schema.json show it.
 """
 
 from dataclasses import dataclass
@@ -30,96 +30,73 @@ DEFAULT_DATASETS = {
 class Section(BaseModel):
     """A section of params.yaml. Unknown keys and implicit conversions are errors."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Data(Section):
     """Where the photos come from."""
 
-    source: PhotoSource = Field(
-        "sample",
-        description="sample (birds drawn by Plumage), folder or archive (your photos at `path`), url, kaggle or huggingface",
-    )
-    path: str = Field(
-        "data/photos",
-        min_length=1,
-        description="a folder with one folder per class, or with train, valid and test above these; for `archive`, a zip, tar or tar.gz",
-    )
-    url: str | None = Field(
-        None, pattern=r"^https?://[^\s/]+/\S+$", description="http(s)://... of a zip, tar or tar.gz (url)"
-    )
-    sha256: str | None = Field(
-        None,
-        pattern=r"^[0-9a-fA-F]{64}$",
-        description="64 hexadecimal digits: the SHA-256 that the download must have (url); null: no check",
-    )
+    source: PhotoSource = "sample"
+    """sample (birds drawn by Plumage), folder or archive (your photos at `path`), url, kaggle or huggingface"""
+    path: str = Field("data/photos", min_length=1)
+    """a folder with one folder per class, or with train, valid and test above these; for `archive`, a zip, tar or tar.gz"""
+    url: str | None = Field(None, pattern=r"^https?://[^\s/]+/\S+$")
+    """http(s)://... of a zip, tar or tar.gz (url)"""
+    sha256: str | None = Field(None, pattern=r"^[0-9a-fA-F]{64}$")
+    """64 hexadecimal digits: the SHA-256 that the download must have (url); null: no check"""
     dataset: str | None = Field(
         None,
         pattern=r"^[\w.-]+/[\w.-]+(/versions/\d+)?$",
         description="owner/name, or on Kaggle owner/name/versions/N (kaggle, huggingface); null: "
         + ", ".join(f"{name} for {source}" for source, name in DEFAULT_DATASETS.items()),
     )
-    revision: str | None = Field(
-        None, min_length=1, description="a commit, tag or branch (huggingface); null: the newest when it is fetched"
-    )
-    min_size: int = Field(
-        32, ge=1, le=10_000, description="1 to 10000 pixels: photos with a side below this are refused"
-    )
-    max_refused: float = Field(
-        0.01, ge=0, le=1, description="0 to 1: the share of refused photos above which the stage fails"
-    )
-    species: int = Field(10, ge=4, le=1000, description="4 to 1000: the number of species (sample)")
-    images_per_species: int = Field(150, ge=3, le=100_000, description="3 to 100000: photos per species (sample)")
-    image_size: int = Field(96, ge=32, le=224, description="32 to 224 pixels: the side of a photo (sample)")
-    seed: int = Field(0, ge=0, description="an integer, 0 or more: the random seed (sample)")
+    revision: str | None = Field(None, min_length=1)
+    """a commit, tag or branch (huggingface); null: the newest when it is fetched"""
+    min_size: int = Field(32, ge=1, le=10_000)
+    """1 to 10000 pixels: photos with a side below this are refused"""
+    max_refused: float = Field(0.01, ge=0, le=1)
+    """0 to 1: the share of refused photos above which the stage fails"""
+    species: int = Field(10, ge=4, le=1000)
+    """4 to 1000: the number of species (sample)"""
+    images_per_species: int = Field(150, ge=3, le=100_000)
+    """3 to 100000: photos per species (sample)"""
+    image_size: int = Field(96, ge=32, le=224)
+    """32 to 224 pixels: the side of a photo (sample)"""
+    seed: int = Field(0, ge=0)
+    """an integer, 0 or more: the random seed (sample)"""
 
 
 class Split(Section):
     """Which photos are for training (train), for choosing (val) and for the final metrics (test)."""
 
-    strategy: Literal["stratified", "official"] = Field(
-        "stratified",
-        description="stratified (drawn from all photos, class by class) or official (the splits that the data set comes with)",
-    )
-    similarity: float | None = Field(
-        0.94,
-        ge=0.8,
-        le=1,
-        description="0.8 to 1: near-duplicates, whose thumbnails correlate at least this much, go to one split; null: no check",
-    )
-    on_leak: Literal["repair", "refuse"] = Field(
-        "repair",
-        description="repair (leave the photo out of train, then val) or refuse: when official splits share a photo",
-    )
-    val: float = Field(0.05, gt=0, le=0.5, description="over 0 to 0.5: the share of the photos that are not test")
-    test: float = Field(0.10, gt=0, le=0.5, description="over 0 to 0.5: the share of each class")
-    seed: int = Field(0, ge=0, description="an integer, 0 or more")
+    strategy: Literal["stratified", "official"] = "stratified"
+    """stratified (drawn from all photos, class by class) or official (the splits that the data set comes with)"""
+    similarity: float | None = Field(0.94, ge=0.8, le=1)
+    """0.8 to 1: near-duplicates, whose thumbnails correlate at least this much, go to one split; null: no check"""
+    on_leak: Literal["repair", "refuse"] = "repair"
+    """repair (leave the photo out of train, then val) or refuse: when official splits share a photo"""
+    val: float = Field(0.05, gt=0, le=0.5)
+    """over 0 to 0.5: the share of the photos that are not test"""
+    test: float = Field(0.10, gt=0, le=0.5)
+    """over 0 to 0.5: the share of each class"""
+    seed: int = Field(0, ge=0)
+    """an integer, 0 or more"""
 
 
 class Model(Section):
     """The network and its initial weights."""
 
     name: ModelName = Field("efficientnet_b0", description=", ".join(ARCHITECTURES))
-    weights: str | None = Field(
-        None,
-        min_length=1,
-        description="null (random), imagenet, or the path of a .safetensors or .pth file (DVC sees only its name: rename a changed file)",
-    )
-    image_size: int | None = Field(
-        None,
-        ge=32,
-        le=1024,
-        description="32 to 1024 pixels: the side of the model's input; null: 9/7 of the pretrained size; from scratch, the photos' size",
-    )
-    crop: float | None = Field(
-        None,
-        gt=0.3,
-        le=1,
-        description="over 0.3 to 1: the central crop's side as a share of the photo's shorter side; null: 1",
-    )
-    dropout: float | None = Field(
-        None, ge=0, lt=1, description="0 to under 1; null: 0 with weights; from scratch, the architecture's"
-    )
+    weights: str | None = Field(None, min_length=1)
+    """null (random), imagenet, or the path of a .safetensors or .pth file (DVC sees only its name: rename a changed file)"""
+    image_size: int | None = Field(None, ge=32, le=1024)
+    """32 to 1024 pixels: the side of the model's input; null: 9/7 of the pretrained size; from scratch, the photos' size"""
+    crop: float | None = Field(None, gt=0.3, le=1)
+    """over 0.3 to 1: the central crop's side as a share of the photo's shorter side; null: 1"""
+    dropout: float | None = Field(None, ge=0, lt=1)
+    """0 to under 1; null: 0 with weights; from scratch, the architecture's"""
     drop_path: float | None = Field(
         None,
         ge=0,
@@ -136,88 +113,66 @@ class Model(Section):
 class Train(Section):
     """How the model is trained. Null takes the recipe's default."""
 
-    recipe: Recipe = Field("scratch", description="scratch, finetune or probe")
-    epochs: int | None = Field(None, ge=1, le=10_000, description="an integer, 1 or more")
-    batch_size: Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"] | None = Field(
-        None,
-        description="1 to 65536 photos, over all processes; auto: the recipe's size, in micro-batches that fit in memory",
-    )
-    grad_accumulation: int | None = Field(None, ge=1, le=65_536, description="1 or more: batches per optimizer step")
-    optimizer: Literal["adamw", "sgd"] | None = Field(None, description="adamw or sgd (Nesterov momentum 0.9)")
-    lr: float | None = Field(None, gt=0, le=100, description="over 0 to 100: the peak learning rate")
-    head_lr: float | None = Field(None, gt=0, le=100, description="over 0 to 100: the classifier's peak learning rate")
-    weight_decay: float | None = Field(None, ge=0, le=10, description="0 to 10; biases and norms have none")
-    warmup_epochs: float | None = Field(
-        None, ge=0, description="0 or more: epochs of linear warm-up before the cosine decay"
-    )
-    label_smoothing: float | None = Field(None, ge=0, lt=1, description="0 to under 1")
-    ema_decay: float | None = Field(
-        None,
-        ge=0,
-        lt=1,
-        description="0 (off) to under 1: the decay per step of the weights' exponential moving average",
-    )
-    min_scale: float | None = Field(
-        None, gt=0, le=1, description="over 0 to 1: the smallest share of a photo's area in a random crop"
-    )
-    flip: bool | None = Field(None, description="true or false: mirror half of the photos")
-    max_grad_norm: float | None = Field(None, ge=0, description="0 (off) or more: clip the gradient to this norm")
-    patience: int | None = Field(
-        None, ge=1, description="1 or more: epochs without a better val accuracy before training stops"
-    )
-    freeze_norm: bool | None = Field(None, description="true or false: keep the pretrained statistics of batch norm")
-    frozen_stages: int | None = Field(
-        None,
-        ge=0,
-        le=7,
-        description="0 to 7: freeze this many of the seven stages, and the stem; 0: nothing",
-    )
-    size_ratio: float | None = Field(
-        None,
-        ge=0.25,
-        le=1,
-        description="0.25 to 1: the training size as a share of the model's input size, rounded to a multiple of 32",
-    )
-    soup: int | None = Field(
-        None, ge=1, le=100, description="1 to 100: fine-tunings, one after the other, whose weights are averaged"
-    )
-    wise_ft_alpha: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="0 to 1: interpolate between the initial (0) and the fine-tuned (1) weights",
-    )
-    l2: float | None = Field(
-        None,
-        gt=0,
-        le=1e6,
-        description="over 0 to 1000000: the L2 penalty of the probe; null: chosen on held-out training photos",
-    )
-    seed: int = Field(0, ge=0, description="an integer, 0 or more")
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N")
-    precision: Precision = Field("auto", description="auto (bf16 if the hardware supports it, else fp32), fp32 or bf16")
-    compile: Literal["auto"] | bool = Field(
-        "auto",
-        description="auto (true on CUDA), true or false: use torch.compile, which takes minutes at the first step",
-    )
-    accelerate: bool = Field(
-        True,
-        description="true or false: fast layers and C kernels on a CPU; false: plain torch",
-    )
-    processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
-        1, description="1 to 1024 processes on this machine; auto: one per GPU, or 1"
-    )
-    sync_norm: bool = Field(
-        False, description="true or false: synchronise batch norm between processes, for small batches"
-    )
-    max_bad_steps: int = Field(
-        10,
-        ge=0,
-        description="0 or more: consecutive steps that may be skipped because the loss or gradient isn't finite",
-    )
-    checkpoint_minutes: float = Field(
-        5, gt=0, description="over 0: minutes between checkpoints within an epoch; each epoch ends with one"
-    )
+    recipe: Recipe = "scratch"
+    """scratch, finetune or probe"""
+    epochs: int | None = Field(None, ge=1, le=10_000)
+    """an integer, 1 or more"""
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"] | None = None
+    """1 to 65536 photos, over all processes; auto: the recipe's size, in micro-batches that fit in memory"""
+    grad_accumulation: int | None = Field(None, ge=1, le=65_536)
+    """1 or more: batches per optimizer step"""
+    optimizer: Literal["adamw", "sgd"] | None = None
+    """adamw or sgd (Nesterov momentum 0.9)"""
+    lr: float | None = Field(None, gt=0, le=100)
+    """over 0 to 100: the peak learning rate"""
+    head_lr: float | None = Field(None, gt=0, le=100)
+    """over 0 to 100: the classifier's peak learning rate"""
+    weight_decay: float | None = Field(None, ge=0, le=10)
+    """0 to 10; biases and norms have none"""
+    warmup_epochs: float | None = Field(None, ge=0)
+    """0 or more: epochs of linear warm-up before the cosine decay"""
+    label_smoothing: float | None = Field(None, ge=0, lt=1)
+    """0 to under 1"""
+    ema_decay: float | None = Field(None, ge=0, lt=1)
+    """0 (off) to under 1: the decay per step of the weights' exponential moving average"""
+    min_scale: float | None = Field(None, gt=0, le=1)
+    """over 0 to 1: the smallest share of a photo's area in a random crop"""
+    flip: bool | None = None
+    """true or false: mirror half of the photos"""
+    max_grad_norm: float | None = Field(None, ge=0)
+    """0 (off) or more: clip the gradient to this norm"""
+    patience: int | None = Field(None, ge=1)
+    """1 or more: epochs without a better val accuracy before training stops"""
+    freeze_norm: bool | None = None
+    """true or false: keep the pretrained statistics of batch norm"""
+    frozen_stages: int | None = Field(None, ge=0, le=7)
+    """0 to 7: freeze this many of the seven stages, and the stem; 0: nothing"""
+    size_ratio: float | None = Field(None, ge=0.25, le=1)
+    """0.25 to 1: the training size as a share of the model's input size, rounded to a multiple of 32"""
+    soup: int | None = Field(None, ge=1, le=100)
+    """1 to 100: fine-tunings, one after the other, whose weights are averaged"""
+    wise_ft_alpha: float | None = Field(None, ge=0, le=1)
+    """0 to 1: interpolate between the initial (0) and the fine-tuned (1) weights"""
+    l2: float | None = Field(None, gt=0, le=1e6)
+    """over 0 to 1000000: the L2 penalty of the probe; null: chosen on held-out training photos"""
+    seed: int = Field(0, ge=0)
+    """an integer, 0 or more"""
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """auto, cpu, mps, cuda or cuda:N"""
+    precision: Precision = "auto"
+    """auto (bf16 if the hardware supports it, else fp32), fp32 or bf16"""
+    compile: Literal["auto"] | bool = "auto"
+    """auto (true on CUDA), true or false: use torch.compile, which takes minutes at the first step"""
+    accelerate: bool = True
+    """true or false: fast layers and C kernels on a CPU; false: plain torch"""
+    processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = 1
+    """1 to 1024 processes on this machine; auto: one per GPU, or 1"""
+    sync_norm: bool = False
+    """true or false: synchronise batch norm between processes, for small batches"""
+    max_bad_steps: int = Field(10, ge=0)
+    """0 or more: consecutive steps that may be skipped because the loss or gradient isn't finite"""
+    checkpoint_minutes: float = Field(5, gt=0)
+    """over 0: minutes between checkpoints within an epoch; each epoch ends with one"""
 
     def resolved(self) -> "ResolvedTrain":
         """Replace each null by the recipe's default. Keys that the recipe lacks have no effect."""
@@ -225,10 +180,9 @@ class Train(Section):
         return ResolvedTrain.model_validate({**RECIPES["finetune"], **RECIPES[self.recipe], **given})
 
 
-class ResolvedTrain(Section):
-    """`Train` without nulls."""
+class ResolvedTrain(Train):
+    """`Train` without nulls, except in `l2`."""
 
-    recipe: Recipe
     epochs: int
     batch_size: int | Literal["auto"]
     grad_accumulation: int
@@ -248,16 +202,6 @@ class ResolvedTrain(Section):
     size_ratio: float
     soup: int
     wise_ft_alpha: float
-    l2: float | None
-    seed: int
-    device: str
-    precision: Precision
-    compile: Literal["auto"] | bool
-    accelerate: bool
-    processes: Literal["auto"] | int
-    sync_norm: bool
-    max_bad_steps: int
-    checkpoint_minutes: float
 
     @property
     def augmentation(self) -> "Augmentation":
@@ -301,67 +245,54 @@ RECIPES: dict[Recipe, dict[str, Scalar]] = {
 class Evaluate(Section):
     """How the model is evaluated on the test photos."""
 
-    batch_size: int = Field(32, ge=1, le=65_536, description="an integer, 1 or more")
-    bins: int = Field(15, ge=2, le=1000, description="2 to 1000: bins of the expected calibration error")
-    bootstrap: int = Field(
-        1000, ge=100, le=100_000, description="100 to 100000: bootstrap resamples for the 95% intervals"
-    )
-    target_accuracy: float = Field(
-        0.95,
-        gt=0,
-        le=1,
-        description="over 0 to 1: the accuracy that a model that may abstain should reach; val gives the threshold",
-    )
-    tta: bool = Field(False, description="true or false: also evaluate the mean over each photo and its mirror image")
-    seed: int = Field(0, ge=0, description="an integer, 0 or more")
+    batch_size: int = Field(32, ge=1, le=65_536)
+    """an integer, 1 or more"""
+    bins: int = Field(15, ge=2, le=1000)
+    """2 to 1000: bins of the expected calibration error"""
+    bootstrap: int = Field(1000, ge=100, le=100_000)
+    """100 to 100000: bootstrap resamples for the 95% intervals"""
+    target_accuracy: float = Field(0.95, gt=0, le=1)
+    """over 0 to 1: the accuracy that a model that may abstain should reach; val gives the threshold"""
+    tta: bool = False
+    """true or false: also evaluate the mean over each photo and its mirror image"""
+    seed: int = Field(0, ge=0)
+    """an integer, 0 or more"""
 
 
 class Register(Section):
     """The model's name in the MLflow registry, and the conditions for becoming champion."""
 
-    model_name: str = Field(
-        "bird-classifier", pattern=r"^[^/:.%\"']+$", description="a name without / : . % and quotes"
-    )
-    gate: Literal["superior", "not_inferior"] = Field(
-        "superior",
-        description="superior (significantly better than the champion) or not_inferior (significantly less than `margin` worse)",
-    )
-    margin: float = Field(
-        0.01, gt=0, le=0.5, description="over 0 to 0.5: the loss of accuracy that is tolerated (not_inferior)"
-    )
-    alpha: float = Field(
-        0.05,
-        gt=0,
-        le=0.25,
-        description="over 0 to 0.25: the significance level, which bounds how often the gate errs in favour of a challenger",
-    )
-    min_photos: int = Field(50, ge=1, description="1 or more: with fewer test photos to compare on, the champion stays")
-    min_accuracy: float | None = Field(
-        None, ge=0, le=1, description="0 to 1: the lowest accepted test accuracy; null: any"
-    )
-    min_class_recall: float | None = Field(
-        None, ge=0, le=1, description="0 to 1: the lowest accepted recall of any class with test photos; null: any"
-    )
-    max_ece: float | None = Field(
-        None, ge=0, le=1, description="0 to 1: the highest accepted expected calibration error; null: any"
-    )
+    model_name: str = Field("bird-classifier", pattern=r"^[^/:.%\"']+$")
+    """a name without / : . % and quotes"""
+    gate: Literal["superior", "not_inferior"] = "superior"
+    """superior (significantly better than the champion) or not_inferior (significantly less than `margin` worse)"""
+    margin: float = Field(0.01, gt=0, le=0.5)
+    """over 0 to 0.5: the loss of accuracy that is tolerated (not_inferior)"""
+    alpha: float = Field(0.05, gt=0, le=0.25)
+    """over 0 to 0.25: the significance level, which bounds how often the gate errs in favour of a challenger"""
+    min_photos: int = Field(50, ge=1)
+    """1 or more: with fewer test photos to compare on, the champion stays"""
+    min_accuracy: float | None = Field(None, ge=0, le=1)
+    """0 to 1: the lowest accepted test accuracy; null: any"""
+    min_class_recall: float | None = Field(None, ge=0, le=1)
+    """0 to 1: the lowest accepted recall of any class with test photos; null: any"""
+    max_ece: float | None = Field(None, ge=0, le=1)
+    """0 to 1: the highest accepted expected calibration error; null: any"""
     max_latency_ms: float | None = Field(
         None,
         gt=0,
         description="over 0: the highest accepted milliseconds per photo, from bytes to probabilities, one at a time on this "
         "machine's CPU (median of 30 after warm-up); null: any",
     )
-    max_size_mb: float | None = Field(
-        None, gt=0, description="over 0: the highest accepted size of the weights file, in millions of bytes; null: any"
-    )
+    max_size_mb: float | None = Field(None, gt=0)
+    """over 0: the highest accepted size of the weights file, in millions of bytes; null: any"""
 
 
 class Tracking(Section):
     """Where MLflow records the run."""
 
-    experiment: str = Field(
-        "plumage", min_length=1, max_length=200, description="the name of an MLflow experiment, 1 to 200 characters"
-    )
+    experiment: str = Field("plumage", min_length=1, max_length=200)
+    """the name of an MLflow experiment, 1 to 200 characters"""
 
 
 class Params(Section):
@@ -401,12 +332,8 @@ class Params(Section):
         sections = self.model_dump(by_alias=True)
         lacking = RECIPES["finetune"].keys() - RECIPES[self.train.recipe].keys()
         sections["train"] = self.train.resolved().model_dump(exclude=lacking)
-        return {
-            f"{name}.{key}": value
-            for name, section in sections.items()
-            if name != but
-            for key, value in section.items()
-        }
+        kept = {name: section for name, section in sections.items() if name != but}
+        return {f"{name}.{key}": value for name, section in kept.items() for key, value in section.items()}
 
 
 def sections() -> dict[str, type[Section]]:

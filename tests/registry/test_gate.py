@@ -26,7 +26,7 @@ from plumage.config import Register
 from plumage.data.dataset.store import Dataset
 from plumage.errors import ModelError
 from plumage.evaluation.predictions import compute_predictions
-from plumage.registry.champion import Challenger, Champion
+from plumage.registry.champion import Champion
 from plumage.registry.decision import details
 from plumage.registry.gate import BY_HAND, Gate
 
@@ -177,8 +177,8 @@ def test_a_champion_with_unknown_training_photos_is_compared_and_the_decision_sa
 def test_a_champion_whose_files_are_gone_stays(bench: Bench) -> None:
     write_predictions(bench.folder / "new.csv", bench.dataset, TEST, hits(60))
     champion = Champion(1, False, unavailable, unavailable, unavailable)
-    challenger = Challenger(2, bench.folder / "models", {"test": {"accuracy": 1.0}}, bench.folder / "new.csv", None)
-    decision = Gate(Register(), bench.dataset, TEST, None).decide(challenger, champion)
+    challenger = bench.candidate({"test": {"accuracy": 1.0}})
+    decision = Gate(Register(), bench.dataset, TEST, None).decide(challenger, 2, champion, None)
     assert not decision["promoted"]
     assert decision["reason"] == "champion version 1 can't be judged on these test photos: it is gone" + BY_HAND
 

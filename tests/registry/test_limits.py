@@ -1,5 +1,7 @@
 """Floors and ceilings: a challenger that misses one is not promoted, and the decision says which."""
 
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from registering import TEST, Bench, hits
 
 from plumage.config import Register
+from plumage.registry import limits
 from plumage.registry.decision import details
 from plumage.registry.limits import LIMITS
 
@@ -57,3 +60,23 @@ def test_the_worst_class_is_named_and_every_reason_is_given(bench: Bench) -> Non
         "min_class_recall",
         "0.6667",
     ]
+
+
+class SlowAtFirst:
+    """A predictor with its own clock: 900 ms for each of the first few photos, then 20 ms, sometimes 500."""
+
+    def __init__(self) -> None:
+        self.now, self.asked = 0.0, list[Sequence[bytes]]()
+
+    def probabilities(self, photos: Sequence[bytes]) -> None:
+        self.asked.append(photos)
+        warm = len(self.asked) > limits.WARM_UP
+        self.now += 0.9 if not warm else 0.5 if len(self.asked) % 5 == 0 else 0.02
+
+
+def test_a_cold_start_and_outliers_do_not_count_and_photos_come_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = SlowAtFirst()
+    monkeypatch.setattr(time, "perf_counter", lambda: predictor.now)
+    assert limits.latency_ms(predictor, [b"one", b"two"]) == pytest.approx(20)  # type: ignore[arg-type]
+    assert len(predictor.asked) == limits.WARM_UP + limits.REPEATS
+    assert predictor.asked[:3] == [[b"one"], [b"two"], [b"one"]]

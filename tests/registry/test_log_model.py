@@ -11,7 +11,7 @@ from registering import NAME, add, hits, make_model
 from plumage.registry.log_model import log_model, log_model_metrics
 from plumage.registry.served_model import output_columns
 from plumage.tracking.inputs import log_datasets
-from plumage.tracking.training_run import training_run
+from plumage.tracking.open_run import training_run
 
 METRICS = {"test/accuracy": 0.75, "test/ece": 0.05}
 

@@ -7,8 +7,8 @@ from mlflow import MlflowClient
 from pipeline_outputs import KEY
 
 from plumage.tracking.inputs import dataset_reference, log_datasets
+from plumage.tracking.open_run import training_run
 from plumage.tracking.resume import resume_run
-from plumage.tracking.training_run import training_run
 
 PARAMS = {"train.lr": 0.01, "evaluate.bins": 15}
 

@@ -11,14 +11,14 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from plumage.tracking.training_run import training_run
+from plumage.tracking.open_run import training_run
 
 PARAMS = {"train.lr": 0.01}
 
 CHILD = """
 import contextlib, signal, time
 from pathlib import Path
-from plumage.tracking.training_run import training_run
+from plumage.tracking.open_run import training_run
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with SIGINT ignored
 

@@ -16,8 +16,8 @@ from pipeline_outputs import KEY
 
 from plumage.common.paths import OUTBOX
 from plumage.tracking import outbox
+from plumage.tracking.open_run import training_run
 from plumage.tracking.resume import resume_run
-from plumage.tracking.training_run import training_run
 
 PARAMS = {"train.lr": 0.01}
 
@@ -114,7 +114,7 @@ def test_an_entry_delivered_twice_is_one_point(root: Path) -> None:
         run.log_epoch(1, {"train/loss": 1.0})
     [point] = MlflowClient().get_metric_history(run.id, "train/loss")
     entry = {"metrics": {"train/loss": 1.0}, "step": 1, "time": point.timestamp}
-    outbox._deliver(run.id, [entry, entry])
+    outbox.deliver(run.id, [entry, entry])
     assert points(run.id) == [(1, 1.0)]
 
 

@@ -8,10 +8,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from pipeline_outputs import KEY, write_outputs
 
+from plumage.tracking.open_run import training_run
 from plumage.tracking.resume import resume_run
 from plumage.tracking.run import Run
 from plumage.tracking.tags import DVC_EXPERIMENT, RESTORED, STAGE, TRAINING_KEY
-from plumage.tracking.training_run import training_run
 
 PARAMS = {"train.lr": 0.01, "evaluate.bins": 15}
 OTHER_BINS = {**PARAMS, "evaluate.bins": 10}

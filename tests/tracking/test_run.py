@@ -9,10 +9,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from pipeline_outputs import KEY
 
+from plumage.tracking.open_run import training_run
 from plumage.tracking.resume import resume_run
 from plumage.tracking.run import Stage
 from plumage.tracking.tags import RESTORED
-from plumage.tracking.training_run import training_run
 
 PARAMS = {"train.lr": 0.01, "evaluate.bins": 15}
 HISTORY = Path("reports/history.csv")

@@ -86,7 +86,7 @@ def test_a_deleted_experiment_is_an_error_that_tells_how_to_restore_it(root: Pat
 
 def test_mlflow_telemetry_is_off() -> None:
     code = (
-        "import plumage.tracking.training_run; from mlflow.telemetry.client import get_telemetry_client as client; "
+        "import plumage.tracking.open_run; from mlflow.telemetry.client import get_telemetry_client as client; "
         "print(client())"
     )
     ours = ("PYTEST_CURRENT_TEST", "CI", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK")

@@ -26,7 +26,15 @@ def lineage(
     as_json: Annotated[bool, typer.Option("--json", help="print every detail")] = False,
 ) -> None:
     """Show what a version was made from (code, data, parameters, packages, machine), or which version a file belongs to."""
-    found = _find(what, model)
+    from plumage.registry.lineage_query import lineage_of, version_uri, versions_of_file
+
+    root = project_root()
+    uri = version_uri(what, model_name(model))
+    uris = [uri] if uri else [f"models:/{one.name}/{one.version}" for one in versions_of_file(Path(what), root)]
+    if not uris:
+        hint = "`plumage register` registers the current model"
+        raise PlumageError(f"{what}: no registered version has this file; {hint}")
+    found = [lineage_of(uri, root) for uri in uris]
     if as_json:
         print(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False))
         return
@@ -56,21 +64,6 @@ def reproduce(
     out.print(f"{result.title}: {'reproduced exactly' if same else 'not reproduced exactly'}")
     if not same:
         raise typer.Exit(1)
-
-
-def _find(what: str, model: str | None) -> "list[Lineage]":
-    """The lineage of a version, or of all versions that a file belongs to."""
-    from plumage.registry.lineage_query import lineage_of, version_uri, versions_of_file
-
-    root = project_root()
-    if uri := version_uri(what, model_name(model)):
-        return [lineage_of(uri, root)]
-    versions = versions_of_file(Path(what), root)
-    if not versions:
-        raise PlumageError(
-            f"{what}: no registered version has this file; `plumage register` registers the current model"
-        )
-    return [lineage_of(f"models:/{version.name}/{version.version}", root) for version in versions]
 
 
 def _print_lineage(one: "Lineage") -> None:

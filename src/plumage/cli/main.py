@@ -6,15 +6,14 @@ import typer
 
 from plumage.cli import data, registry
 from plumage.cli.lineage import lineage, reproduce
-from plumage.cli.params import params
 from plumage.cli.predict import predict
 from plumage.cli.project import repair, summary, ui
+from plumage.cli.reference import params
 from plumage.cli.train import train
 from plumage.errors import PlumageError
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split(".")[0]
-)
+help_text = __doc__.split(".")[0]
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=help_text)
 for command in (predict, train, summary, ui, registry.register, lineage, reproduce, repair, params):
     app.command()(command)
 app.add_typer(data.app, name="data")

@@ -1,10 +1,20 @@
-"""The reference of params.yaml: a page for people and a JSON schema for editors, both made from its classes."""
+"""`plumage params`: the reference of params.yaml, as a page for people and as a JSON schema for editors."""
 
-from typing import Any
+import json
+from typing import Annotated, Any
 
+import typer
 import yaml
 
 from plumage.config import RECIPES, Params, Scalar, sections
+
+
+def params(
+    schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema (docs/params.schema.json)")] = False,
+) -> None:
+    """Print the reference of params.yaml (docs/params.md)."""
+    text = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n" if schema else reference()
+    print(text, end="")
 
 
 def reference() -> str:
@@ -17,21 +27,18 @@ def reference() -> str:
     ]
     for name, section in sections().items():
         lines += ["", f"## {name}", "", section.__doc__ or "", "", "| key | default | takes |", "|---|---|---|"]
-        lines += [
-            f"| `{name}.{key}` | `{yaml.safe_dump(field.default).split(chr(10))[0]}` | {field.description} |"
-            for key, field in section.model_fields.items()
-        ]
+        for key, field in section.model_fields.items():
+            lines.append(f"| `{name}.{key}` | `{_as_yaml(field.default)}` | {field.description} |")
     recipes = list(RECIPES)
     lines += ["", "## Defaults by recipe", "", f"| key | {' | '.join(recipes)} |", "|---" * (len(recipes) + 1) + "|"]
-    lines += [
-        f"| `train.{key}` | {' | '.join(_cell(RECIPES[recipe], key) for recipe in recipes)} |"
-        for key in RECIPES["finetune"]
-    ]
+    for key in RECIPES["finetune"]:
+        cells = (_as_yaml(RECIPES[recipe][key]) if key in RECIPES[recipe] else "–" for recipe in recipes)
+        lines.append(f"| `train.{key}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(recipe: dict[str, Scalar], key: str) -> str:
-    return yaml.safe_dump(recipe[key]).split("\n")[0] if key in recipe else "–"
+def _as_yaml(value: Scalar) -> str:
+    return yaml.safe_dump(value).split("\n")[0]
 
 
 def json_schema() -> dict[str, Any]:

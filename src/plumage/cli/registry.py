@@ -38,9 +38,8 @@ def history(
     last = found.history[-1].to if found.history else None
     if found.now != last:
         now = f"version {found.now}" if found.now else "none"
-        out.print(
-            f"the champion is {now}, but not by the history: a promotion was interrupted, or the alias was moved by other means"
-        )
+        cause = "a promotion was interrupted, or the alias was moved by other means"
+        out.print(f"the champion is {now}, but not by the history: {cause}")
 
 
 @app.command()

@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from datetime import timedelta
-from types import TracebackType
 from typing import TypeVar
 
 from rich import progress as bars
@@ -46,9 +45,8 @@ class Progress:
             self._bar.update(self._task, advance=amount, note=self.note)
         elif self._shown and time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
-            done, *total = [
-                decimal(n) if self._in_bytes else f"{n:,}" for n in (self.done, self.total) if n is not None
-            ]
+            counts = [n for n in (self.done, self.total) if n is not None]
+            done, *total = [decimal(n) if self._in_bytes else f"{n:,}" for n in counts]
             note = f", {self.note}" if self.note else ""
             console.print(f"{self.description}: {done}" + "".join(f" of {n}" for n in total) + note + self._left())
 
@@ -60,9 +58,7 @@ class Progress:
         seconds = (time.monotonic() - self._started) / new * (self.total - self.done)
         return f", {timedelta(seconds=round(seconds))} left"
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar:
             self._bar.stop()
 

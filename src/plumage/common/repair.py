@@ -33,10 +33,8 @@ def repair(root: Path) -> list[str]:
         remove(lock)
         subprocess.run(["git", "restore", str(DVC_LOCK)], cwd=root, capture_output=True)  # fails if Git has none: fine
         repairs.append(f"{lock}: was truncated; restored from Git")
-    outputs = [
-        path for folder in (DATA, MODELS, REPORTS) for level in ("*", "*/*") for path in (root / folder).glob(level)
-    ]
-    unfinished = [path for path in outputs if UNFINISHED.fullmatch(path.name)]
+    patterns = [f"{folder}/{level}" for folder in (DATA, MODELS, REPORTS) for level in ("*", "*/*")]
+    unfinished = [path for pattern in patterns for path in root.glob(pattern) if UNFINISHED.fullmatch(path.name)]
     if unfinished and not _is_dvc_running(root):
         for path in unfinished:
             remove(path)

@@ -15,8 +15,8 @@ from plumage.data.dataset.store import Dataset
 from plumage.models.saved_model import DESCRIPTION_FILE, WEIGHTS_FILE, load_model, read_description
 from plumage.registry.model_card import ModelCardData, model_card
 from plumage.registry.training_photos import TRAINING_PHOTOS_FILE, write_training_photos
-from plumage.tracking.evaluation_files import flatten_metrics
 from plumage.tracking.lineage import write_lineage
+from plumage.tracking.resume import flatten_metrics
 from plumage.tracking.run import Run
 
 CARD_FILE = "MODEL_CARD.md"

@@ -1,13 +1,11 @@
-"""What the gate knows about the two models that it compares."""
+"""What the gate knows about the champion, and about a challenger that a person has rolled back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
 
 from plumage.common import paths
 from plumage.registry.promotions import promotions, replaced_by_hand
@@ -15,21 +13,6 @@ from plumage.registry.training_photos import TRAINING_PHOTOS_FILE
 from plumage.registry.versions import CHAMPION, download_artifacts
 from plumage.tracking import tags
 from plumage.tracking.store import one_line_errors
-
-
-@dataclass(frozen=True)
-class Challenger:
-    """The version that was registered last."""
-
-    version: int
-    folder: Path
-    """Holds its weights and description."""
-    metrics: Mapping[str, Any]
-    """The content of reports/metrics.json."""
-    predictions: Path
-    """Its predictions.csv for the test photos."""
-    blocked: str | None
-    """Why the gate must not promote it however good it is: a person replaced it by hand. None: it may."""
 
 
 @dataclass(frozen=True)
@@ -50,25 +33,13 @@ class Champion:
 def find_champion(client: MlflowClient, name: str, test_hash: str, folder: Path) -> Champion | None:
     """The champion of the registered model `name`, if there is one. Its files are downloaded below `folder`."""
     number = client.get_registered_model(name).aliases.get(CHAMPION)
-    return _champion(client.get_model_version(name, number), test_hash, folder) if number else None
-
-
-def why_blocked(client: MlflowClient, name: str, version: int) -> str | None:
-    """Why the gate must not promote `version`: a person replaced it by hand. None when nobody did."""
-    move = replaced_by_hand(promotions(client.get_registered_model(name).tags), version)
-    if move is None:
+    if number is None:
         return None
-    return (
-        f"{move.who} replaced version {version} by hand on {move.when[:10]} ({move.why}); "
-        f"`plumage registry promote {version}` makes it champion again"
-    )
+    version = client.get_model_version(name, number)
 
-
-def _champion(version: ModelVersion, test_hash: str, folder: Path) -> Champion:
     def fetch(run_id: str | None, file: str) -> Path:
         with one_line_errors(f"its {file} can't be fetched", OSError):
-            path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=file, dst_path=str(folder))
-            return Path(path)
+            return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=file, dst_path=str(folder)))
 
     def fetch_artifacts() -> Path:
         with one_line_errors("its files can't be fetched", OSError):
@@ -80,4 +51,15 @@ def _champion(version: ModelVersion, test_hash: str, folder: Path) -> Champion:
         predictions=lambda: fetch(version.tags.get(tags.PREDICTIONS_RUN, version.run_id), paths.PREDICTIONS.name),
         training_photos=lambda: fetch(version.run_id, TRAINING_PHOTOS_FILE),
         model=fetch_artifacts,
+    )
+
+
+def why_blocked(client: MlflowClient, name: str, version: int) -> str | None:
+    """Why the gate must not promote `version`: a person replaced it by hand. None when nobody did."""
+    move = replaced_by_hand(promotions(client.get_registered_model(name).tags), version)
+    if move is None:
+        return None
+    return (
+        f"{move.who} replaced version {version} by hand on {move.when[:10]} ({move.why}); "
+        f"`plumage registry promote {version}` makes it champion again"
     )

@@ -7,9 +7,9 @@ nothing: with few differences it is too narrow, and would accept a model that is
 often as it promises (tests/evaluation/test_compare.py). The limits apply to every challenger, including the first.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,21 +20,14 @@ from plumage.data.split.splits_file import rows_hash
 from plumage.errors import PlumageError
 from plumage.evaluation.compare import Comparison, compare
 from plumage.evaluation.predictions import compute_predictions, read_predictions
-from plumage.registry.champion import Challenger, Champion
+from plumage.registry.candidate import Candidate
+from plumage.registry.champion import Champion
 from plumage.registry.limits import DECIMALS, Results, check_limits
 from plumage.registry.training_photos import seen_photos
 
 LISTED = 20
 TIMED_PHOTOS = 8
 BY_HAND = "; `plumage registry promote` can decide by hand"
-
-
-class RuleResult(NamedTuple):
-    """Whether the challenger passes the rule, the sentence that says why, and the figures behind it."""
-
-    passed: bool
-    reason: str
-    figures: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -52,14 +45,19 @@ class Gate:
         """Hash of the test photos: models with the same one were tested on the same photos."""
         return rows_hash(self.dataset, list(self.test))
 
-    def decide(self, challenger: Challenger, champion: Champion | None) -> dict[str, Any]:
+    def decide(
+        self, challenger: Candidate, version: int, champion: Champion | None, blocked: str | None
+    ) -> dict[str, Any]:
         """Return the `decision` of reports/registry.json: `promoted`, `reason` and the figures behind them.
+
+        `version` is the challenger's; `blocked` is why it must not be promoted, None if it may.
 
         Raises:
             PlumageError: the challenger's own files can't be read or are of other photos.
         """
         correct = self._is_correct(read_predictions(challenger.predictions, self._keys, self._labels))
-        limits = check_limits(self.settings, self._results(challenger, correct))
+        photos = [bytes(self.dataset.photo(row)) for row in self.test[:TIMED_PHOTOS]]
+        limits = check_limits(self.settings, Results(challenger, self._labels, correct, photos))
         decision: dict[str, Any] = {
             "promoted": False,
             "reason": "",
@@ -71,13 +69,12 @@ class Gate:
             "comparison": None,
             "left_out": None,
         }
-        if champion and champion.version == challenger.version:
-            return {**decision, "reason": f"version {champion.version} is the champion already"}
-        objections = [
-            f"{limit['name']} is {limit['limit']:g}, this is {limit['value']:g}" for limit in limits if not limit["met"]
-        ]
-        if challenger.blocked:
-            objections.append(challenger.blocked)
+        if champion and champion.version == version:
+            return {**decision, "reason": f"version {version} is the champion already"}
+        missed = [limit for limit in limits if not limit["met"]]
+        objections = [f"{limit['name']} is {limit['limit']:g}, this is {limit['value']:g}" for limit in missed]
+        if blocked:
+            objections.append(blocked)
         if champion is None:
             reason = "there was no champion"
         else:
@@ -98,34 +95,28 @@ class Gate:
     def _is_correct(self, predictions: Sequence[str]) -> NDArray[np.bool_]:
         return np.array([predicted == label for predicted, label in zip(predictions, self._labels, strict=True)])
 
-    def _results(self, challenger: Challenger, correct: NDArray[np.bool_]) -> Results:
-        photos = [bytes(self.dataset.photo(row)) for row in self.test[:TIMED_PHOTOS]]
-        return Results(challenger.metrics["test"], self._labels, correct, challenger.folder, photos)
-
     def _rule(self) -> dict[str, Any]:
         settings = self.settings
         margin = {"margin": settings.margin} if settings.gate == "not_inferior" else {}
         return {"name": settings.gate, "alpha": settings.alpha, **margin, "min_photos": settings.min_photos}
 
-    def _apply_rule(self, champion: Champion, correct: NDArray[np.bool_]) -> RuleResult:
-        """Compare a challenger that is `correct` on these test photos with the champion."""
+    def _apply_rule(self, champion: Champion, correct: NDArray[np.bool_]) -> tuple[bool, str, dict[str, Any]]:
+        """Whether a challenger that is `correct` on these test photos passes the rule, the reason and its figures."""
         try:
             predictions, source = self._predictions_of(champion)
         except PlumageError as error:
             reason = f"champion version {champion.version} can't be judged on these test photos: {error}{BY_HAND}"
-            return RuleResult(False, reason, {})
+            return False, reason, {}
         champion_correct = self._is_correct(predictions)
         left_out, keep = self._leave_out(champion)
         figures = {"champion_test_accuracy": round(float(champion_correct.mean()), DECIMALS), "left_out": left_out}
         if (left := int(keep.sum())) < self.settings.min_photos:
             which = "" if keep.all() else f" that champion version {champion.version} was not trained on"
-            reason = (
-                f"{left:,} test photos{which} are too few to compare on (min_photos is {self.settings.min_photos:,})"
-            )
-            return RuleResult(False, reason + BY_HAND, figures)
+            too_few = f"are too few to compare on (min_photos is {self.settings.min_photos:,}){BY_HAND}"
+            return False, f"{left:,} test photos{which} {too_few}", figures
         comparison = compare(correct[keep], champion_correct[keep], self.settings.alpha)
         passed, reason = self._judge(comparison, champion.version)
-        return RuleResult(passed, reason, {**figures, "comparison": _as_json(comparison, source)})
+        return passed, reason, {**figures, "comparison": _as_json(comparison, source)}
 
     def _judge(self, comparison: Comparison, champion: int) -> tuple[bool, str]:
         """Whether a comparison passes the rule, and the sentence that says so."""
@@ -167,9 +158,7 @@ class Gate:
 
 
 def _as_json(comparison: Comparison, source: str) -> dict[str, Any]:
-    def interval(ends: tuple[float, float]) -> dict[str, float]:
-        return {"low": round(ends[0], DECIMALS), "high": round(ends[1], DECIMALS)}
-
+    (low, high), (low_bootstrap, high_bootstrap) = comparison.score, comparison.bootstrap
     return {
         "photos": comparison.num_samples,
         "champion_answers": source,
@@ -180,6 +169,6 @@ def _as_json(comparison: Comparison, source: str) -> dict[str, Any]:
         "only_champion_right": comparison.worse,
         "p_value": float(f"{comparison.p_value:.6g}"),
         "confidence": comparison.confidence,
-        "score_interval": interval(comparison.score),
-        "bootstrap_interval": interval(comparison.bootstrap),
+        "score_interval": {"low": round(low, DECIMALS), "high": round(high, DECIMALS)},
+        "bootstrap_interval": {"low": round(low_bootstrap, DECIMALS), "high": round(high_bootstrap, DECIMALS)},
     }

@@ -108,9 +108,8 @@ def versions_of_file(path: Path, root: Path) -> list[ModelVersion]:
         TrackingError: there is no such file, or the registry can't be reached.
     """
     if not path.is_file():
-        raise TrackingError(
-            f"{path}: no such file; takes a version (3, NAME@champion, models:/NAME/3) or a model's file"
-        )
+        takes = "takes a version (3, NAME@champion, models:/NAME/3) or a model's file"
+        raise TrackingError(f"{path}: no such file; {takes}")
     digest = sha256(path)
     use_store(root)
     client = MlflowClient()

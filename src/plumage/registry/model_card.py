@@ -16,6 +16,7 @@ from plumage.tracking.lineage import DIFF_FILE
 
 LONGEST_DESCRIPTION = 5000
 """Characters: the width of MLflow's column. PostgreSQL and MySQL refuse more, SQLite does not."""
+NAMED_CLASSES = 8
 LISTED_CLASSES = 10
 FEW_PHOTOS = 10
 """With fewer test photos a class's metrics say little: for 10 of 10 correct, the exact 95% interval starts at 0.69."""
@@ -88,28 +89,20 @@ def _what_it_is(card_data: ModelCardData) -> list[str]:
     weights = params.get("model.weights")
     start = f" from `{weights}` weights" if weights else ""
     recipe = RECIPES.get(str(params.get("train.recipe")), "trained")
-    size = preprocessing.size
+    size, classes = preprocessing.size, card_data.description.classes
+    names = ", ".join(map(_text, classes[:NAMED_CLASSES]))
+    more = f" and {len(classes) - NAMED_CLASSES:,} more" if len(classes) > NAMED_CLASSES else ""
     return [
         f"- {card_data.description.architecture.name} ({card_data.parameters:,} parameters), {recipe}{start}.",
         f"- Input: a photo; the model resizes and crops it to {size} x {size} pixels. Output: a probability for each "
-        f"of {len(card_data.description.classes):,} classes: {_some(card_data.description.classes)}.",
+        f"of {len(classes):,} classes: {names}{more}.",
     ]
-
-
-def _some(names: Sequence[str], limit: int = 8) -> str:
-    shown = ", ".join(_text(name) for name in names[:limit])
-    return f"{shown} and {len(names) - limit:,} more" if len(names) > limit else shown
 
 
 def _figures(metrics: Mapping[str, Any]) -> list[str]:
     test = metrics["test"]
-    lines = [
-        f"On {test['n']:,} test photos that it was not trained on:"
-        if "n" in test
-        else "On test photos that it was not trained on:",
-        "",
-    ]
-    lines += ["| | | 95% interval |", "|---|---|---|"]
+    number = f"{test['n']:,} " if "n" in test else ""
+    lines = [f"On {number}test photos that it was not trained on:", "", "| | | 95% interval |", "|---|---|---|"]
     for metric in HEADLINES:
         if metric.name in test:
             interval = test.get(f"{metric.name}_ci95")
@@ -136,10 +129,8 @@ def _calibration(metrics: Mapping[str, Any]) -> list[str]:
     before = test.get("uncalibrated", {})
     lines = []
     if "temperature" in metrics:
-        lines += [
-            f"The logits are divided by a temperature of {metrics['temperature']:.3f}, fitted on the val photos.",
-            "",
-        ]
+        temperature = f"{metrics['temperature']:.3f}"
+        lines = [f"The logits are divided by a temperature of {temperature}, fitted on the val photos.", ""]
     known = {metric.name: metric.label for metric in METRICS if metric not in HEADLINES and metric.name in test}
     if not before:
         return lines + [f"- {name}: {test[key]:.4f}" for key, name in known.items()]
@@ -156,16 +147,12 @@ def _limits(card_data: ModelCardData) -> list[str]:
         + (f" (off by {metrics['test']['ece']:.3f} on average, ECE)" if "ece" in metrics["test"] else "")
         + "; on other photos it is less reliable.",
     ]
-    interval = metrics["test"].get("accuracy_ci95")
-    if interval:
+    if interval := metrics["test"].get("accuracy_ci95"):
         width = (interval["high"] - interval["low"]) / 2
         lines.append(f"- A difference in accuracy of less than about {width:.1%} may be chance.")
-    few = [row for row in card_data.per_class if int(row["support"]) < FEW_PHOTOS]
-    if few:
-        lines.append(
-            f"- {len(few):,} of {classes:,} classes {'has' if len(few) == 1 else 'have'} under {FEW_PHOTOS} test "
-            "photos, too few for reliable metrics per class."
-        )
+    if few := sum(int(row["support"]) < FEW_PHOTOS for row in card_data.per_class):
+        have = f"{few:,} of {classes:,} classes {'has' if few == 1 else 'have'} under {FEW_PHOTOS} test photos"
+        lines.append(f"- {have}, too few for reliable metrics per class.")
     return lines
 
 
@@ -176,15 +163,15 @@ def _data(card_data: ModelCardData) -> list[str]:
     if source == "url":
         details.append(str(card_data.params.get("data.url")))
     counts = ", ".join(f"{parts.get(part, 0):,} {part}" for part in ("train", "val", "test"))
-    lines = [f"- Source: {source}{' (' + ', '.join(map(_text, details)) + ')' if details else ''}."]
+    licence = f"Licence, as stated by the source: {_text(data.get('licence') or 'none; ask the source')}"
     if source == "sample":
-        lines.append("- Licence: drawn by Plumage itself; the birds and their names are invented.")
-    else:
-        lines.append(f"- Licence, as stated by the source: {_text(data.get('licence') or 'none; ask the source')}.")
-    strategy = card_data.params.get("split.strategy", "")
-    lines.append(f"- Photos: {counts} ({strategy} split; near-duplicates stay together).")
-    per_class = list((data.get("photos_per_class") or {}).values())
-    if per_class:
+        licence = "Licence: drawn by Plumage itself; the birds and their names are invented"
+    lines = [
+        f"- Source: {source}{' (' + ', '.join(map(_text, details)) + ')' if details else ''}.",
+        f"- {licence}.",
+        f"- Photos: {counts} ({card_data.params.get('split.strategy', '')} split; near-duplicates stay together).",
+    ]
+    if per_class := (data.get("photos_per_class") or {}).values():
         fewest, most = min(per_class), max(per_class)
         each = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
         lines.append(f"- {each} photos per class; {len(data.get('refused', [])):,} refused.")
@@ -193,11 +180,10 @@ def _data(card_data: ModelCardData) -> list[str]:
 
 def _worst_classes(per_class: Sequence[Mapping[str, str]]) -> list[str]:
     judged = [row for row in per_class if int(row["support"])]
-    worst = sorted(judged, key=lambda row: float(row["f1"]))[:LISTED_CLASSES]
-    if not worst:
+    if not judged:
         return []
     lines = ["| class | recall | 95% interval | precision | F1 | test photos |", "|---|---|---|---|---|---|"]
-    for row in worst:
+    for row in sorted(judged, key=lambda row: float(row["f1"]))[:LISTED_CLASSES]:
         span = f"{float(row['recall_low']):.2f} to {float(row['recall_high']):.2f}" if row.get("recall_low") else ""
         lines.append(
             f"| {_text(row['label'])} | {float(row['recall']):.2f} | {span} | {float(row['precision']):.2f} | "
@@ -225,11 +211,9 @@ def _lineage(card_data: ModelCardData) -> list[str]:
     for what, path in {"Data": paths.DATASET, "Split": paths.SPLITS, "Weights": paths.WEIGHTS}.items():
         if digest := lineage.get(f"{tags.DVC}{path.as_posix()}"):
             lines.append(f"- {what}: `{path.as_posix()}`, DVC hash {digest}")
-    machine = [card_data.machine.get(key, "") for key in ("processor", "gpu", "system")]
-    lines.append(
-        f"- Made by Plumage {lineage[tags.VERSION]} on {', '.join(part for part in machine if part != 'none')}"
-    )
-    return lines
+    parts = (card_data.machine.get(key, "") for key in ("processor", "gpu", "system"))
+    machine = ", ".join(part for part in parts if part != "none")
+    return [*lines, f"- Made by Plumage {lineage[tags.VERSION]} on {machine}"]
 
 
 def _text(value: object) -> str:

@@ -37,8 +37,7 @@ def promote(root: Path, name: str, version: int, reason: str) -> Promotion:
     """Make `version` champion, and record the reason and the author.
 
     Raises:
-        TrackingError: there is no such model or version, it is the champion already, or the reason is missing or has
-            over 500 characters.
+        TrackingError: no such model or version, it is champion already, or no reason or one over 500 characters.
     """
     return _promote(root, name, "promote", reason, lambda known: version)
 
@@ -49,11 +48,7 @@ def rollback(root: Path, name: str, version: int | None, reason: str) -> Promoti
     Raises:
         TrackingError: as in `promote`; or there is no champion before this one; or `version` was never champion.
     """
-
-    def choose(known: Champions) -> int:
-        return _previous_champion(name, known) if version is None else _former_champion(name, known, version)
-
-    return _promote(root, name, "rollback", reason, choose)
+    return _promote(root, name, "rollback", reason, lambda known: _former_champion(name, known, version))
 
 
 def _promote(
@@ -80,15 +75,14 @@ def _promote(
     return promotion
 
 
-def _previous_champion(name: str, known: Champions) -> int:
-    before = champion_before(known.history, known.now) if known.now else None
-    if before is None:
-        this = f"before version {known.now}" if known.now else "at all"
-        raise TrackingError(f"{name}: its history has no champion {this}; see `plumage registry history`")
-    return before
-
-
-def _former_champion(name: str, known: Champions, version: int) -> int:
+def _former_champion(name: str, known: Champions, version: int | None) -> int:
+    """`version`, if it was champion; for None the champion before this one."""
+    if version is None:
+        before = champion_before(known.history, known.now) if known.now else None
+        if before is None:
+            this = f"before version {known.now}" if known.now else "at all"
+            raise TrackingError(f"{name}: its history has no champion {this}; see `plumage registry history`")
+        return before
     former = sorted({number for entry in known.history for number in (entry.before, entry.to) if number})
     if version not in former:
         raise TrackingError(

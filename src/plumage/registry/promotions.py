@@ -78,18 +78,15 @@ def replaced_by_hand(history: Sequence[Promotion], version: int) -> Promotion | 
 
 def author(folder: Path) -> str:
     """The author of a promotion: Git's user.name and user.email in `folder`, else the system's user."""
-    name, email = (_git_config(folder, key) for key in ("user.name", "user.email"))
+    commands = (["git", "config", key] for key in ("user.name", "user.email"))
+    try:
+        done = [subprocess.run(command, cwd=folder, capture_output=True, text=True) for command in commands]
+        name, email = (process.stdout.strip() for process in done)
+    except OSError:
+        name = email = ""  # Git is not installed
     if name or email:
         return " ".join(part for part in (name, f"<{email}>" if email else "") if part)
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run as a user ID without a name
         return "unknown"
-
-
-def _git_config(folder: Path, key: str) -> str:
-    try:
-        done = subprocess.run(["git", "config", key], cwd=folder, capture_output=True, text=True)
-    except OSError:
-        return ""
-    return done.stdout.strip()

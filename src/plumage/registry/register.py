@@ -3,10 +3,10 @@
 `register_outputs` is what the register stage and `plumage register` run. Its steps: collect the model and its files,
 find or create its version, let the gate decide, promote it, describe it.
 
-A version's tags (plumage.tracking.tags) are the hash of its model, the hash of the test photos, its run and the run
-with its predictions, its metrics, the commit and DVC's hashes, the SHA-256 of each of its files, and the gate's last
-decision. The version's logged model holds the model card and the files that `plumage reproduce` needs; its run holds
-`training_photos.parquet`. The alias `challenger` is the newest version, `champion` the one to use.
+A version's tags (plumage.tracking.tags) are the hashes of its model, its files and the test photos, its run and the run
+with its predictions, its metrics, the commit and DVC's hashes, and the gate's last decision. Its logged model holds the
+model card and the files that `plumage reproduce` needs; its run holds `training_photos.parquet`. The alias `challenger`
+is the newest version, `champion` the one to use.
 """
 
 import tempfile
@@ -23,7 +23,7 @@ from plumage.config import Register
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.splits_file import read_split
 from plumage.registry.candidate import Candidate, collect_candidate
-from plumage.registry.champion import Challenger, find_champion, why_blocked
+from plumage.registry.champion import find_champion, why_blocked
 from plumage.registry.decision import GATE_REASON, decision_tags, version_description
 from plumage.registry.gate import Gate
 from plumage.registry.log_model import log_model, log_model_metrics
@@ -122,10 +122,9 @@ def _create_version(
 
 def _decide(client: MlflowClient, version: ModelVersion, candidate: Candidate, gate: Gate) -> dict[str, Any]:
     number = int(version.version)
-    blocked = why_blocked(client, version.name, number)
-    challenger = Challenger(number, candidate.folder, candidate.metrics, candidate.predictions, blocked)
     with tempfile.TemporaryDirectory() as folder:
-        return gate.decide(challenger, find_champion(client, version.name, gate.test_hash, Path(folder)))
+        champion = find_champion(client, version.name, gate.test_hash, Path(folder))
+        return gate.decide(candidate, number, champion, why_blocked(client, version.name, number))
 
 
 def _promotion(decision: Mapping[str, Any], version: ModelVersion, author: str) -> Promotion:

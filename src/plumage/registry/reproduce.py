@@ -24,8 +24,8 @@ from plumage.errors import PipelineError
 from plumage.registry.lineage_query import LOCK_FILE, METRICS_FILE, PARAMS_FILE, fetch_provenance
 from plumage.registry.versions import find_version
 from plumage.tracking import tags
-from plumage.tracking.evaluation_files import flatten_metrics
 from plumage.tracking.lineage import DIFF_FILE, MACHINE_FILE, PACKAGES_FILE, environment, locked_hashes
+from plumage.tracking.resume import flatten_metrics
 
 COMPARED = {
     "data": paths.DATASET.as_posix(),
@@ -34,6 +34,9 @@ COMPARED = {
     "model": paths.DESCRIPTION.as_posix(),
 }
 NEEDED = (PARAMS_FILE, LOCK_FILE, METRICS_FILE, PACKAGES_FILE, MACHINE_FILE)
+DVC = (sys.executable, "-m", "dvc")
+GIT = ("git", "-c", f"core.hooksPath={os.devnull}")
+"""Runs no hooks: `dvc install` adds some."""
 LAST_STAGE = "evaluate"
 """The stage after it, register, would add a version."""
 SECONDS_TO_END = 30
@@ -91,7 +94,7 @@ def reproduce(uri: str, root: Path) -> Reproduction:
             (tree / PARAMS_FILE).write_bytes(files[PARAMS_FILE].read_bytes())
             variables = _variables(tree, scratch)
             _bring_data(root, tree, variables, title)
-            if _run([sys.executable, "-m", "dvc", "repro", "--force", "--no-commit", LAST_STAGE], tree, variables):
+            if _run([*DVC, "repro", "--force", "--no-commit", LAST_STAGE], tree, variables):
                 raise PipelineError(f"{title}: its pipeline failed; see the output above")
             return Reproduction(title, _compare(files, tree), _environment_changes(files))
 
@@ -103,13 +106,12 @@ def _compare(files: Mapping[str, Path], tree: Path) -> list[ComparedOutput]:
         ComparedOutput(f"{what} {path}", before.get(path, "none"), now.get(path, "none"))
         for what, path in COMPARED.items()
     ]
-    old, new = (_metrics(path) for path in (files[METRICS_FILE], tree / paths.METRICS))
+    texts = (path.read_text(encoding="utf-8") for path in (files[METRICS_FILE], tree / paths.METRICS))
+    old, new = (flatten_metrics(json.loads(text)) for text in texts)
     different = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
-    if not different:
-        return [*compared, ComparedOutput(f"metrics, {len(old)} figures", "equal", "equal")]
-    return compared + [
-        ComparedOutput(f"metric {name}", str(old.get(name, "none")), str(new.get(name, "none"))) for name in different
-    ]
+    for name in different:
+        compared.append(ComparedOutput(f"metric {name}", str(old.get(name, "none")), str(new.get(name, "none"))))
+    return compared if different else [*compared, ComparedOutput(f"metrics, {len(old)} figures", "equal", "equal")]
 
 
 def _environment_changes(files: Mapping[str, Path]) -> list[str]:
@@ -122,10 +124,6 @@ def _environment_changes(files: Mapping[str, Path]) -> list[str]:
         for name in sorted(then.keys() | now[part].keys())
         if then.get(name) != now[part].get(name)
     ]
-
-
-def _metrics(path: Path) -> dict[str, float]:
-    return flatten_metrics(json.loads(path.read_text(encoding="utf-8")))
 
 
 @contextmanager
@@ -167,11 +165,10 @@ def _bring_data(root: Path, tree: Path, variables: Mapping[str, str], title: str
     """Bring data that Git does not track: from DVC's cache where DVC tracks it, else by links."""
     tracked = _git(tree, title, "ls-files", "*.dvc").splitlines()
     if tracked:
-        cache = subprocess.run(
-            [sys.executable, "-m", "dvc", "cache", "dir"], cwd=root, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        for command in (["cache", "dir", "--local", cache], ["checkout", *tracked]):
-            if _run([sys.executable, "-m", "dvc", *command], tree, variables):
+        command = [*DVC, "cache", "dir"]
+        cache = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+        for arguments in (["cache", "dir", "--local", cache], ["checkout", *tracked]):
+            if _run([*DVC, *arguments], tree, variables):
                 raise PipelineError(f"{title}: data that DVC tracks is not in its cache {cache}; run `dvc fetch`")
     params = yaml.safe_load((tree / PARAMS_FILE).read_text(encoding="utf-8"))
     for path in (params["data"].get("path", "data/photos"), params["model"].get("weights"), paths.DOWNLOADS.as_posix()):
@@ -217,7 +214,7 @@ def _run(command: list[str], folder: Path, environment: Mapping[str, str]) -> in
 def _git(folder: Path, title: str, *arguments: str) -> str:
     """Run git and return its output."""
     try:
-        done = subprocess.run(_git_command(arguments), cwd=folder, capture_output=True, text=True)
+        done = subprocess.run([*GIT, *arguments], cwd=folder, capture_output=True, text=True)
     except OSError:
         raise PipelineError(f"{title}: its code comes from Git, and `git` is not installed; install it") from None
     if done.returncode:
@@ -227,9 +224,4 @@ def _git(folder: Path, title: str, *arguments: str) -> str:
 
 
 def _status(folder: Path, *arguments: str) -> int:
-    return subprocess.run(_git_command(arguments), cwd=folder, capture_output=True).returncode
-
-
-def _git_command(arguments: tuple[str, ...]) -> list[str]:
-    """A git command that runs no hooks: `dvc install` adds some."""
-    return ["git", "-c", f"core.hooksPath={os.devnull}", *arguments]
+    return subprocess.run([*GIT, *arguments], cwd=folder, capture_output=True).returncode

@@ -52,10 +52,7 @@ def find_version(uri: str, root: Path) -> ModelVersion:
 
 
 def fetch_model(uri: str, root: Path, folder: Path) -> Path:
-    """Download the weights and description of `models:/NAME@ALIAS` or `models:/NAME/3` into a folder below `folder`.
-
-    Returns:
-        The folder that holds both files.
+    """Download weights and description of `models:/NAME@ALIAS` or `models:/NAME/3` below `folder`; return their folder.
 
     Raises:
         TrackingError: the registry can't be reached or has no such model, alias or version.

@@ -40,7 +40,7 @@ def log_datasets(run: Run) -> None:
             rows[["key", "label"]],
             source=LocalArtifactDatasetSource(str(DATASET)),
             targets="label",
-            name=_dataset_name(str(split)),
+            name=f"photos/{split}",
             digest=run.lineage.get(f"{DVC}{DATASET}"),
         )
         mlflow.log_input(data, context=str(split))
@@ -50,8 +50,4 @@ def dataset_reference(run: Run, split: str) -> tuple[str, str] | None:
     """Name and digest under which the run has the photos of `split`, to link metrics to them; None if it has none."""
     inputs = MlflowClient().get_run(run.id).inputs
     logged = [entry.dataset for entry in inputs.dataset_inputs] if inputs else []
-    return next(((found.name, found.digest) for found in logged if found.name == _dataset_name(split)), None)
-
-
-def _dataset_name(split: str) -> str:
-    return f"photos/{split}"
+    return next(((found.name, found.digest) for found in logged if found.name == f"photos/{split}"), None)

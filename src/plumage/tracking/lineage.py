@@ -37,12 +37,9 @@ def uncommitted(folder: Path) -> bytes | None:
     None if there are none, there is no Git repository, or they exceed MAX_DIFF_BYTES.
     """
     try:
-        diff = subprocess.run(
-            ["git", "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--", *_pathspec_of_sources(folder)],
-            cwd=folder,
-            capture_output=True,
-            check=True,
-        ).stdout
+        command = ["git", "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--"]
+        sources = _pathspec_of_sources(folder)
+        diff = subprocess.run([*command, *sources], cwd=folder, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
     return diff if 0 < len(diff) <= MAX_DIFF_BYTES else None
@@ -51,7 +48,17 @@ def uncommitted(folder: Path) -> bytes | None:
 def environment() -> dict[str, dict[str, str]]:
     """Environment of this process: `packages` (version by name of every installed one) and `machine`."""
     found = {distribution.name: distribution.version for distribution in distributions()}
-    return {"packages": dict(sorted(found.items(), key=lambda item: item[0].lower())), "machine": _machine()}
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    machine = {
+        "processor": processor(),
+        "cores": str(cores()),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
+        "gpu": ", ".join(gpus) or "none",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+    }
+    return {"packages": dict(sorted(found.items(), key=lambda item: item[0].lower())), "machine": machine}
 
 
 def write_lineage(folder: Path, repository: Path, recorded: Mapping[str, Any]) -> list[Path]:
@@ -62,24 +69,10 @@ def write_lineage(folder: Path, repository: Path, recorded: Mapping[str, Any]) -
     packages, machine, diff = folder / PACKAGES_FILE, folder / MACHINE_FILE, folder / DIFF_FILE
     packages.write_text("".join(f"{name}=={version}\n" for name, version in recorded["packages"].items()), "utf-8")
     write_json(machine, recorded["machine"])
-    changes = uncommitted(repository)
-    if changes:
-        diff.write_bytes(changes)
-    return [packages, machine, *([diff] if changes else [])]
-
-
-def _machine() -> dict[str, str]:
-    """Processor, cores, memory, GPU, operating system, Python and torch versions."""
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return {
-        "processor": processor(),
-        "cores": str(cores()),
-        "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
-        "gpu": ", ".join(gpus) or "none",
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-    }
+    if (changes := uncommitted(repository)) is None:
+        return [packages, machine]
+    diff.write_bytes(changes)
+    return [packages, machine, diff]
 
 
 def processor() -> str:

@@ -5,15 +5,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import mlflow
 
 from plumage.tracking import watchdog
-from plumage.tracking.execution import Execution
+from plumage.tracking.execution import Execution, begin_execution
 from plumage.tracking.outbox import UNREACHABLE, Outbox
 from plumage.tracking.run import Run, Stage
 from plumage.tracking.store import one_line_errors
@@ -44,7 +45,7 @@ def open_run(execution: Execution, stage: Stage, run_id: str | None = None, *, r
         try:
             finished = frozenset(tag.removeprefix(STAGE) for tag in active.data.tags if tag.startswith(STAGE))
             run = Run(active.info.run_id, finished, execution.lineage)
-            run.set_tags(_reopening_tags(execution) if run_id else _opening_tags(execution, restored))
+            run.set_tags(_tags(execution, run_id is not None, restored))
             run.log_params(execution.params)
             if training and run_id:
                 run.load_logged_epochs()
@@ -61,18 +62,34 @@ def open_run(execution: Execution, stage: Stage, run_id: str | None = None, *, r
             watching.wait()
 
 
-def _opening_tags(execution: Execution, restored: bool) -> dict[str, str]:
+@contextmanager
+def training_run(
+    root: Path, experiment: str, training_key: str, params: Mapping[str, Any], interrupted: str | None = None
+) -> Iterator[Run]:
+    """Open a new run for a training, or reopen `interrupted`, the run of one that was cut off.
+
+    `interrupted` is a run id; it is reopened if the store has it with the same `training_key` and `params` (flat,
+    `section.key`). Once the run is open, a store that goes down stops nothing: metrics and tags wait on disk.
+
+    Raises:
+        TrackingError: the store can't be reached.
+    """
+    execution = begin_execution(root, experiment, training_key, params, "train")
+    known = [run.info.run_id for run in execution.runs()] if interrupted else []
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the outbox retries anyway
+    with open_run(execution, "train", interrupted if interrupted in known else None) as run:
+        yield run
+
+
+def _tags(execution: Execution, reopened: bool, restored: bool) -> dict[str, str]:
+    if reopened:  # only DVC's hashes: the run keeps the commit that it was trained with
+        return {key: value for key, value in execution.lineage.items() if key.startswith(DVC)}
     tags = {**execution.lineage, TRAINING_KEY: execution.training_key}
     if execution.dvc_experiment:
         tags[DVC_EXPERIMENT] = execution.dvc_experiment
     if restored:
         tags[RESTORED] = "true"
     return tags
-
-
-def _reopening_tags(execution: Execution) -> dict[str, str]:
-    """Only DVC's hashes: the run keeps the commit that it was trained with."""
-    return {key: value for key, value in execution.lineage.items() if key.startswith(DVC)}
 
 
 def _end(status: str, outbox: Outbox | None) -> None:
@@ -82,7 +99,7 @@ def _end(status: str, outbox: Outbox | None) -> None:
     except UNREACHABLE:
         if outbox is None:
             raise
-        outbox.add_end(status)
+        outbox.add({"end": status})
 
 
 @contextmanager
@@ -104,8 +121,6 @@ def _sigterm_raises() -> Iterator[None]:
 
 def _start_watchdog(run_id: str) -> subprocess.Popen[bytes]:
     """Start the watchdog of a run. It keeps no terminal, pipe or folder of this process open."""
-    command: Sequence[str] = [
-        sys.executable, "-P", watchdog.__file__, mlflow.get_tracking_uri(), run_id, str(os.getpid()),
-    ]  # fmt: skip
+    command = [sys.executable, "-P", watchdog.__file__, mlflow.get_tracking_uri(), run_id, str(os.getpid())]
     null = subprocess.DEVNULL
     return subprocess.Popen(command, stdin=null, stdout=null, stderr=null, cwd=os.sep, start_new_session=True)

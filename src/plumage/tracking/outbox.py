@@ -8,8 +8,7 @@ timestamp; MLflow stores it once.
 import hashlib
 import json
 import threading
-import time
-from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +45,8 @@ class Outbox:
         self._thread.start()
         return self
 
-    def add_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Log one point per metric."""
-        self._add({"metrics": dict(metrics), "step": step, "time": int(time.time() * 1000)})
-
-    def add_tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags."""
-        self._add({"tags": dict(tags)})
-
-    def add_end(self, status: str) -> None:
-        """End the run with `status`."""
-        self._add({"end": status})
-
-    def _add(self, entry: dict[str, Any]) -> None:
+    def add(self, entry: dict[str, Any]) -> None:
+        """Add an entry, as `deliver` takes it."""
         with self._lock, self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         self._wake.set()
@@ -73,7 +61,7 @@ class Outbox:
         """Deliver the waiting entries; return whether all were delivered."""
         try:
             while entries := _read(self.path):
-                _deliver(self._run_id, entries)
+                deliver(self._run_id, entries)
                 with self._lock:
                     _write(self.path, _read(self.path)[len(entries) :])
         except UNREACHABLE as error:
@@ -107,7 +95,7 @@ def deliver_pending(root: Path) -> None:
         except Timeout:
             continue  # another process is logging to this run
         try:
-            _deliver(path.stem, _read(path))
+            deliver(path.stem, _read(path))
             path.unlink()
         except UNREACHABLE as error:
             print(f"{path}: can't be delivered ({_first_line(error)}); delete it if its run was deleted", flush=True)
@@ -135,15 +123,11 @@ def _store_folder(root: Path) -> Path:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     """Entries of a file, without a last line that a kill cut short."""
-
-    def complete() -> Iterator[dict[str, Any]]:
+    entries = []
+    with suppress(json.JSONDecodeError):
         for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                return
-
-    return list(complete())
+            entries.append(json.loads(line))
+    return entries
 
 
 def _write(path: Path, entries: list[dict[str, Any]]) -> None:
@@ -154,14 +138,14 @@ def _write(path: Path, entries: list[dict[str, Any]]) -> None:
         temporary.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
 
 
-def _deliver(run_id: str, entries: list[dict[str, Any]]) -> None:
+def deliver(run_id: str, entries: list[dict[str, Any]]) -> None:
+    """Send entries to the store: `metrics` with `step` and `time` (ms), `tags`, or the status to `end` the run with."""
     client = MlflowClient()
     for entry in entries:
         if "end" in entry:
             client.set_terminated(run_id, entry["end"])
             continue
-        metrics = [
-            Metric(name, value, entry["time"], entry["step"]) for name, value in entry.get("metrics", {}).items()
-        ]
+        points = entry.get("metrics", {})
+        metrics = [Metric(name, value, entry["time"], entry["step"]) for name, value in points.items()]
         tags = [RunTag(key, value) for key, value in entry.get("tags", {}).items()]
         client.log_batch(run_id, metrics=metrics, tags=tags)

@@ -1,4 +1,4 @@
-"""The run to which evaluate and register add: the one of the training in models/, restored from files if it is missing."""
+"""The run to which evaluate and register add, restored from files if it is missing; and what evaluate adds."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from plumage.common.paths import HISTORY, RUN
-from plumage.tracking.evaluation_files import log_evaluation_files
+from plumage.common.paths import CONFUSION, HISTORY, METRICS, PER_CLASS, PLOTS, PREDICTIONS, REPORT_PAGE, RUN, SLICES
 from plumage.tracking.execution import Execution, begin_execution
 from plumage.tracking.inputs import log_inputs
 from plumage.tracking.open_run import open_run
@@ -52,3 +51,21 @@ def _find_or_restore(execution: Execution, trained: Mapping[str, Any]) -> str:
         run.log_results({"best_epoch": trained["best_epoch"]})
         log_inputs(run, trained["hardware"], trained["environment"])
     return run.id
+
+
+def log_evaluation_files(run: Run) -> None:
+    """Log what the evaluate stage wrote: metrics, tables, plots and the report."""
+    run.log_results(flatten_metrics(json.loads(METRICS.read_text(encoding="utf-8"))))
+    for table in (PER_CLASS, PREDICTIONS, SLICES, CONFUSION):
+        run.log_table(table, table.stem)
+    run.log_artifact(PLOTS, PLOTS.name)
+    run.log_artifact(REPORT_PAGE)
+
+
+def flatten_metrics(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """A metrics.json under MLflow's names: {"test": {"accuracy": 0.9}} becomes {"test/accuracy": 0.9}."""
+    flat: dict[str, float] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= flatten_metrics(value, f"{name}/") if isinstance(value, Mapping) else {name: float(value)}
+    return flat

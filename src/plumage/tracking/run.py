@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Param
 
-from plumage.tracking.outbox import Outbox
+from plumage.tracking.outbox import Outbox, deliver
 from plumage.tracking.tags import LOGGED_TABLES, STAGE
 
 Stage = Literal["train", "evaluate", "register"]
@@ -36,14 +36,10 @@ class Run:
         self._client = MlflowClient()
         self._logged_epochs: set[int] = set()
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log metrics by their MLflow names (`val/accuracy`); for a curve, `step` is the epoch."""
-        if self.outbox:
-            self.outbox.add_metrics({name: float(value) for name, value in metrics.items()}, step or 0)
-            return
-        now = int(time.time() * 1000)
-        entries = [Metric(name, float(value), now, step or 0) for name, value in metrics.items()]
-        self._client.log_batch(self.id, metrics=entries)
+        values = {name: float(value) for name, value in metrics.items()}
+        self._log({"metrics": values, "step": step, "time": int(time.time() * 1000)})
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Log one point per curve, unless the run already has this epoch."""
@@ -73,18 +69,21 @@ class Run:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log flat parameters (`section.key`), values cut to MAX_PARAM_LENGTH characters."""
-        entries = [Param(key, value) for key, value in param_texts(params).items()]
+        entries = [Param(key, text) for key, text in param_texts(params).items()]
         for start in range(0, len(entries), BATCH_SIZE):
             self._client.log_batch(self.id, params=entries[start : start + BATCH_SIZE])
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, replacing those of the same name."""
-        if self.outbox:
-            self.outbox.add_tags({key: str(value) for key, value in tags.items()})
-            return
-        entries = [RunTag(key, str(value)) for key, value in tags.items()]
+        entries = [(key, str(value)) for key, value in tags.items()]
         for start in range(0, len(entries), BATCH_SIZE):
-            self._client.log_batch(self.id, tags=entries[start : start + BATCH_SIZE])
+            self._log({"tags": dict(entries[start : start + BATCH_SIZE])})
+
+    def _log(self, entry: dict[str, Any]) -> None:
+        if self.outbox:
+            self.outbox.add(entry)
+        else:
+            deliver(self.id, [entry])
 
     def mark_finished(self, stage: Stage) -> None:
         """Tag the run: everything that `stage` logs is in it."""
@@ -114,7 +113,5 @@ class Run:
 def param_texts(params: Mapping[str, Any]) -> dict[str, str]:
     """Parameters as MLflow stores them: text of at most MAX_PARAM_LENGTH characters, an ellipsis where it was cut."""
     texts = {key: str(value) for key, value in params.items()}
-    return {
-        key: text if len(text) <= MAX_PARAM_LENGTH else text[: MAX_PARAM_LENGTH - 1] + "…"
-        for key, text in texts.items()
-    }
+    too_long = {key: text for key, text in texts.items() if len(text) > MAX_PARAM_LENGTH}
+    return texts | {key: text[: MAX_PARAM_LENGTH - 1] + "…" for key, text in too_long.items()}

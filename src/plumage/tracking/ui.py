@@ -30,9 +30,8 @@ def serve_ui(root: Path, host: str, port: int) -> NoReturn:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise TrackingError(
-                f"can't listen on {host}:{port} ({error.strerror}); choose another port with --port"
-            ) from None
+            reason = f"can't listen on {host}:{port} ({error.strerror})"
+            raise TrackingError(f"{reason}; choose another port with --port") from None
     ui = f"http://{host}:{port}/#"
     print("MLflow's UI opens here in a few seconds; Ctrl-C stops it:")
     for name, experiment_id in _experiments(root).items():
