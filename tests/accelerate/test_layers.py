@@ -16,8 +16,8 @@ from plumage.models import create_model
 from plumage.models.classifier import ImageClassifier
 from plumage.models.efficientnet import ConvNormAct, MBConv, SqueezeExcite
 from plumage.models.networks import build_network
-from plumage.training.distributed import sync_norms
-from plumage.training.trainer import set_training
+from plumage.training.build import train_mode
+from plumage.training.distributed import convert_sync_batchnorm
 
 TOLERANCES = {"efficientnet_b0": (1e-4, 2e-4, 1e-5), "efficientnet_lite0": (1e-4, 3e-2, 1e-5)}
 """In float32, of logits, gradients and running statistics: norm of the difference over the plain network's norm. ReLU6 has kinks:
@@ -27,7 +27,7 @@ where rounding moves an input across one, its slope jumps, and so do the gradien
 def network(name: str, padding: str = "symmetric", drop_path: float = 0.0) -> ImageClassifier:
     """With statistics and scales that are not those of a fresh network."""
     torch.manual_seed(0)
-    config = replace(ARCHITECTURES[name].config, padding=padding, dropout=0.0, drop_path=drop_path)
+    config = replace(ARCHITECTURES[name], padding=padding, dropout=0.0, drop_path=drop_path)
     model = build_network(config, 10)
     for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
         norm.momentum = 1.0
@@ -41,7 +41,7 @@ def network(name: str, padding: str = "symmetric", drop_path: float = 0.0) -> Im
 def results(model: ImageClassifier, mode: str, size: tuple[int, int]) -> list[Tensor]:
     """Logits, running statistics and all gradients of a step in "train" or "eval" mode, or with "frozen" batch norm."""
     model = copy.deepcopy(model)
-    set_training(model, freeze_norm=mode == "frozen")
+    train_mode(model, freeze_norm=mode == "frozen")
     if mode == "eval":
         model.eval()
     photos = torch.randn(6, 3, *size, generator=torch.Generator().manual_seed(1))
@@ -92,7 +92,7 @@ def test_stochastic_depth_draws_the_same_samples() -> None:
 def test_synced_norms_are_left_to_themselves() -> None:
     """A subclass of batch norm computes something else than the kernel does."""
     fast = accelerate(network("efficientnet_b0"))
-    sync_norms(fast)
+    convert_sync_batchnorm(fast)
     calls: list[str] = []
     for module in fast.modules():
         if isinstance(module, nn.BatchNorm2d):

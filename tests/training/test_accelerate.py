@@ -14,6 +14,7 @@ from plumage.data.dataset.store import Dataset
 from plumage.models import create_model
 from plumage.models.efficientnet import ConvNormAct
 from plumage.models.preprocessing import Preprocessing
+from plumage.training.context import TrainingContext, TrainingData
 from plumage.training.recipes import train_model
 
 
@@ -36,6 +37,7 @@ def test_kernels_and_fast_layers_are_used_only_if_asked_for(
     model = create_model("efficientnet_lite0", len(dataset.classes), "imagenet")
     settings = dict(recipe="finetune", epochs=1, soup=1, device="cpu", precision="fp32", accelerate=accelerate)
     pre = Preprocessing(size=32, crop_fraction=1.0)
-    train_model(model, dataset, rows, pre, Train(**settings).resolved(), torch.device("cpu"))
+    context = TrainingContext(Train(**settings).resolved(), torch.device("cpu"))
+    train_model(model, TrainingData(dataset, rows, pre), context)
     assert called == ({"training", "inference"} if accelerate else set())
     assert isinstance(model.stem, ConvNormAct) and isinstance(model.stem, layers.FastConvNormAct) == accelerate
