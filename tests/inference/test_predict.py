@@ -28,7 +28,7 @@ def dataset(tmp_path_factory):
         file = io.BytesIO()
         pixels = rng.integers(0, 256, (40 + number, 70 - number, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(file, "PNG")
-        return Photo(key=f"{number:02}.png", label="abcd"[number % 4], part=None, data=file.getvalue())
+        return Photo(key=f"{number:02}.png", label="abcd"[number % 4], split=None, data=file.getvalue())
 
     return make_dataset(tmp_path_factory.mktemp("photos") / "dataset", [photo(number) for number in range(23)])
 
