@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.models import efficientnet_b0
 
 from plumage.accelerate import accelerate, kernels
-from plumage.accelerate.precision import dtype_of
+from plumage.accelerate.kernels import dtype_of
 from plumage.config import Precision
 from plumage.models import create_model
 from plumage.training.hardware import autocast, should_compile

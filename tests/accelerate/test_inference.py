@@ -8,7 +8,7 @@ from torch import nn
 
 from plumage.accelerate import accelerate, kernels
 from plumage.accelerate.inference import _folded_forward, compile_for_inference
-from plumage.accelerate.precision import dtype_of
+from plumage.accelerate.kernels import dtype_of
 from plumage.models import create_model
 from plumage.models.efficientnet import EfficientNet
 

@@ -27,7 +27,7 @@ where rounding moves an input across one, its slope jumps, and so do the gradien
 def network(name: str, padding: str = "symmetric", drop_path: float = 0.0) -> ImageClassifier:
     """With statistics and scales that are not those of a fresh network."""
     torch.manual_seed(0)
-    config = replace(ARCHITECTURES[name].config, padding=padding, dropout=0.0, drop_path=drop_path)
+    config = replace(ARCHITECTURES[name], padding=padding, dropout=0.0, drop_path=drop_path)
     model = build_network(config, 10)
     for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
         norm.momentum = 1.0

@@ -22,8 +22,8 @@ from plumage.errors import TrainingError
 from plumage.training.batches import Batch, Batches
 from plumage.training.checkpoints import MAX_ABANDONED, Checkpoints, open_checkpoints, training_key
 from plumage.training.context import TrainingContext
-from plumage.training.history import History
 from plumage.training.soup import ModelSoup
+from plumage.training.state import History
 from plumage.training.trainer import CHECKPOINT, Trainer
 
 CPU = torch.device("cpu")

@@ -18,11 +18,11 @@ from plumage.models.preprocessing import Preprocessing
 from plumage.models.saved_model import save_model
 from plumage.training import recipes
 from plumage.training.context import TrainingContext, TrainingData
-from plumage.training.history import History
 from plumage.training.probe import fit_classifier
 from plumage.training.recipes import train_model
 from plumage.training.results import write_history
 from plumage.training.seeding import seed_everything
+from plumage.training.state import History
 from plumage.training.temperature import best_temperature
 
 CPU = torch.device("cpu")

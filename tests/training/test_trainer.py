@@ -12,11 +12,10 @@ from plumage.config import ResolvedTrain, Train
 from plumage.training import hardware, trainer
 from plumage.training.batches import Batch, Batches
 from plumage.training.context import TrainingContext
-from plumage.training.history import History
+from plumage.training.forward import validate
 from plumage.training.soup import ModelSoup
-from plumage.training.state import DivergedError
+from plumage.training.state import DivergedError, History
 from plumage.training.trainer import Trainer
-from plumage.training.validate import validate
 
 CPU = torch.device("cpu")
 

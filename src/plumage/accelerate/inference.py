@@ -1,7 +1,6 @@
-"""A network prepared once to answer for many photos.
+"""A copy of a network, prepared once to answer for many photos: batch norms folded, weights in the dtype of the maps.
 
-It is a copy of the plain network: batch norms folded into the convolutions, weights in the dtype of the maps. On a CPU it
-computes in float32 (bfloat16 would move predictions), a few photos at a time, and each block in one C kernel where there is one.
+On a CPU it computes in float32 (bfloat16 would move predictions), a few photos at a time, in C kernels if possible.
 """
 
 import copy
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 from plumage.accelerate import kernels
 from plumage.accelerate.kernels.inference import MBConvKernel, in_blocks, pooled
 from plumage.accelerate.layers import ACTIVATIONS, unaccelerate
-from plumage.accelerate.precision import dtype_of
 from plumage.config import Precision
 from plumage.models.batch_norm import fold_bn
 from plumage.models.classifier import ImageClassifier
@@ -29,14 +27,11 @@ def compile_for_inference(
 ) -> Forward:
     """A function from N x 3 x H x W photos to `network`'s float32 logits, with the weights that it has now.
 
-    Args:
-        network: any network in eval mode; an EfficientNet is copied, others are called as they are.
-        precision: of the maps on a GPU; on a CPU they are float32 in any case.
-        pre_logits: return the pooled N x num_features instead.
-        accelerate: False runs `network` itself, in plain torch.
+    An EfficientNet in eval mode is copied; other networks, and any if not `accelerate`, are called as they are.
+    `precision` is that of the maps on a GPU. With `pre_logits` the function returns pooled N x num_features instead.
     """
     device = next(network.parameters()).device
-    dtype = torch.float32 if device.type == "cpu" else dtype_of(device, precision)
+    dtype = torch.float32 if device.type == "cpu" else kernels.dtype_of(device, precision)
     if accelerate and isinstance(network, EfficientNet):
         forward, mixed = _folded_forward(network, dtype, pre_logits), False
     else:
@@ -44,10 +39,11 @@ def compile_for_inference(
 
     @torch.inference_mode()
     def run(photos: Tensor) -> Tensor:
+        chunk_size = PHOTOS_PER_CORE * torch.get_num_threads() if accelerate and device.type == "cpu" else len(photos)
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-            return forward(photos)
+            return torch.cat([forward(chunk) for chunk in photos.split(chunk_size)])
 
-    return _chunked(run) if accelerate and device.type == "cpu" else run
+    return run
 
 
 def probabilities(logits: Tensor, temperature: float) -> Tensor:
@@ -55,21 +51,11 @@ def probabilities(logits: Tensor, temperature: float) -> Tensor:
     return (logits.double() / temperature).softmax(dim=1).float()
 
 
-def _chunked(forward: Forward) -> Forward:
-    def in_chunks(photos: Tensor) -> Tensor:
-        return torch.cat([forward(chunk) for chunk in photos.split(PHOTOS_PER_CORE * torch.get_num_threads())])
-
-    return in_chunks
-
-
 def _plain_forward(network: nn.Module, pre_logits: bool) -> Forward:
-    def forward(photos: Tensor) -> Tensor:
-        if not pre_logits:
-            return network(photos).float()
-        assert isinstance(network, ImageClassifier)
-        return network.forward_head(network.forward_features(photos), pre_logits=True).float()
-
-    return forward
+    if not pre_logits:
+        return lambda photos: network(photos).float()
+    assert isinstance(network, ImageClassifier)
+    return lambda photos: network.forward_head(network.forward_features(photos), pre_logits=True).float()
 
 
 @torch.no_grad()
@@ -99,25 +85,18 @@ class _FusedMBConv(nn.Module):
 
     def __init__(self, block: MBConv, stem: ConvNormAct | None) -> None:
         super().__init__()
-        self.conv, depthwise_bias = block.depthwise.conv, block.depthwise.conv.bias
-        project, project_bias = block.project.conv.weight, block.project.conv.bias
+        self.conv, project = block.depthwise.conv, block.project.conv
         expand = block.expand if isinstance(block.expand, ConvNormAct) else None
         entry = expand or stem
         input_bias = entry.conv.bias if entry else torch.zeros(self.conv.in_channels)
-        assert input_bias is not None and depthwise_bias is not None and project_bias is not None
+        assert input_bias is not None and self.conv.bias is not None and project.bias is not None
         self.kernel = MBConvKernel(
-            expand=expand.conv.weight.flatten(1) if expand else None,
-            input_bias=input_bias,
-            input_act=ACTIVATIONS[type(entry.act)] if entry else "none",
-            depthwise=self.conv.weight,
-            depthwise_bias=depthwise_bias,
-            depthwise_act=ACTIVATIONS[type(block.depthwise.act)],
+            expand=expand.conv.weight.flatten(1) if expand else None, input_bias=input_bias,
+            input_act=ACTIVATIONS[type(entry.act)] if entry else "none", depthwise=self.conv.weight,
+            depthwise_bias=self.conv.bias, depthwise_act=ACTIVATIONS[type(block.depthwise.act)],
             excite=[value.flatten(min(1, value.ndim - 1)) for value in block.excite.parameters()],
-            project=project.flatten(1),
-            project_bias=project_bias,
-            stride=self.conv.stride[0],
-            skips=block.skips,
-        )
+            project=project.weight.flatten(1), project_bias=project.bias, stride=self.conv.stride[0], skips=block.skips,
+        )  # fmt: skip
         if stem:
             stem.conv.bias, stem.act = None, nn.Identity()
 

@@ -1,7 +1,7 @@
 """Faster layers for a plain EfficientNet, swapped in by `accelerate` and out by `unaccelerate`.
 
-A swap changes a module's class and nothing else, so parameters, state-dict keys, hooks and modes stay. Results are the same but
-for rounding. The C kernels (plumage.accelerate.kernels) run on a CPU; everything else here also holds on a GPU.
+A swap changes only a module's class: parameters, state-dict keys, hooks and modes stay, and results are equal but for
+rounding. The C kernels (plumage.accelerate.kernels) run on a CPU; everything else here also holds on a GPU.
 """
 
 from typing import TypeVar
@@ -25,7 +25,6 @@ class FastConvNormAct(ConvNormAct):
     """Batch norm and activation in one kernel; a frozen batch norm is folded into the convolution."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """As `ConvNormAct`'s."""
         if not self.norm.training:
             return self._activate(self._convolve(x, *scale_and_offset(self.norm)))
         x = self._convolve(x)
@@ -56,7 +55,6 @@ class FastSqueezeExcite(SqueezeExcite):
     """Squeeze-and-excitation in one pass over the map forward and two backward."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """As `SqueezeExcite`'s."""
         return excite(x, self.reduce, self.expand) if kernels.supports(x) else super().forward(x)
 
 
@@ -64,7 +62,6 @@ class FastMBConv(MBConv):
     """The skip connection added in place, or together with stochastic depth's factor."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """As `MBConv`'s."""
         y = self.project(self.excite(self.depthwise(self.expand(x))))
         if not self.skips:
             return y
@@ -73,12 +70,8 @@ class FastMBConv(MBConv):
         return y.add_(x)
 
 
-_FAST: dict[type[nn.Module], type[nn.Module]] = {
-    ConvNormAct: FastConvNormAct,
-    SqueezeExcite: FastSqueezeExcite,
-    MBConv: FastMBConv,
-}
-_PLAIN = {fast: plain for plain, fast in _FAST.items()}
+_Classes = dict[type[nn.Module], type[nn.Module]]
+_FAST: _Classes = {ConvNormAct: FastConvNormAct, SqueezeExcite: FastSqueezeExcite, MBConv: FastMBConv}
 
 
 def accelerate(network: Network) -> Network:
@@ -88,10 +81,10 @@ def accelerate(network: Network) -> Network:
 
 def unaccelerate(network: Network) -> Network:
     """Undo `accelerate`, in place, and return `network`."""
-    return _swap(network, _PLAIN)
+    return _swap(network, {fast: plain for plain, fast in _FAST.items()})
 
 
-def _swap(network: Network, classes: dict[type[nn.Module], type[nn.Module]]) -> Network:
+def _swap(network: Network, classes: _Classes) -> Network:
     for module in network.modules():
         module.__class__ = classes.get(type(module), type(module))
     return network

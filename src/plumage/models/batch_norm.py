@@ -26,10 +26,9 @@ def fold_bn(network: nn.Module) -> None:
 
 @torch.no_grad()
 def fold_bn_scale(network: nn.Module) -> None:
-    """Move each batch norm's scale into its convolution; in eval mode `network` computes the same as before.
+    """Move each batch norm's scale into its convolution, without changing the output in eval mode.
 
-    For training with frozen statistics: a channel that hardly varies has a scale of up to 1 / sqrt(eps), which would multiply
-    each step on the convolution's weights.
+    With frozen statistics, a channel that hardly varies has a scale of up to 1 / sqrt(eps), which multiplies steps.
     """
     for layer in network.modules():
         if isinstance(layer, ConvNormAct):

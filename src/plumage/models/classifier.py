@@ -17,19 +17,17 @@ class ImageClassifier(nn.Module):
     """
 
     stem: nn.Module
-    num_features: int
-    """Channels of `forward_features`, which are the classifier's inputs."""
+    num_features: int  # channels of `forward_features`, the classifier's inputs
     dropout: nn.Dropout
-    classifier: nn.Linear
-    """`nn.Identity` for 0 classes."""
+    classifier: nn.Linear  # `nn.Identity` for 0 classes
 
     def __init__(
         self, config: ArchitectureConfig, num_classes: int, preprocessing: Preprocessing | None, in_chans: int
     ) -> None:
         super().__init__()
         self.config, self.num_classes, self.in_chans = config, num_classes, in_chans
+        # How photos become inputs, as the weights were trained.
         self.preprocessing = preprocessing or Preprocessing(size=config.resolution, crop_fraction=1.0)
-        """How photos become inputs, as the weights were trained."""
 
     def stages(self) -> list[nn.Sequential]:
         """The blocks of each stage, in order of depth: what freezing counts."""
@@ -54,10 +52,9 @@ class ImageClassifier(nn.Module):
 
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the classifier by a random one for `num_classes`; 0 leaves the pooled features as the output."""
-        weight = next(self.parameters())
         self.num_classes = num_classes
-        self.classifier = new_classifier(self.num_features, num_classes).to(weight)
-        self.classifier.apply(init_classifier)
+        self.classifier = new_classifier(self.num_features, num_classes).to(next(self.parameters()))
+        init_classifier(self.classifier)
 
 
 def new_classifier(num_features: int, num_classes: int) -> nn.Linear:

@@ -1,10 +1,8 @@
 """EfficientNet B0 to B7 and Lite0 to Lite4, by compound scaling of one table, in plain torch.
 
-Sources: Tan & Le 2019 (arXiv 1905.11946) and its TensorFlow code (tensorflow/tpu, models/official/efficientnet).
-- An `EfficientNetConfig` says how to scale the stages, and which padding and batch norm the weights were trained with.
-- Lite (TensorFlow's `lite/`): no squeeze-and-excitation, ReLU6 for SiLU; the stem, the head, and the repeats of the first
-  and last stage are not scaled.
-- `plumage.accelerate` swaps these layers for faster ones. Both are fastest in channels_last memory.
+Sources: Tan & Le 2019 (arXiv 1905.11946) and its TensorFlow code (tensorflow/tpu, models/official/efficientnet). Lite
+(its `lite/`) has no squeeze-and-excitation, ReLU6 for SiLU, and an unscaled stem, head, and repeats of the first and
+last stage. `plumage.accelerate` swaps these layers for faster ones. Both are fastest in channels_last memory.
 """
 
 import itertools
@@ -30,6 +28,7 @@ class Stage(NamedTuple):
     repeats: int
 
 
+STEM_CHANNELS, HEAD_CHANNELS = 32, 1280
 STAGES = (
     Stage(expansion=1, kernel_size=3, stride=1, channels=16, repeats=1),
     Stage(expansion=6, kernel_size=3, stride=2, channels=24, repeats=2),
@@ -39,8 +38,6 @@ STAGES = (
     Stage(expansion=6, kernel_size=5, stride=2, channels=192, repeats=4),
     Stage(expansion=6, kernel_size=3, stride=1, channels=320, repeats=1),
 )
-STEM_CHANNELS = 32
-HEAD_CHANNELS = 1280
 
 
 def scale_channels(channels: int, width: float) -> int:
@@ -63,10 +60,9 @@ def scaled_stages(config: EfficientNetConfig) -> list[Stage]:
 
 
 class Conv2dSame(nn.Conv2d):
-    """Convolution with TensorFlow's SAME padding: output ceil(size / stride), the odd pixel at the bottom and right."""
+    """TensorFlow's SAME padding, odd pixels at the bottom and right: H x W to ceil(H / stride) x ceil(W / stride)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """N x C x H x W to N x out_channels x ceil(H / stride) x ceil(W / stride)."""
         x, padding = self.pad(x)
         return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
@@ -153,33 +149,25 @@ class MBConv(nn.Module):
 
 
 class EfficientNet(ImageClassifier):
-    """An EfficientNet classifier: N x in_chans x H x W normalised float photos to N x classes logits.
-
-    `stem`, then `blocks` in order of depth, then `head` give the feature map; `dropout` and `classifier` work on its means.
-    """
+    """`stem`, `blocks` in order of depth and `head` give the map; `dropout` and `classifier` work on its means."""
 
     config: EfficientNetConfig
     stem: ConvNormAct
 
     def __init__(
-        self,
-        config: EfficientNetConfig,
-        num_classes: int,
-        preprocessing: Preprocessing | None = None,
-        in_chans: int = 3,
+        self, config: EfficientNetConfig, num_classes: int, preprocessing: Preprocessing | None, in_chans: int
     ) -> None:
         super().__init__(config, num_classes, preprocessing, in_chans)
         fixed_width = 1.0 if config.lite else config.width
         channels = scale_channels(STEM_CHANNELS, fixed_width)
         self.stem = ConvNormAct(config, in_chans, channels, kernel_size=3, stride=2)
 
-        stages = scaled_stages(config)
-        count = sum(stage.repeats for stage in stages)
-        blocks: list[MBConv] = []
+        stages, blocks = scaled_stages(config), list[MBConv]()
+        depth = sum(stage.repeats for stage in stages)
         for stage in stages:
-            for repeat in range(stage.repeats):
-                row = stage if repeat == 0 else stage._replace(stride=1)
-                blocks.append(MBConv(config, row, channels, config.drop_path * len(blocks) / count))
+            for stride in (stage.stride, *[1] * (stage.repeats - 1)):
+                drop_prob = config.drop_path * len(blocks) / depth
+                blocks.append(MBConv(config, stage._replace(stride=stride), channels, drop_prob))
                 channels = stage.channels
         self.blocks = nn.Sequential(*blocks)
 
@@ -191,8 +179,8 @@ class EfficientNet(ImageClassifier):
 
     def stages(self) -> list[nn.Sequential]:
         """The blocks of each of the seven stages."""
-        ends = list(itertools.accumulate(stage.repeats for stage in scaled_stages(self.config)))
-        return [self.blocks[start:end] for start, end in itertools.pairwise([0, *ends])]
+        bounds = itertools.accumulate((stage.repeats for stage in scaled_stages(self.config)), initial=0)
+        return [self.blocks[start:end] for start, end in itertools.pairwise(bounds)]
 
     def forward_features(self, x: Tensor) -> Tensor:
         """N x in_chans x H x W photos to the head's maps, N x num_features x ceil(H / 32) x ceil(W / 32)."""

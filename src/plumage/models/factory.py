@@ -13,24 +13,17 @@ log = logging.getLogger(__name__)
 
 
 def create_model(
-    name: str,
-    num_classes: int,
-    weights: str | Path | None = None,
-    *,
-    drop_rate: float | None = None,
-    drop_path_rate: float | None = None,
-    in_chans: int = 3,
-) -> ImageClassifier:
-    """The model `name` with random or pretrained weights; it carries its `config` and its `preprocessing`.
+    name: str, num_classes: int, weights: str | Path | None = None, *, drop_rate: float | None = None,
+    drop_path_rate: float | None = None, in_chans: int = 3,
+) -> ImageClassifier:  # fmt: skip
+    """The model `name` of `list_models()`, with its `config` and `preprocessing`.
 
     Args:
-        name: one of `list_models()`.
         num_classes: outputs; 0 leaves the classifier out, so that the model returns pooled features.
         weights: None (random), "imagenet" (the published ones), or a .safetensors, .pth or .pt file whose state dict has
             the names of Plumage, torchvision, timm or lukemelas. If they were trained on another number of classes, the
             classifier stays random, and a log line says so.
-        drop_rate: dropout before the classifier; None takes the architecture's.
-        drop_path_rate: stochastic depth at the last block; None takes the architecture's.
+        drop_rate, drop_path_rate: dropout, and stochastic depth at the last block; None: the architecture's.
         in_chans: channels of the input. Weights need 3.
 
     Raises:
@@ -44,7 +37,8 @@ def create_model(
         raise ModelError(
             f"in_chans: got {in_chans} with weights, which have 3 input channels; takes 3, or weights=None"
         )
-    source, config, preprocessing, tensors = load_pretrained(config, weights)
+    source = f"{name}'s ImageNet weights" if weights == "imagenet" else str(weights)
+    (config, preprocessing), tensors = load_pretrained(config, weights)
     model = build_network(config, num_classes, preprocessing)
     if not load_tensors(model, tensors, source):
         log.info("%s: the classifier is new, for %d classes; all else is loaded", source, num_classes)

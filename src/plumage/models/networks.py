@@ -1,6 +1,7 @@
 """Networks by name: the one place that knows which class builds which architecture."""
 
 from dataclasses import replace
+from typing import Any
 
 from plumage.architectures import ARCHITECTURES, ArchitectureConfig, EfficientNetConfig
 from plumage.errors import ModelError
@@ -17,20 +18,15 @@ def list_models() -> list[str]:
 
 
 def configure(name: str, drop_rate: float | None = None, drop_path_rate: float | None = None) -> ArchitectureConfig:
-    """The configuration of `name` for training from scratch; a rate that is None stays the architecture's.
-
-    Raises:
-        ModelError: the name is unknown, or a rate is not in [0, 1).
-    """
+    """The configuration of `name`, with these rates if given. ModelError for an unknown name or an impossible rate."""
     if name not in ARCHITECTURES:
         raise ModelError(f"model.name: got {name!r}; takes {', '.join(ARCHITECTURES)}")
-    config = ARCHITECTURES[name].config
-    dropout = config.dropout if drop_rate is None else drop_rate
-    drop_path = config.drop_path if drop_path_rate is None else drop_path_rate
-    for key, rate in (("dropout", dropout), ("drop_path", drop_path)):
+    given: dict[str, Any] = {"dropout": drop_rate, "drop_path": drop_path_rate}
+    rates = {key: rate for key, rate in given.items() if rate is not None}
+    for key, rate in rates.items():
         if not 0 <= rate < 1:
             raise ModelError(f"model.{key}: got {rate}; takes a rate from 0 to under 1")
-    return replace(config, dropout=dropout, drop_path=drop_path)
+    return replace(ARCHITECTURES[name], **rates)
 
 
 def build_network(

@@ -1,8 +1,4 @@
-"""How photos become a model's inputs.
-
-The preprocessing belongs to a set of weights and is saved with them (`models/model.json`): the wrong size, crop or
-interpolation costs up to 10 points of accuracy.
-"""
+"""How photos become inputs; saved with weights. The wrong size or crop costs up to 10 points of accuracy."""
 
 from typing import Literal
 
@@ -17,11 +13,8 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: int = Field(ge=8)
-    """Side of the model's square input, in pixels."""
-    crop_fraction: float = Field(gt=0, le=1)
-    """Share of the photo's short side that the centre crop keeps."""
+    size: int = Field(ge=8)  # side of the model's square input, in pixels
+    crop_fraction: float = Field(gt=0, le=1)  # share of the photo's short side that the centre crop keeps
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    """Per channel, on the 0..1 scale."""
+    mean: tuple[float, float, float] = IMAGENET_MEAN  # per channel, on the 0..1 scale
     std: tuple[float, float, float] = IMAGENET_STD

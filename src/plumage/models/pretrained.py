@@ -1,26 +1,23 @@
 """Pretrained weights, with the preprocessing and the conventions that they were trained with.
 
-- torchvision's: symmetric padding.
-- TensorFlow's (lukemelas's and timm's `tf_*`): SAME padding, batch norm with eps 1e-3 and momentum 0.01, and a central crop
-  of size / (size + 32). Lite's inputs are (x - 127) / 128.
-
-The wrong padding costs several points of accuracy, the wrong preprocessing more.
+TensorFlow's (lukemelas's and timm's `tf_*`) pad SAME, have batch norm with eps 1e-3 and momentum 0.01, and a central
+crop of size / (size + 32); Lite's inputs are (x - 127) / 128. torchvision's pad symmetrically. The wrong padding costs
+several points of accuracy, the wrong preprocessing more.
 """
 
 import importlib
 import json
 import logging
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from plumage.architectures import ARCHITECTURES, WITH_IMAGENET_WEIGHTS, ArchitectureConfig, EfficientNetConfig
+from plumage.architectures import WITH_IMAGENET_WEIGHTS, ArchitectureConfig, EfficientNetConfig
 from plumage.errors import WeightsError
 from plumage.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from plumage.models.saved_model import read_description, read_safetensors
@@ -30,41 +27,21 @@ if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
 
 log = logging.getLogger(__name__)
-
-LITE_MEAN = (127 / 255,) * 3
-LITE_STD = (128 / 255,) * 3
+LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 STALL_SECONDS = 30.0
-
 Conventions = tuple[ArchitectureConfig, Preprocessing]
 
 
-class Pretrained(NamedTuple):
-    """A state dict and how it was trained."""
-
-    source: str
-    """What messages call it."""
-    config: ArchitectureConfig
-    preprocessing: Preprocessing
-    tensors: Mapping[str, Tensor]
-
-
-def load_pretrained(config: ArchitectureConfig, weights: str | Path) -> Pretrained:
-    """The weights for `config`'s architecture: the published ones for "imagenet", else those of a file.
-
-    Raises:
-        WeightsError: they are missing, damaged, or another model's.
-    """
+def load_pretrained(config: ArchitectureConfig, weights: str | Path) -> tuple[Conventions, Mapping[str, Tensor]]:
+    """Published or a file's weights, and how they were trained. WeightsError if missing, damaged or another model's."""
     if str(weights) != "imagenet":
-        conventions, tensors = _file(config, Path(weights))
-        return Pretrained(str(weights), *conventions, tensors)
-    where = ARCHITECTURES[config.name].imagenet_weights
-    if not where or not isinstance(config, EfficientNetConfig):
+        return _file(config, Path(weights))
+    if config.name not in WITH_IMAGENET_WEIGHTS or not isinstance(config, EfficientNetConfig):
         raise WeightsError(
             f"model.weights: there are no ImageNet weights for {config.name}, only for {', '.join(WITH_IMAGENET_WEIGHTS)}; "
             "set model.weights to a file"
         )
-    conventions, tensors = _torchvision(config) if where == "torchvision" else _package(config)
-    return Pretrained(f"{config.name}'s ImageNet weights", *conventions, tensors)
+    return _package(config) if config.lite else _torchvision(config)
 
 
 def _package(config: EfficientNetConfig) -> tuple[Conventions, Mapping[str, Tensor]]:
@@ -85,14 +62,17 @@ def _torchvision(config: EfficientNetConfig) -> tuple[Conventions, Mapping[str, 
     """torchvision's published weights, from torch hub's cache or downloaded into it with a progress bar."""
     published = _published(config)
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALL_SECONDS)  # torch hub sets none, so it would hang on a network that drops packets
     try:
-        with _socket_timeout():
-            tensors = published.get_state_dict(progress=True, check_hash=True, weights_only=True, map_location="cpu")
+        tensors = published.get_state_dict(progress=True, check_hash=True, weights_only=True, map_location="cpu")
     except Exception as error:  # no network, a wrong hash, a damaged file in the cache: each raises its own
         raise WeightsError(
             f"model.weights: can't get {config.name}'s ImageNet weights ({_one_line(error)}): connect to the internet "
             f"once, or place {published.url} at {cached}, or set model.weights to a file"
         ) from None
+    finally:
+        socket.setdefaulttimeout(timeout)
     return _torchvision_conventions(config, published), tensors
 
 
@@ -134,23 +114,15 @@ def _torchvision_conventions(config: EfficientNetConfig, published: "WeightsEnum
     eps, momentum = (1e-3, 0.01) if ported else (1e-5, 0.1)
     view = published.transforms()
     preprocessing = Preprocessing(
-        size=view.crop_size[0],
-        crop_fraction=view.crop_size[0] / view.resize_size[0],
-        interpolation=view.interpolation.value,
-        mean=view.mean,
-        std=view.std,
-    )
+        size=view.crop_size[0], crop_fraction=view.crop_size[0] / view.resize_size[0],
+        interpolation=view.interpolation.value, mean=view.mean, std=view.std,
+    )  # fmt: skip
     return replace(config, padding="symmetric", bn_eps=eps, bn_momentum=momentum), preprocessing
 
 
 def _tensorflow_conventions(config: EfficientNetConfig) -> Conventions:
-    preprocessing = Preprocessing(
-        size=config.resolution,
-        crop_fraction=config.resolution / (config.resolution + 32),
-        interpolation="bicubic",
-        mean=LITE_MEAN if config.lite else IMAGENET_MEAN,
-        std=LITE_STD if config.lite else IMAGENET_STD,
-    )
+    size, (mean, std) = config.resolution, (LITE_MEAN, LITE_STD) if config.lite else (IMAGENET_MEAN, IMAGENET_STD)
+    preprocessing = Preprocessing(size=size, crop_fraction=size / (size + 32), mean=mean, std=std)
     return replace(config, padding="same", bn_eps=1e-3, bn_momentum=0.01), preprocessing
 
 
@@ -164,12 +136,9 @@ def _timm_conventions(config: EfficientNetConfig, path: Path) -> Conventions:
             content: dict[str, Any] = json.loads(about.read_text(encoding="utf-8"))
             timm_name, view = content["architecture"], content["pretrained_cfg"]
             preprocessing = Preprocessing(
-                size=view["input_size"][-1],
-                crop_fraction=view["crop_pct"],
-                interpolation=view["interpolation"],
-                mean=view["mean"],
-                std=view["std"],
-            )
+                size=view["input_size"][-1], crop_fraction=view["crop_pct"],
+                interpolation=view["interpolation"], mean=view["mean"], std=view["std"],
+            )  # fmt: skip
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise WeightsError(f"{about}: not a timm configuration ({_one_line(error)})") from None
     if timm_name.startswith("efficientnet_"):
@@ -196,17 +165,6 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError(f"{path}: not a state dict; takes a dict of names to tensors")
     return content
-
-
-@contextmanager
-def _socket_timeout() -> Iterator[None]:
-    """Torch hub's download sets no timeout, so it would hang on a network that drops packets."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(STALL_SECONDS)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def _one_line(error: Exception) -> str:

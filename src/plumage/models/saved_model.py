@@ -1,7 +1,4 @@
-"""A trained model in a folder: `model.safetensors`, and beside it `model.json` with all that its use needs.
-
-Loading them can't run code. The same model gives the same bytes.
-"""
+"""A trained model in a folder: weights, and model.json with all else that its use needs. Loading can't run code."""
 
 import json
 from dataclasses import dataclass
@@ -33,11 +30,9 @@ class Description(BaseModel):
 
     format: int
     architecture: ArchitectureConfig
-    classes: list[str] = Field(min_length=1)
-    """The name of each logit, in order."""
+    classes: list[str] = Field(min_length=1)  # the name of each logit, in order
     preprocessing: Preprocessing
-    temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
-    """Logits are divided by it before the softmax."""
+    temperature: float = Field(1.0, gt=0, allow_inf_nan=False)  # logits are divided by it before the softmax
 
 
 @dataclass(frozen=True)
@@ -58,39 +53,25 @@ class SavedModel:
 def save_model(
     folder: Path, model: ImageClassifier, classes: list[str], preprocessing: Preprocessing, temperature: float = 1.0
 ) -> None:
-    """Write `model` (as fp32) and its description into `folder`.
+    """Write `model` (as fp32) and its description into `folder`; the same model gives the same bytes.
 
-    Raises:
-        ModelError: `classes` does not name each logit, or the model's inputs are not RGB.
+    ModelError if `classes` does not name each logit, or the model's inputs are not RGB.
     """
     if len(classes) != model.num_classes:
         raise ModelError(f"a model of {model.num_classes} classes can't be saved with {len(classes)} names")
     if model.in_chans != 3:
         raise ModelError(f"a model of {model.in_chans} input channels can't be saved; takes one of 3 channels (RGB)")
-    tensors = {
-        key: tensor.detach().cpu().float().contiguous()
-        for key, tensor in model.state_dict().items()
-        if tensor.is_floating_point()
-    }
-    description = Description(
-        format=FORMAT,
-        architecture=model.config,
-        classes=classes,
-        preprocessing=preprocessing,
-        temperature=temperature,
-    )
+    weights = {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
     with atomic_path(folder / WEIGHTS_FILE) as beside:
-        safetensors.torch.save_file(tensors, beside)
+        safetensors.torch.save_file({key: value.cpu().float().contiguous() for key, value in weights.items()}, beside)
+    description = Description(
+        format=FORMAT, architecture=model.config, classes=classes, preprocessing=preprocessing, temperature=temperature
+    )
     write_json(folder / DESCRIPTION_FILE, description.model_dump(mode="json"))
 
 
 def load_model(folder: Path) -> SavedModel:
-    """The model that `save_model` wrote into `folder`.
-
-    Raises:
-        ModelError: a file is missing, damaged or of an unknown format.
-        WeightsError: the two files are not of the same model.
-    """
+    """The model in `folder`. ModelError or WeightsError if a file is missing, damaged or another model's."""
     description = read_description(folder / DESCRIPTION_FILE)
     path = folder / WEIGHTS_FILE
     if not path.is_file():
@@ -108,8 +89,8 @@ def read_description(path: Path) -> Description:
     """The model description in `path`. ModelError if it is missing, damaged or of an unknown format."""
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            found = content.get("format") if isinstance(content, dict) else None
+        found = content.get("format") if isinstance(content, dict) else None
+        if found != FORMAT:
             raise ModelError(f"{path}: its format is {found!r}; this version of Plumage reads format {FORMAT}")
         return Description.model_validate(content)
     except FileNotFoundError:

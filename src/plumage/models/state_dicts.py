@@ -1,7 +1,4 @@
-"""State dicts under other libraries' names, both ways: torchvision, timm and lukemelas/EfficientNet-PyTorch.
-
-Tensors are found by name, not by position: a .safetensors file keeps no order.
-"""
+"""State dicts under the names of torchvision, timm and lukemelas/EfficientNet-PyTorch, both ways, in any order."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,9 +22,8 @@ class _Layout:
 
     outer: dict[str, str]
     block: str
-    parts: dict[str, str]
-    """Modules within a block; `first` has the names that differ in a block without expansion."""
-    first: dict[str, str]
+    parts: dict[str, str]  # within a block
+    first: dict[str, str]  # the parts whose names differ in a block without expansion
     first_stage: int = 0
 
 
@@ -78,23 +74,16 @@ def detect_layout(tensors: Mapping[str, Tensor], source: str) -> LayoutName:
 
 
 def load_tensors(model: ImageClassifier, tensors: Mapping[str, Tensor], source: str) -> bool:
-    """Copy a state dict of any known layout into `model`, and check each tensor.
+    """Copy a state dict of any known layout into `model`; False if its classifier has other classes and is left out.
 
-    A classifier of another number of classes is left out, as it is for a model of 0 classes.
-
-    Returns:
-        Whether `model`'s classifier was loaded, or has nothing to load.
-
-    Raises:
-        WeightsError: names the first tensor that is missing, unknown or of another shape; `model` is unchanged.
+    WeightsError names the first tensor that is missing, unknown or of another shape; `model` is then unchanged.
     """
-    own = next(iter(model.state_dict()))
-    name = model.config.name
-    their_name = _renaming(model, "plumage" if own in tensors else detect_layout(tensors, source))
-    pairs: list[tuple[Tensor, Tensor]] = []
+    own, name = model.state_dict(), model.config.name
+    their_name = _renaming(model, "plumage" if next(iter(own)) in tensors else detect_layout(tensors, source))
     known = {f"{their_name('classifier')}.{leaf}" for leaf in ("weight", "bias")}
-    classifier = True
-    for key, ours in model.state_dict().items():
+    pairs: list[tuple[Tensor, Tensor]] = []
+    has_classifier = True
+    for key, ours in own.items():
         module, _, leaf = key.rpartition(".")
         if leaf == _COUNTER:
             continue
@@ -104,7 +93,7 @@ def load_tensors(model: ImageClassifier, tensors: Mapping[str, Tensor], source: 
             raise WeightsError(f"{source}: lacks {their_key!r} of {name}")
         value = tensors[their_key]
         if module == "classifier" and len(value) != len(ours):
-            classifier = False
+            has_classifier = False
         elif value.shape != ours.shape or not value.is_floating_point():
             raise WeightsError(
                 f"{source}: {their_key!r} is {value.dtype} {tuple(value.shape)}, but {name} takes {tuple(ours.shape)}: "
@@ -118,7 +107,7 @@ def load_tensors(model: ImageClassifier, tensors: Mapping[str, Tensor], source: 
     with torch.no_grad():
         for ours, value in pairs:
             ours.copy_(value)
-    return classifier
+    return has_classifier
 
 
 def export_state_dict(model: ImageClassifier, layout: LayoutName) -> dict[str, Tensor]:

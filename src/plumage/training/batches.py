@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from plumage.data.loading.loader import Transform, batched, central_view, load_batches
 from plumage.data.loading.transforms import augmentation_draws, to_model_input, train_view
 from plumage.training.build import train_image_size
 from plumage.training.context import TrainingContext, TrainingData
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+Batch = tuple[Tensor, Tensor]
 """Model inputs, N x ..., and labels, int64 N, both on the device."""
 EVAL_BATCH = 32
 """Photos per process and batch for validation and feature extraction."""
@@ -25,8 +26,7 @@ class Batches:
     """Given an epoch and the first batch's number, counted from 0: this process's shard of each batch."""
     num_batches: int
     num_samples: int
-    batch_size: int
-    """Samples of a full batch; the last one may be smaller."""
+    batch_size: int  # samples of a full batch; the last one may be smaller
 
     def num_samples_of(self, batch: int) -> int:
         """Samples in batch number `batch`."""
@@ -34,17 +34,14 @@ class Batches:
 
 
 def train_batches(data: TrainingData, context: TrainingContext) -> Batches:
-    """The training photos, reshuffled and randomly cropped each epoch.
-
-    Drops a last batch with fewer than two photos per process, which batch norm needs.
-    """
+    """The training photos, reshuffled and cropped each epoch, without a last batch too small for batch norm."""
     train, size = context.train, context.train.batch_size
     assert isinstance(size, int), f"train.batch_size is {size}: resolve it with fit_batch_size first"
     image_size = train_image_size(data.preprocessing, train.size_ratio)
     preprocessing = data.preprocessing.model_copy(update={"size": image_size})
     rows = np.array(data.rows["train"])
     rest = len(rows) % size
-    count = len(rows) - (rest if rest < 2 * context.group.size and len(rows) > rest else 0)
+    count = len(rows) - (rest if rest < 2 * context.group.size and len(rows) > rest else 0)  # batch norm needs two
 
     def iterate(epoch: int, first: int) -> Iterator[Batch]:
         def transform(photo: np.ndarray, row: int, out: np.ndarray) -> None:
@@ -69,12 +66,8 @@ def eval_batches(data: TrainingData, split: str, context: TrainingContext, mirro
 
 
 def _load(
-    data: TrainingData,
-    batches: Sequence[Sequence[int]],
-    transform: Transform,
-    image_size: int,
-    context: TrainingContext,
-) -> Iterator[Batch]:
+    data: TrainingData, batches: Sequence[Sequence[int]], transform: Transform, image_size: int, context: TrainingContext
+) -> Iterator[Batch]:  # fmt: skip
     """This process's shard of each batch of rows."""
     labels = torch.from_numpy(data.dataset.targets())
     shards = [shard for shard in map(context.group.shard, batches) if shard]

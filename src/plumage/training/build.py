@@ -21,23 +21,15 @@ better without it, and without dropout."""
 
 
 def new_model(wanted: Model, dataset: Dataset, seed: int, root: Path) -> tuple[ImageClassifier, Preprocessing]:
-    """Create the model that training starts from, and the preprocessing of the photos of `dataset`.
-
-    `root` is the repository's, to which a weights file's path is relative.
-    """
+    """The model that training starts from, and its preprocessing. A weights file is relative to `root`."""
     seed_everything(seed)
     weights = wanted.weights_from(root)
     dropout, drop_path = (0.0, 0.0) if weights else (None, DROP_PATH)
-    model = create_model(
-        wanted.name,
-        len(dataset.classes),
-        weights,
-        drop_rate=dropout if wanted.dropout is None else wanted.dropout,
-        drop_path_rate=drop_path if wanted.drop_path is None else wanted.drop_path,
-    )
-    return model, choose_preprocessing(
-        model, wanted.image_size, wanted.crop, None if weights else typical_side(dataset)
-    )
+    dropout = dropout if wanted.dropout is None else wanted.dropout
+    drop_path = drop_path if wanted.drop_path is None else wanted.drop_path
+    model = create_model(wanted.name, len(dataset.classes), weights, drop_rate=dropout, drop_path_rate=drop_path)
+    photo_side = None if weights else typical_side(dataset)
+    return model, choose_preprocessing(model, wanted.image_size, wanted.crop, photo_side)
 
 
 def choose_preprocessing(
@@ -73,7 +65,6 @@ def freeze_stages(model: ImageClassifier, stages: int) -> None:
 def train_mode(model: nn.Module, freeze_norm: bool) -> None:
     """Put `model` in training mode; with `freeze_norm`, its batch norms keep their statistics."""
     model.train()
-    if freeze_norm:
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
+    for module in model.modules():
+        if freeze_norm and isinstance(module, nn.BatchNorm2d):
+            module.eval()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, cast
 
 import torch
 from filelock import FileLock, Timeout
@@ -29,15 +29,11 @@ State = dict[str, Any]
 
 
 class Checkpoints:
-    """The checkpoints of one training: one file per name, replaced by each save.
-
-    If a file can't be written, as on a full disk, one warning is printed and training continues.
-    """
+    """One file per name, replaced by each save. If it can't be written, as on a full disk, one warning is printed."""
 
     def __init__(self, folder: Path, minutes: float = float("inf")) -> None:
-        self._folder, self._seconds = folder, 60 * minutes
+        self._folder, self._seconds, self._warned = folder, 60 * minutes, False
         self._last_save = time.monotonic()
-        self._warned = False
 
     @property
     def run_id(self) -> str | None:
@@ -65,11 +61,10 @@ class Checkpoints:
         if not path.is_file():
             return None
         try:
-            state: State = torch.load(path, map_location=device, weights_only=True)
+            return cast(State, torch.load(path, map_location=device, weights_only=True))
         except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
             print(f"{path} can't be read ({_first_line(error)}); ignoring it", flush=True)
             return None
-        return state
 
     def _write(self, name: str, write: Callable[[Path], object]) -> bool:
         try:
@@ -77,10 +72,8 @@ class Checkpoints:
                 write(temporary)
         except (OSError, RuntimeError) as error:  # torch raises RuntimeError on a full disk
             if not self._warned:
-                print(
-                    f"{self._folder / name} can't be written ({_first_line(error)}); training continues without it",
-                    flush=True,
-                )
+                path = self._folder / name
+                print(f"{path} can't be written ({_first_line(error)}); training continues without it", flush=True)
             self._warned = True
             return False
         return True
@@ -88,11 +81,7 @@ class Checkpoints:
 
 @contextmanager
 def open_checkpoints(root: Path, key: str, minutes: float) -> Iterator[Checkpoints]:
-    """The checkpoints of the training `key` in the repository `root`, deleted when the block ends without an exception.
-
-    Raises:
-        TrainingError: another process runs the same training.
-    """
+    """The checkpoints of training `key`, deleted unless the block raises. TrainingError if another process runs it."""
     folder = root / CHECKPOINTS / key
     folder.mkdir(parents=True, exist_ok=True)
     try:

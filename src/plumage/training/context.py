@@ -10,7 +10,7 @@ from plumage.data.dataset.store import Dataset
 from plumage.models.preprocessing import Preprocessing
 from plumage.training.checkpoints import Checkpoints, State
 from plumage.training.distributed import SINGLE_PROCESS, ProcessGroup
-from plumage.training.history import OnEpoch
+from plumage.training.state import OnEpoch
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,8 @@ class TrainingData:
     """Photos to train on."""
 
     dataset: Dataset
-    rows: Mapping[str, list[int]]
-    """Rows of `dataset` per split: train and val."""
-    preprocessing: Preprocessing
-    """How validation and the trained model see a photo."""
+    rows: Mapping[str, list[int]]  # of `dataset`, per split: train and val
+    preprocessing: Preprocessing  # for validation and the trained model
 
 
 @dataclass(frozen=True)

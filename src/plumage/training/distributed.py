@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
 from plumage.errors import PlumageError, TrainingError
@@ -55,7 +55,7 @@ class ProcessGroup:
             dist.broadcast_object_list(box)
         return box[0]
 
-    def all_gather(self, rows: torch.Tensor, count: int) -> torch.Tensor:
+    def all_gather(self, rows: Tensor, count: int) -> Tensor:
         """All `count` rows, on every process; each process passes the rows of its `shard`."""
         if self.size == 1:
             return rows
@@ -64,7 +64,7 @@ class ProcessGroup:
         dist.all_reduce(gathered)
         return gathered
 
-    def all_reduce_mean(self, tensors: list[torch.Tensor]) -> None:
+    def all_reduce_mean(self, tensors: list[Tensor]) -> None:
         """Replace each tensor by its mean over all processes, in place."""
         if self.size > 1 and tensors:
             flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -79,12 +79,9 @@ SINGLE_PROCESS = ProcessGroup()
 
 @contextmanager
 def join_process_group() -> Iterator[ProcessGroup]:
-    """Join the other processes until the block ends, if torchrun started this one.
+    """Join the other processes until the block ends, if torchrun started this one. TrainingError if another has died.
 
     An error that ends the block is also written to torchrun's error file.
-
-    Raises:
-        TrainingError: another process has died.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield ProcessGroup()
@@ -114,8 +111,7 @@ def join_process_group() -> Iterator[ProcessGroup]:
 
 def _report(error: PlumageError) -> None:
     """Write the message to torchrun's error file, in its format. A process started by `launch` then exits quietly."""
-    now = str(int(time.time()))
-    message = {"message": str(error), "extraInfo": {"py_callstack": "", "timestamp": now}}
+    message = {"message": str(error), "extraInfo": {"py_callstack": "", "timestamp": str(int(time.time()))}}
     Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps({"message": message}), encoding="utf-8")
     if LAUNCHED in os.environ:
         raise SystemExit(1) from error
@@ -124,7 +120,7 @@ def _report(error: PlumageError) -> None:
 class SyncBatchNorm(nn.BatchNorm2d):
     """Batch norm over the batches of all processes: torch.nn.SyncBatchNorm, which needs CUDA, for any device."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """N x C x H x W to the same shape."""
         if not self.training or not dist.is_initialized():
             return super().forward(x)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from plumage.errors import TrainingError
@@ -29,16 +29,11 @@ class GradientAccumulator:
         self.data_time = 0.0
         """Seconds spent waiting for batches."""
 
-    def accumulate(
-        self, batches: Iterator[Batch], num_batches: int, num_samples: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def accumulate(self, batches: Iterator[Batch], num_batches: int, num_samples: int) -> tuple[Tensor, Tensor]:
         """Replace the model's gradients by those of the mean loss over the next `num_batches` of `batches`.
 
         `num_samples` counts these batches' samples on all processes. Returns this process's sum of losses, float32, and
-        its number of correct predictions, int64.
-
-        Raises:
-            TrainingError: a micro-batch does not fit in memory; the message names a batch size that does.
+        its number of correct predictions, int64. TrainingError names a batch size that fits, if a micro-batch does not.
         """
         context = self._context
         if self._buffers:
@@ -62,7 +57,7 @@ class GradientAccumulator:
             context.group.all_reduce_mean(self._buffers)
         return loss_sum, num_correct
 
-    def norm(self) -> torch.Tensor:
+    def norm(self) -> Tensor:
         """L2 norm of all gradients."""
         return nn.utils.get_total_norm([value.grad for value in self._model.parameters() if value.grad is not None])
 
@@ -71,9 +66,7 @@ class GradientAccumulator:
         if self._buffers:
             torch._foreach_copy_(self._buffers, self._buffers_before)
 
-    def _forward_backward(
-        self, inputs: torch.Tensor, labels: torch.Tensor, num_samples: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _forward_backward(self, inputs: Tensor, labels: Tensor, num_samples: int) -> tuple[Tensor, Tensor]:
         """Sum of losses and number of correct predictions of a micro-batch."""
         train, out_of_memory = self._context.train, False
         try:

@@ -5,7 +5,6 @@ import sys
 import torch
 
 from plumage.accelerate import kernels
-from plumage.accelerate.precision import dtype_of
 from plumage.config import Precision, ResolvedTrain
 from plumage.errors import TrainingError
 from plumage.training.distributed import ProcessGroup
@@ -15,20 +14,12 @@ CPU_MICRO_BATCH = {torch.float32: 8, torch.bfloat16: 16}
 
 
 def choose_device(wanted: str) -> torch.device:
-    """The device called `wanted`; for `auto` the first available of cuda, mps and cpu.
-
-    Raises:
-        TrainingError: this machine has no such device.
-    """
+    """The device `wanted`; for `auto` the first available of cuda, mps and cpu. TrainingError if it isn't there."""
+    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if wanted == "auto":
-        return torch.device(
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
+        return torch.device("cuda" if has_cuda else "mps" if has_mps else "cpu")
     device = torch.device(wanted)
-    available = {
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
+    available = {"cuda": has_cuda and (device.index or 0) < torch.cuda.device_count(), "mps": has_mps}
     if not available.get(device.type, True):
         raise TrainingError(f"train.device: got {wanted}, which this machine lacks; takes auto or cpu here")
     return device
@@ -36,7 +27,7 @@ def choose_device(wanted: str) -> torch.device:
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """Autocast to bf16, if `precision` means bf16 on this device."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=dtype_of(device, precision) == torch.bfloat16)
+    return torch.autocast(device.type, torch.bfloat16, enabled=kernels.dtype_of(device, precision) == torch.bfloat16)
 
 
 def should_compile(device: torch.device, wanted: bool | str) -> bool:
@@ -50,13 +41,13 @@ def micro_batch_size(device: torch.device, train: ResolvedTrain) -> int:
     On a CPU one CPU_MICRO_BATCH (1.1 to 1.6 times as fast as 32), unless batch norm has to see the whole batch.
     """
     if device.type == "cpu" and train.freeze_norm:
-        return CPU_MICRO_BATCH[dtype_of(device, train.precision)]
+        return CPU_MICRO_BATCH[kernels.dtype_of(device, train.precision)]
     return sys.maxsize
 
 
 def hardware_tags(train: ResolvedTrain, device: torch.device, group: ProcessGroup) -> dict[str, str]:
     """What each `auto` means on this machine: device, precision, compile, kernels (own or torch) and processes."""
-    dtype = dtype_of(device, train.precision)
+    dtype = kernels.dtype_of(device, train.precision)
     own = train.accelerate and device.type == "cpu" and kernels.compiled(dtype)
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

@@ -29,38 +29,24 @@ def num_processes(train: ResolvedTrain) -> int:
 def launch(count: int, command: Sequence[str]) -> None:
     """Run the Python script `command` in `count` processes and wait. If one ends early, all end.
 
-    Raises:
-        TrainingError: a process failed; has that process's message, or says how it ended.
-        KeyboardInterrupt: Ctrl-C or SIGTERM, after a checkpoint was saved.
+    TrainingError if a process failed, with its message or how it ended; KeyboardInterrupt on Ctrl-C or SIGTERM, after a
+    checkpoint was saved.
     """
     os.environ[LAUNCHED] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // count)))
     config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=count,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        max_restarts=0,
-        monitor_interval=0.1,
-    )
+        min_nodes=1, max_nodes=1, nproc_per_node=count, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0", local_addr="localhost", max_restarts=0, monitor_interval=0.1,
+    )  # fmt: skip
     try:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
-        failures = error.failures.items()
-        killed = [
-            (rank, failure)
-            for rank, failure in failures
-            if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM
-        ]
-        if killed:
-            rank, failure = killed[0]
-            raise TrainingError(
-                f"process {rank} of {count} was ended by {failure.signal_name()}, and the others with it; "
-                "the same command resumes from the last checkpoint"
-            ) from None
+        for rank, failure in error.failures.items():
+            if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:
+                raise TrainingError(
+                    f"process {rank} of {count} was ended by {failure.signal_name()}, and the others with it; "
+                    "the same command resumes from the last checkpoint"
+                ) from None
         rank, failure = error.get_first_failure()
         if isinstance(failure.message, dict):  # from its error file
             raise TrainingError(failure.message["message"]) from None

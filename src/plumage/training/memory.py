@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from plumage.config import RECIPES, Precision, ResolvedTrain
 from plumage.errors import TrainingError
@@ -25,26 +25,22 @@ def step_bytes(model: nn.Module, image_size: int, precision: Precision) -> tuple
     """Bytes that training takes for any batch, and bytes per photo of `image_size` x `image_size` pixels."""
     parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     saved: dict[int, int] = {}
-    device = next(model.parameters()).device
+    device, training = next(model.parameters()).device, model.training
     photos = torch.zeros(2, 3, image_size, image_size, device=device).to(memory_format=torch.channels_last)
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    training = model.training
+    buffers = [buffer.clone() for buffer in model.buffers()]
 
-    def record(tensor: torch.Tensor) -> torch.Tensor:
+    def record(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in parameters:
             saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with (
-        torch.random.fork_rng(),
-        torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor),
-        autocast(device, precision),
-    ):
+    hooks = torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor)
+    with torch.random.fork_rng(), hooks, autocast(device, precision):
         outputs = model.train()(photos)
     model.train(training)
-    for name, buffer in model.named_buffers():
-        buffer.copy_(buffers[name])
+    for buffer, before in zip(model.buffers(), buffers, strict=True):
+        buffer.copy_(before)
     del outputs
     fixed = COPIES * sum(parameter.nbytes for parameter in model.parameters())
     return fixed, int(MARGIN * sum(saved.values()) / len(photos))
@@ -69,17 +65,12 @@ def free_bytes(device: torch.device) -> int:
 
 def _container_usage() -> int:
     """Bytes in use, without the page cache, which the system gives up when memory is needed."""
-    lines = (CGROUP / "memory.stat").read_text().splitlines()
-    stat = {name: int(value) for name, value in map(str.split, lines)}
-    return int((CGROUP / "memory.current").read_text()) - stat["active_file"] - stat["inactive_file"]
+    stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+    return int((CGROUP / "memory.current").read_text()) - int(stat["active_file"]) - int(stat["inactive_file"])
 
 
 def fit_batch_size(model: nn.Module, image_size: int, train: ResolvedTrain, group: ProcessGroup) -> tuple[int, int]:
-    """`train`'s batch size and gradient accumulation; for `auto`, those that fit in free memory.
-
-    Raises:
-        TrainingError: the batch does not fit; the message names a size that does.
-    """
+    """Batch size and accumulation, for `auto` those that fit in memory. TrainingError names a size that fits."""
     wanted = RECIPES[train.recipe]["batch_size"] if train.batch_size == "auto" else train.batch_size
     assert isinstance(wanted, int)
     capacity = group.broadcast(_capacity(model, image_size, train.precision)) * group.size
@@ -97,7 +88,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def out_of_memory_message(model: nn.Module, inputs: torch.Tensor, precision: Precision) -> str:
+def out_of_memory_message(model: nn.Module, inputs: Tensor, precision: Precision) -> str:
     """Error message for a step on `inputs` that ran out of memory."""
     if inputs.is_cuda:
         torch.cuda.empty_cache()

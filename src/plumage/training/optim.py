@@ -4,12 +4,13 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from plumage.config import ResolvedTrain
+from plumage.training.state import Stateful
 
 
 def build_optimizer(model: nn.Module, head: nn.Module, train: ResolvedTrain) -> torch.optim.Optimizer:
@@ -22,22 +23,16 @@ def build_optimizer(model: nn.Module, head: nn.Module, train: ResolvedTrain) -> 
     for parameter in model.parameters():
         if parameter.requires_grad:
             groups.setdefault((id(parameter) in in_head, parameter.ndim > 1), []).append(parameter)
-    settings = [
-        {
-            "params": parameters,
-            "lr": train.head_lr if is_head else train.lr,
-            "weight_decay": train.weight_decay if decays else 0.0,
-        }
-        for (is_head, decays), parameters in groups.items()
-    ]
+    settings = []
+    for (is_head, decays), parameters in groups.items():
+        lr, weight_decay = train.head_lr if is_head else train.lr, train.weight_decay if decays else 0.0
+        settings.append({"params": parameters, "lr": lr, "weight_decay": weight_decay})
     if train.optimizer == "sgd":
         return torch.optim.SGD(settings, momentum=0.9, nesterov=True)
     return torch.optim.AdamW(settings, fused=True)
 
 
-def warmup_cosine(
-    optimizer: torch.optim.Optimizer, warmup_steps: int, total_steps: int
-) -> torch.optim.lr_scheduler.LambdaLR:
+def warmup_cosine(optimizer: torch.optim.Optimizer, warmup_steps: int, total_steps: int) -> LambdaLR:
     """Linear warm-up to each group's peak, then a half cosine to zero at `total_steps` (Loshchilov & Hutter 2017)."""
     warmup_steps = min(warmup_steps, total_steps - 1)
 
@@ -48,28 +43,28 @@ def warmup_cosine(
 
     # Torch expects an optimizer step before each scheduler step; the trainer may skip the very first one.
     warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return LambdaLR(optimizer, factor)
 
 
-class ExponentialMovingAverage:
+class ExponentialMovingAverage(Stateful):
     """Exponential moving average (EMA) of a model's floating-point parameters and buffers.
 
-    Step t has the decay min(decay, (1 + t) / (10 + t)), which soon forgets the first steps (as TensorFlow's
-    ExponentialMovingAverage with num_updates).
+    Step t has the decay min(decay, (1 + t) / (10 + t)), as TensorFlow's with num_updates, to forget the first steps.
     """
 
+    not_saved = ("decay", "weights")
+
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self._decay = decay
-        self._steps = 0
-        self._weights = [value for value in model.state_dict().values() if value.is_floating_point()]
-        self._average = [value.clone() for value in self._weights]
+        self.decay, self.steps = decay, 0
+        self.weights = [value for value in model.state_dict().values() if value.is_floating_point()]
+        self.average = [value.clone() for value in self.weights]
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the model's weights after an optimizer step."""
-        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
-        self._steps += 1
-        torch._foreach_lerp_(self._average, self._weights, 1 - decay)
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        self.steps += 1
+        torch._foreach_lerp_(self.average, self.weights, 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -82,17 +77,7 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for weight, average in zip(self._weights, self._average, strict=True):
+        for weight, average in zip(self.weights, self.average, strict=True):
             previous = weight.clone()
             weight.copy_(average)
             average.copy_(previous)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything but `decay`."""
-        return {"steps": self._steps, "average": self._average}
-
-    @torch.no_grad()
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a `state_dict`."""
-        self._steps = state["steps"]
-        torch._foreach_copy_(self._average, state["average"])

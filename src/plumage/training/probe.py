@@ -12,15 +12,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize, minimize_scalar
-from torch import nn
+from torch import Tensor, nn
 
 from plumage.common.progress import Progress
 from plumage.errors import TrainingError
-from plumage.training.history import Metrics
+from plumage.training.state import Metrics
 
 SHRINKAGE = 0.5
-"""How far the within-class scatter is shrunk towards a multiple of the identity (Friedman 1989, regularised
-discriminant analysis). On val, 0.3 to 0.7 were alike; 0.9 and 1 were worse."""
+"""How far the within-class scatter is shrunk towards a multiple of the identity (Friedman 1989, regularised discriminant
+analysis). On val, 0.3 to 0.7 were alike; 0.9 and 1 were worse."""
 L2_GRID = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 """Penalties to choose from, relative to the mean cross-entropy, for whitened features of mean square 1."""
 HOLD_OUT_EVERY = 4
@@ -29,7 +29,7 @@ TOLERANCE, GRID_TOLERANCE = 1e-5, 1e-4
 """L-BFGS stops when an iteration gains less than this share of the loss; the second is for comparing penalties."""
 CHUNK = 16_384
 """Rows at a time, so that memory does not grow with rows times classes."""
-Labelled = tuple[torch.Tensor, torch.Tensor]
+Labelled = tuple[Tensor, Tensor]
 """Features, float32 N x F, and labels, int64 N."""
 OnIteration = Callable[[int, Metrics], None]
 """Called after each iteration, counted from 1, with its metrics."""
@@ -39,13 +39,10 @@ OnIteration = Callable[[int, Metrics], None]
 class ProbeSettings:
     """How to fit a classifier."""
 
-    l2: float | None = None
-    """Penalty: l2 / 2 times the squared weights. None: chosen on held-out training samples."""
+    l2: float | None = None  # penalty: l2 / 2 times the squared weights; None: chosen on held-out training samples
     max_iterations: int = 200
-    shrinkage: float = SHRINKAGE
-    """1: no whitening."""
-    label_smoothing: float = 0.0
-    """If over 0, the classifier's logits are scaled to fit the smoothed training labels."""
+    shrinkage: float = SHRINKAGE  # 1: no whitening
+    label_smoothing: float = 0.0  # if over 0, the classifier's logits are scaled to fit the smoothed training labels
 
 
 def fit_classifier(
@@ -56,22 +53,19 @@ def fit_classifier(
     A chosen `l2` is the one with the lowest cross-entropy, at its best temperature (Guo et al. 2017, arXiv 1706.04599),
     on a quarter of the training samples; that temperature then scales the classifier. With label smoothing the scale
     fits the smoothed labels of all training samples instead, so that training that continues with such labels has no
-    scale to undo. `val` is only reported.
-
-    Raises:
-        TrainingError: a feature is not finite.
+    scale to undo. `val` is only reported. TrainingError if a feature is not finite.
     """
     features, labels = (torch.cat(tensors) for tensors in zip(*views, strict=True))
     if not torch.isfinite(features).all():
         raise TrainingError("model.weights: some features are not finite; takes an undamaged weights file")
     num_classes, l2, scale = classifier.out_features, settings.l2, 1.0
-    whitening = _Whitening.fit(features, labels, num_classes, settings.shrinkage)
-    features = whitening.transform(features)
+    mean, whitening = _whitening(features, labels, num_classes, settings.shrinkage)
+    features = (features - mean) @ whitening
     if l2 is None:
         held_out = _held_out(views[0][1]).repeat(len(views))
         l2, scale = _choose_l2(features, labels, held_out, num_classes, settings.max_iterations)
         print(f"probe: l2 {l2:g}, chosen on held-out training photos", flush=True)
-    splits = {"train": (features, labels), "val": (whitening.transform(val[0]), val[1])}
+    splits = {"train": (features, labels), "val": ((val[0] - mean) @ whitening, val[1])}
 
     def report(iteration: int, params: np.ndarray) -> None:
         metrics = {}
@@ -84,47 +78,33 @@ def fit_classifier(
         scale, _ = _best_scale(_logits(params, features), labels, settings.label_smoothing)
     weight, bias = _unflatten(params * scale, features.shape[1])
     with torch.no_grad():
-        weight = whitening.matrix.cpu().double() @ weight
+        weight = whitening.cpu().double() @ weight
         classifier.weight.copy_(weight.T)
-        classifier.bias.copy_(bias - whitening.mean.cpu().double() @ weight)
+        classifier.bias.copy_(bias - mean.cpu().double() @ weight)
 
 
-@dataclass(frozen=True)
-class _Whitening:
-    """Affine map to features with a mean square of 1, whose shrunk within-class scatter is a multiple of the identity."""
+def _whitening(features: Tensor, labels: Tensor, num_classes: int, shrinkage: float) -> tuple[Tensor, Tensor]:
+    """The features' mean, F, and a matrix, F x F, that takes centred features to a mean square of 1.
 
-    mean: torch.Tensor
-    """F."""
-    matrix: torch.Tensor
-    """F x F."""
-
-    @classmethod
-    def fit(cls, features: torch.Tensor, labels: torch.Tensor, num_classes: int, shrinkage: float) -> "_Whitening":
-        width = features.shape[1]
-        counts = torch.bincount(labels, minlength=num_classes).clamp(min=1)
-        class_means = features.new_zeros(num_classes, width).index_add_(0, labels, features) / counts[:, None]
-        mean = features.mean(0)
-        within, total = (features.new_zeros(width, width) for _ in range(2))
-        for rows, targets in zip(features.split(CHUNK), labels.split(CHUNK), strict=True):
-            within += _scatter(rows - class_means[targets])
-            total += _scatter(rows - mean)
-        within = (within / len(features)).cpu().double()
-        total = (total / len(features)).cpu().double()
-        within = torch.lerp(within, torch.eye(width).double() * within.diagonal().mean().clamp(min=1e-12), shrinkage)
-        values, vectors = torch.linalg.eigh(within)
-        matrix = vectors / values.clamp(min=1e-12).sqrt() @ vectors.T
-        scale = ((matrix @ total @ matrix).trace() / width).clamp(min=1e-12).sqrt()
-        return cls(mean, (matrix / scale).float().to(features.device))
-
-    def transform(self, features: torch.Tensor) -> torch.Tensor:
-        return (features - self.mean) @ self.matrix
+    It makes the shrunk within-class scatter a multiple of the identity.
+    """
+    width, mean = features.shape[1], features.mean(0)
+    counts = torch.bincount(labels, minlength=num_classes).clamp(min=1)
+    class_means = features.new_zeros(num_classes, width).index_add_(0, labels, features) / counts[:, None]
+    within, total = (features.new_zeros(width, width) for _ in range(2))
+    for rows, targets in zip(features.split(CHUNK), labels.split(CHUNK), strict=True):
+        deviations, differences = rows - class_means[targets], rows - mean
+        within += deviations.T @ deviations
+        total += differences.T @ differences
+    within, total = ((scatter / len(features)).cpu().double() for scatter in (within, total))
+    within = torch.lerp(within, torch.eye(width).double() * within.diagonal().mean().clamp(min=1e-12), shrinkage)
+    values, vectors = torch.linalg.eigh(within)
+    matrix = vectors / values.clamp(min=1e-12).sqrt() @ vectors.T
+    scale = ((matrix @ total @ matrix).trace() / width).clamp(min=1e-12).sqrt()
+    return mean, (matrix / scale).float().to(features.device)
 
 
-def _scatter(rows: torch.Tensor) -> torch.Tensor:
-    return rows.T @ rows
-
-
-def _held_out(labels: torch.Tensor) -> torch.Tensor:
+def _held_out(labels: Tensor) -> Tensor:
     """Mask of samples to choose the penalty on: each class's 4th, 8th ...; a class of three is only trained on."""
     targets = labels.cpu().numpy()
     order = np.argsort(targets, kind="stable")
@@ -135,12 +115,9 @@ def _held_out(labels: torch.Tensor) -> torch.Tensor:
 
 
 def _choose_l2(
-    features: torch.Tensor, labels: torch.Tensor, held_out: torch.Tensor, num_classes: int, max_iterations: int
+    features: Tensor, labels: Tensor, held_out: Tensor, num_classes: int, max_iterations: int
 ) -> tuple[float, float]:
-    """The penalty with the lowest cross-entropy on the held-out samples, its logits scaled at best, and that scale.
-
-    The middle of the grid, and 1, if nothing is held out.
-    """
+    """The penalty with the lowest cross-entropy on the held-out samples, if any, at its best scale; and that scale."""
     if not held_out.any():
         return L2_GRID[len(L2_GRID) // 2], 1.0
     fitted, judged = (features[~held_out], labels[~held_out]), (features[held_out], labels[held_out])
@@ -158,7 +135,7 @@ def _choose_l2(
     return best[1], best[2]
 
 
-def _best_scale(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> tuple[float, float]:
+def _best_scale(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[float, float]:
     """The scale of the logits (1 / temperature) with the lowest cross-entropy for smoothed labels, and that loss."""
 
     def loss(log_scale: float) -> float:
@@ -169,7 +146,7 @@ def _best_scale(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) ->
 
 
 def make_objective(
-    features: torch.Tensor, labels: torch.Tensor, num_classes: int, l2: float
+    features: Tensor, labels: Tensor, num_classes: int, l2: float
 ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
     """A function from flat parameters to the penalised mean cross-entropy and its gradient."""
     width = features.shape[1]
@@ -193,43 +170,33 @@ def make_objective(
 
 
 def _minimize(
-    features: torch.Tensor,
-    labels: torch.Tensor,
-    num_classes: int,
-    l2: float,
-    max_iterations: int,
-    tolerance: float,
-    start: np.ndarray | None = None,
-    report: Callable[[int, np.ndarray], None] = lambda *_: None,
-) -> np.ndarray:
+    features: Tensor, labels: Tensor, num_classes: int, l2: float, max_iterations: int, tolerance: float,
+    start: np.ndarray | None = None, report: Callable[[int, np.ndarray], None] = lambda *_: None,
+) -> np.ndarray:  # fmt: skip
     """The flat parameters that minimise the penalised mean cross-entropy."""
     iterations = itertools.count(1)
     start = np.zeros((features.shape[1] + 1) * num_classes) if start is None else start
-    result = minimize(
-        make_objective(features, labels, num_classes, l2),
-        start,
-        jac=True,
-        method="L-BFGS-B",
+    solution: np.ndarray = minimize(
+        make_objective(features, labels, num_classes, l2), start, jac=True, method="L-BFGS-B",
         callback=lambda params: report(next(iterations), params),
         options={"maxiter": max_iterations, "ftol": tolerance, "gtol": 1e-6},
-    )
-    solution: np.ndarray = result.x
+    ).x  # fmt: skip
     return solution
 
 
-def _unflatten(params: np.ndarray, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _unflatten(params: np.ndarray, width: int) -> tuple[Tensor, Tensor]:
     """Weight, F x C, and bias, C, float64."""
     tensor = torch.from_numpy(params).view(width + 1, -1)
     return tensor[:-1], tensor[-1]
 
 
 @torch.inference_mode()
-def _logits(params: np.ndarray, features: torch.Tensor) -> torch.Tensor:
+def _logits(params: np.ndarray, features: Tensor) -> Tensor:
     weight, bias = (tensor.float().to(features.device) for tensor in _unflatten(params, features.shape[1]))
     return torch.addmm(bias, features, weight)
 
 
-def _evaluate(params: np.ndarray, features: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+def _evaluate(params: np.ndarray, features: Tensor, labels: Tensor) -> tuple[float, float]:
     """Mean cross-entropy and accuracy."""
     loss, num_correct = 0.0, 0
     for rows, targets in zip(features.split(CHUNK), labels.split(CHUNK), strict=True):

@@ -1,8 +1,7 @@
 """The recipes: what is trained, from which weights, on which views of the photos.
 
 - scratch: trains the whole network on random crops, from whatever weights it has.
-- probe: keeps the network frozen, computes its features of each photo (and of its mirror image) once, and fits the
-  classifier to them.
+- probe: computes the frozen network's features of each photo (and its mirror image) once, fits the classifier to them.
 - finetune: fits the classifier as a probe does, trains the network on random crops with batch norm's statistics frozen,
   `train.soup` times from the same weights, averages the results and the initial weights, and refits the classifier.
 """
@@ -20,29 +19,24 @@ from plumage.training.batches import eval_batches, train_batches
 from plumage.training.build import freeze_stages, train_image_size
 from plumage.training.context import TrainingContext, TrainingData
 from plumage.training.early_stopping import score
-from plumage.training.features import cached_features
-from plumage.training.history import History, Metrics
+from plumage.training.forward import cached_features
 from plumage.training.memory import fit_batch_size
 from plumage.training.probe import ProbeSettings, fit_classifier
 from plumage.training.seeding import seed_everything
 from plumage.training.soup import ModelSoup, wise_ft
+from plumage.training.state import History, Metrics
 from plumage.training.trainer import CHECKPOINT, Trainer
 
 PROBE_ITERATIONS = int(RECIPES["probe"]["epochs"] or 1)
 REFIT_SHRINKAGE = 0.7
-"""Shrinkage for features that were trained on the same photos: classes scatter less there than on unseen photos, so
-their scatter says less. 0.5 was 0.001 worse on average over 13 networks."""
+"""For features trained on these photos, on which classes scatter less. 0.5 was 0.001 worse over 13 networks."""
 
 
 def train_model(model: ImageClassifier, data: TrainingData, context: TrainingContext) -> History:
     """Train `model` in place by `context.train.recipe`, choosing the best epoch on the val photos.
 
-    The same arguments give the same weights, byte for byte, on the same machine, also when training resumes from
-    checkpoints. Every process of the group makes this call.
-
-    Raises:
-        DivergedError: the loss is not finite.
-        TrainingError: a batch does not fit in memory.
+    The same arguments give the same weights, byte for byte, on the same machine, also when training resumes. Every
+    process of the group makes this call. DivergedError if the loss is not finite, TrainingError if memory runs out.
     """
     train = context.train
     seed_everything(train.seed)
@@ -59,27 +53,16 @@ def train_model(model: ImageClassifier, data: TrainingData, context: TrainingCon
     batch_size, accumulation = fit_batch_size(model, image_size, train, context.group)
     train = train.model_copy(update={"batch_size": batch_size, "grad_accumulation": accumulation})
     context = replace(context, train=train)
-    if train.recipe == "finetune":
-        return _finetune(model, data, context)
-    return _trainer(model, data, context).fit()
+    return _finetune(model, data, context) if train.recipe == "finetune" else _trainer(model, data, context).fit()
 
 
 def train_probe(
-    model: ImageClassifier,
-    data: TrainingData,
-    context: TrainingContext,
-    settings: ProbeSettings,
-    name: str = "features",
-) -> History:
-    """Fit the classifier alone. Processes share the work of computing features, then each fits the same classifier.
-
-    `name` tells features of different weights apart, in checkpoints and on the progress bar.
-    """
+    model: ImageClassifier, data: TrainingData, context: TrainingContext, settings: ProbeSettings, name: str = "features"
+) -> History:  # fmt: skip
+    """Fit the classifier alone, to features called `name`. Processes share computing these; each fits the same."""
     model.eval()
-    views = [
-        cached_features(model, data, "train", context, name, mirrored)
-        for mirrored in ([False, True] if context.train.flip else [False])
-    ]
+    mirrorings = [False, True] if context.train.flip else [False]
+    views = [cached_features(model, data, "train", context, name, mirrored) for mirrored in mirrorings]
     val = cached_features(model, data, "val", context, name)
     history = History(val_features=val[0])
 

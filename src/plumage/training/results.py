@@ -12,7 +12,7 @@ from plumage.common.paths import HISTORY, MODELS, RUN
 from plumage.models.classifier import ImageClassifier
 from plumage.models.saved_model import save_model
 from plumage.training.context import TrainingData
-from plumage.training.history import History, Metrics, OnEpoch
+from plumage.training.state import History, Metrics, OnEpoch
 from plumage.training.temperature import best_temperature
 
 

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 
@@ -13,8 +13,7 @@ class DeferredSignals:
     """
 
     def __init__(self) -> None:
-        self.requested: int | None = None
-        """Number of the signal that is pending."""
+        self.requested: int | None = None  # number of the pending signal
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "DeferredSignals":
@@ -46,8 +45,6 @@ class DeferredSignals:
             signal.signal(number, previous)
             signal.raise_signal(number)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, previous in self._previous.items():
             signal.signal(number, previous)

@@ -1,44 +1,37 @@
 """Averaging in weight space: model soups (Wortsman et al. 2022, arXiv 2203.05482) and WiSE-FT (arXiv 2109.01903)."""
 
-from typing import Any
-
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-Weights = dict[str, torch.Tensor]
+from plumage.training.state import Stateful
+
+Weights = dict[str, Tensor]
 """A state dict."""
 
 
-class ModelSoup:
+class ModelSoup(Stateful):
     """Uniform soup: the mean of the final weights of `size` trainings, all started from `model`'s weights."""
 
+    not_saved = ("size",)
+
     def __init__(self, model: nn.Module, size: int) -> None:
-        self.size, self._count = size, 0
+        self.size, self.count = size, 0
         self.initial_weights = clone_weights(model)
-        self.mean: Weights = {}
-        """Empty before the first training ends."""
+        self.mean: Weights = {}  # empty before the first training ends
 
     @property
     def is_complete(self) -> bool:
         """Whether all trainings are in the mean."""
-        return self._count >= self.size
+        return self.count >= self.size
 
     @torch.no_grad()
     def add(self, model: nn.Module) -> None:
         """Add the final weights of a training. Integer buffers stay those of the first."""
-        self._count += 1
+        self.count += 1
         self.mean = self.mean or clone_weights(model)
         for name, value in model.state_dict().items():
             if value.is_floating_point():
-                self.mean[name].lerp_(value, 1 / self._count)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything but `size`."""
-        return {"initial_weights": self.initial_weights, "mean": self.mean, "count": self._count}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a `state_dict`."""
-        self.initial_weights, self.mean, self._count = state["initial_weights"], state["mean"], state["count"]
+                self.mean[name].lerp_(value, 1 / self.count)
 
 
 @torch.no_grad()

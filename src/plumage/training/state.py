@@ -1,30 +1,46 @@
-"""Where a training stands, and the error if it diverges."""
+"""Where a training stands: its position, its metrics per epoch, and the error if it diverges."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor
 
 from plumage.errors import TrainingError
-from plumage.training.history import History
+
+Metrics = dict[str, float]
+"""Values by MLflow metric name, such as `val/accuracy`."""
+OnEpoch = Callable[[int, Metrics, Metrics], None]
+"""Called after each epoch, counted from 1, with its metrics and its timings, which differ between identical runs."""
+
+
+class Stateful:
+    """A part of a training whose state dict has all attributes but those in `not_saved`, which its constructor sets."""
+
+    not_saved: ClassVar[tuple[str, ...]] = ()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The saved attributes by name."""
+        return {name: value for name, value in vars(self).items() if name not in self.not_saved}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a `state_dict`."""
+        vars(self).update(state)
 
 
 @dataclass
-class TrainerProgress:
+class TrainerProgress(Stateful):
     """Position and running sums of a training."""
 
     epoch: int = 1
-    step: int = 0
-    """Steps done in this epoch."""
-    first_epoch: int = 1
-    """First epoch of the current training of a soup."""
+    step: int = 0  # steps done in this epoch
+    first_epoch: int = 1  # of the current training of a soup
     finished: bool = False
-    lr: float = 0.0
-    """Learning rate at the epoch's first step."""
+    lr: float = 0.0  # at the epoch's first step
     loss_sum: float = 0.0
     num_correct: float = 0.0
-    num_samples: int = 0
-    """Samples of this epoch, without those of skipped steps."""
-    skipped_steps: int = 0
-    """Steps skipped in a row."""
+    num_samples: int = 0  # of this epoch, without those of skipped steps
+    skipped_steps: int = 0  # in a row
 
     def __str__(self) -> str:
         return f"epoch {self.epoch}, step {self.step}"
@@ -46,14 +62,27 @@ class TrainerProgress:
         """Move to the start of the next epoch."""
         self.epoch, self.step, self.loss_sum, self.num_correct, self.num_samples = self.epoch + 1, 0, 0.0, 0.0, 0
 
-    def state_dict(self) -> dict[str, Any]:
-        """All fields by name."""
-        return asdict(self)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a `state_dict`."""
-        for name, value in state.items():
-            setattr(self, name, value)
+@dataclass
+class History(Stateful):
+    """Metrics and timings per epoch, and the epoch whose weights the model has (counted from 1)."""
+
+    not_saved = ("val_features",)
+    epochs: list[Metrics] = field(default_factory=list)
+    best_epoch: int = 0
+    timings: list[Metrics] = field(default_factory=list, compare=False)
+    val_features: Tensor | None = None
+    """The final model's features of the val photos, float32 N x F, when a probe fitted its classifier to them."""
+
+    def append(self, metrics: Metrics, timing: Metrics) -> None:
+        """Add an epoch."""
+        self.epochs.append(metrics)
+        self.timings.append(timing)
+
+    def replay(self, on_epoch: OnEpoch) -> None:
+        """Call `on_epoch` for all epochs."""
+        for epoch, (metrics, timing) in enumerate(zip(self.epochs, self.timings, strict=True), start=1):
+            on_epoch(epoch, metrics, timing)
 
 
 class DivergedError(TrainingError):

@@ -1,30 +1,23 @@
 """Temperature scaling: calibrate a model's probabilities on the val photos."""
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from plumage.inference.predict import predict
 from plumage.models.classifier import ImageClassifier
 from plumage.training.context import TrainingData
-from plumage.training.history import History
+from plumage.training.state import History
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
 TEMPERATURES = (0.05, 20.0)
 """Search range. With few photos, all of them right, log loss alone would drive the temperature to 0."""
 
 
-def fit_temperature(logits: Floats, labels: Ints) -> float:
-    """The temperature at which softmax(logits / temperature) has the lowest log loss, to 4 digits; 1 without photos.
-
-    It changes no prediction (Guo et al. 2017, arXiv 1706.04599, section 4.2).
-    """
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature with the lowest log loss, to 4 digits; 1 without photos (Guo et al. 2017, arXiv 1706.04599)."""
     if not len(labels):
         return 1.0
     exact = logits.astype(np.float64)

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from plumage.common.progress import Progress as ProgressBar
 from plumage.training.batches import Batch, Batches
@@ -19,14 +19,13 @@ from plumage.training.build import train_mode
 from plumage.training.checkpoints import State
 from plumage.training.context import TrainingContext
 from plumage.training.early_stopping import EarlyStopping
+from plumage.training.forward import validate
 from plumage.training.gradients import GradientAccumulator
-from plumage.training.history import History, Metrics
 from plumage.training.optim import ExponentialMovingAverage, build_optimizer, warmup_cosine
 from plumage.training.seeding import derive_seed
 from plumage.training.signals import DeferredSignals
 from plumage.training.soup import ModelSoup
-from plumage.training.state import DivergedError, TrainerProgress
-from plumage.training.validate import validate
+from plumage.training.state import DivergedError, History, Metrics, TrainerProgress
 
 CHECKPOINT = "trainer"
 
@@ -41,14 +40,9 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        head: nn.Module,
-        train_batches: Batches,
-        val_batches: Batches,
-        context: TrainingContext,
+        self, model: nn.Module, head: nn.Module, train_batches: Batches, val_batches: Batches, context: TrainingContext,
         soup: ModelSoup | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.model, self.head, self.context, self.train = model, head, context, context.train
         self.train_batches, self.val_batches = train_batches, val_batches
         self.steps_per_epoch = -(-train_batches.num_batches // self.train.grad_accumulation)
@@ -68,21 +62,17 @@ class Trainer:
     def fit(self) -> History:
         """Train to the end. The model ends in eval mode, with the weights of the soup or else of the best epoch.
 
-        Raises:
-            DivergedError: more than `train.max_bad_steps` steps in a row had a loss or gradient that was not finite.
-            TrainingError: a batch does not fit in memory; the message names a size that does.
+        DivergedError if more than `train.max_bad_steps` steps in a row had a loss or gradient that was not finite,
+        TrainingError if a batch does not fit in memory; the message names a size that does.
         """
         try:
             self._resume()
             with self.signals:
                 while not self.progress.finished:
-                    timing = self._train_epoch()
-                    self._finish_epoch(timing)
+                    self._finish_epoch(self._train_epoch())
                     self._stop_if_requested()
-        except BaseException:
+        finally:
             self.load_best_weights()
-            raise
-        self.load_best_weights()
         if self.soup:
             self.model.load_state_dict(self.soup.mean)
         return self.history
@@ -148,14 +138,14 @@ class Trainer:
         self.scheduler.step()
         progress.step += 1
 
-    def _update_weights(self, norm: torch.Tensor) -> None:
+    def _update_weights(self, norm: Tensor) -> None:
         if self.train.max_grad_norm:
             nn.utils.clip_grads_with_norm_(self.model.parameters(), self.train.max_grad_norm, norm)
         self.optimizer.step()
         if self.ema:
             self.ema.update()
 
-    def _skip_step(self, loss: float, norm: torch.Tensor) -> None:
+    def _skip_step(self, loss: float, norm: Tensor) -> None:
         progress = self.progress
         self.gradients.restore_buffers()
         progress.skipped_steps += 1
@@ -215,11 +205,8 @@ class Trainer:
         return self.context.save(CHECKPOINT, self.state_dict())
 
     def _parts(self) -> dict[str, Any]:
-        parts = {
-            "model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler, "ema": self.ema,
-            "soup": self.soup, "early_stopping": self.early_stopping, "history": self.history, "progress": self.progress,
-        }  # fmt: skip
-        return {name: part for name, part in parts.items() if part is not None}
+        names = ("model", "optimizer", "scheduler", "ema", "soup", "early_stopping", "history", "progress")
+        return {name: part for name in names if (part := getattr(self, name)) is not None}
 
     def state_dict(self) -> State:
         """The state of every part, by name."""

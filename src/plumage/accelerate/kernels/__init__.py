@@ -1,12 +1,8 @@
 """C kernels for a CPU. This module compiles and calls them; the others wrap them.
 
-- photos.py: resize photos, normalise bytes to floats.
-- training.py: batch norm with its activation, squeeze-and-excitation, the backward pass of a depthwise convolution.
-- inference.py: a whole block of an EfficientNet.
-
-These operations are limited by memory bandwidth, and the C makes fewer passes over memory than torch does. It is compiled for
-this processor on first use, in seconds, and kept in the user's cache. Without a compiler, or off the CPU, torch's operations
-and Pillow do the same.
+Memory bandwidth limits these operations, and the C makes fewer passes over memory than torch does. It is compiled for
+this processor on first use, in seconds, and kept in the user's cache. Without a compiler, or off the CPU, torch's
+operations and Pillow do the same.
 """
 
 import ctypes
@@ -14,6 +10,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -24,12 +21,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from plumage.config import Precision
+
 Activation = Literal["none", "silu", "relu6"]
 FOLDER = Path(__file__).parent
 SOURCES = {torch.float32: ("training.c", "inference.c", "photos.c"), torch.bfloat16: ("training.c",)}
-FLAGS = (
-    "-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC",
-)  # fmt: skip
+FLAGS = ["-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC"]
 BLOCK = 16
 """Channels that the C handles at a time, as in common.h: a depthwise convolution needs a multiple of it."""
 ACTIVATIONS: dict[Activation, int] = {"none": 0, "silu": 1, "relu6": 2}
@@ -103,17 +100,23 @@ def compiled(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
 
 def _processor() -> str:
     """The processor's model and features: machines with different ones may share a home folder."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return "\n".join(
-        next((line for line in lines if line.startswith(key)), "") for key in ("model name", "flags", "Features")
-    )
+    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    lines = (re.search(f"^{key}.*", cpuinfo, re.MULTILINE) for key in ("model name", "flags", "Features"))
+    return "\n".join(line[0] for line in lines if line)
 
 
 def computes_bf16() -> bool:
     """Whether this processor multiplies bfloat16 natively, so that it is faster than float32 (if not, some 15 times slower)."""
-    return compiled(torch.bfloat16) is not None and bool(
-        {"avx512_bf16", "amx_bf16", "bf16"} & set(_processor().split())
-    )
+    native = {"avx512_bf16", "amx_bf16", "bf16"}
+    return compiled(torch.bfloat16) is not None and not native.isdisjoint(_processor().split())
+
+
+def dtype_of(device: torch.device, precision: Precision) -> torch.dtype:
+    """The dtype of a training step's maps; `auto`: bfloat16 if a GPU or processor computes in it, else float32."""
+    if precision == "auto":
+        native = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and computes_bf16()
+        precision = "bf16" if native else "fp32"
+    return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def supports(x: Tensor) -> bool:
@@ -125,8 +128,8 @@ def supports(x: Tensor) -> bool:
     return not mixed and compiled(x.dtype) is not None
 
 
-def call(function: str, *arguments: Tensor | ctypes.Structure | int | None) -> None:
-    """Call a C function, compiled for the dtype of its maps; its second argument is one of them."""
+def call(function: str, *arguments: object) -> None:
+    """Call a C function, compiled for the dtype of its second argument, a map. Tensors become pointers."""
     maps = arguments[1]
     assert isinstance(maps, Tensor)
     loaded = compiled(maps.dtype)
@@ -134,10 +137,4 @@ def call(function: str, *arguments: Tensor | ctypes.Structure | int | None) -> N
     for kind, value in zip(_ARGUMENTS[function], arguments, strict=True):
         if isinstance(value, Tensor):
             assert value.dtype == maps.dtype if kind is _MAP else value.dtype in _OTHERS
-    getattr(loaded, function)(*map(_as_argument, arguments))
-
-
-def _as_argument(value: Tensor | ctypes.Structure | int | None) -> object:
-    if isinstance(value, Tensor):
-        return value.data_ptr()
-    return ctypes.byref(value) if isinstance(value, ctypes.Structure) else value
+    getattr(loaded, function)(*(value.data_ptr() if isinstance(value, Tensor) else value for value in arguments))

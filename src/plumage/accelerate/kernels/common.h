@@ -1,6 +1,5 @@
-/* Shared by all kernels: element type, activations, vector registers.
-   Feature maps are in channels_last memory: rows (N x H x W) of channels. An `element` is a float, or a bfloat16 if BF16 is defined;
-   arithmetic is in float. */
+/* Shared by all kernels. Feature maps are in channels_last memory: rows (N x H x W) of channels. An `element` is a float, or a
+   bfloat16 if BF16 is defined; arithmetic is in float. */
 
 #pragma once
 #include <math.h>
@@ -47,8 +46,7 @@ static inline float get(element x) { return x; }
 static inline element put(float x) { return x; }
 #endif
 
-/* 1 / (1 + e^-x), with e^y = 2^n * polynomial(remainder): relative error 2e-7 (Cephes' expf), in bfloat16 1e-4. A call to libm would
-   keep the compiler from vectorising. */
+/* 1 / (1 + e^-x), with e^y = 2^n * polynomial(remainder): error 2e-7 (Cephes' expf), in bfloat16 1e-4. libm would not vectorise. */
 static inline float sigmoid(float x) {
     const float to_integer = 12582912.f; /* 1.5 * 2^23: adding it leaves the nearest integer in the low bits */
     float y = x > 87.f ? -87.f : x < -87.f ? 87.f : -x;

@@ -31,20 +31,12 @@ class _Block(ctypes.Structure):
 class MBConvKernel:
     """An inverted bottleneck with batch norms folded into its weights: float32 N x C x H x W to N x out x H' x W'.
 
-    `wide` is the number of the depthwise convolution's channels, a multiple of BLOCK.
-
-    Args:
-        expand: wide x C; None if the block does not expand, so that wide is C.
-        input_bias: wide; added to the expansion, or to the block's input if there is none.
-        input_act: the activation after `input_bias`.
-        depthwise: wide x 1 x kernel x kernel, with kernel 3 or 5.
-        depthwise_bias: wide.
-        depthwise_act: the activation after `depthwise_bias`.
-        excite: squeeze-and-excitation's weight (squeezed x wide), bias, weight (wide x squeezed) and bias; empty if it has none.
-        project: out x wide.
-        project_bias: out.
-        stride: of the depthwise convolution, 1 or 2.
-        skips: whether the block's input is added to its output.
+    With `wide` the depthwise convolution's channels, a multiple of BLOCK, the weights are:
+    - expand: wide x C; None if the block does not expand, so that wide is C.
+    - input_bias: wide; added to the expansion, or to the block's input if there is none; `input_act` follows.
+    - depthwise: wide x 1 x kernel x kernel, with kernel 3 or 5 and `stride` 1 or 2; `depthwise_act` follows its bias.
+    - excite: squeeze-and-excitation's weight (squeezed x wide), bias, weight (wide x squeezed), bias; empty if none.
+    - project: out x wide. If the block `skips`, its input is added to its output.
     """
 
     def __init__(
@@ -84,7 +76,7 @@ class MBConvKernel:
             photos=photos, height=height, width=width, channels=channels, out_height=out_height, out_width=out_width,
             pad_height=padding[0], pad_width=padding[1], threads=torch.get_num_threads(), **fixed,
         )  # fmt: skip
-        call("mbconv", block, x, between, y)
+        call("mbconv", ctypes.byref(block), x, between, y)
         return y
 
 
@@ -97,14 +89,11 @@ def in_blocks(weight: Tensor) -> Tensor:
 
 
 def pooled(x: Tensor, weight: Tensor, bias: Tensor, activation: Activation) -> Tensor:
-    """A pointwise convolution of N x C x H x W, activated, then averaged over H x W: N x out.
+    """A pointwise convolution of N x C x H x W, activated, then averaged over H x W: N x out, a multiple of BLOCK.
 
-    `weight` is `in_blocks` and `bias` has out values; out is a multiple of BLOCK.
+    `weight` is `in_blocks`, and `bias` has out values.
     """
-    x = x.contiguous(memory_format=torch.channels_last)
-    means = torch.empty(len(x), len(bias))
-    call(
-        "pooled", x, means, weight, bias, len(x), x.shape[2] * x.shape[3], x.shape[1], len(bias), ACTIVATIONS[activation],
-        torch.get_num_threads(),
-    )  # fmt: skip
+    x, (photos, channels, height, width) = x.contiguous(memory_format=torch.channels_last), x.shape
+    means, act, threads = torch.empty(photos, len(bias)), ACTIVATIONS[activation], torch.get_num_threads()
+    call("pooled", x, means, weight, bias, photos, height * width, channels, len(bias), act, threads)
     return means

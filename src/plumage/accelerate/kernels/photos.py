@@ -9,30 +9,20 @@ from plumage.accelerate import kernels
 
 
 def normalise(photos: Tensor, scale: Tensor, offset: Tensor) -> Tensor | None:
-    """uint8 N x H x W x 3 photos on a CPU, times `scale` plus `offset`, as float32 of the same shape.
-
-    `scale` and `offset` are float32, one value per colour. None if there is no compiled C.
-    """
+    """uint8 N x H x W x 3 photos times `scale` plus `offset` (float32 3), as float32; None without compiled C."""
     if kernels.compiled() is None:
         return None
     photos = photos.contiguous()
     rows, values = photos.shape[0] * photos.shape[1], photos.shape[2] * 3
     y = torch.empty(photos.shape)
-    scale, offset = (
-        scale.repeat(photos.shape[2]),
-        offset.repeat(photos.shape[2]),
-    )  # three values don't fill a vector register
+    scale, offset = (value.repeat(photos.shape[2]) for value in (scale, offset))  # three don't fill a vector register
     kernels.call("normalise", photos, y, rows, values, scale, offset, torch.get_num_threads())
     return y
 
 
 def resample(
-    photo: NDArray[np.uint8],
-    box: tuple[float, float, float, float],
-    out: NDArray[np.uint8],
-    interpolation: str,
-    mirrored: bool,
-) -> bool:
+    photo: NDArray[np.uint8], box: tuple[float, float, float, float], out: NDArray[np.uint8], interpolation: str, mirrored: bool
+) -> bool:  # fmt: skip
     """Resample a box of an H x W x 3 photo into `out`, size x size x 3, with the same bytes as Pillow.
 
     `box` is (left, top, right, bottom), `interpolation` "bilinear" or "bicubic". Rows of the photo may lie anywhere in memory.

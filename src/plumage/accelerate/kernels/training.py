@@ -5,7 +5,7 @@
 - The backward pass of a depthwise convolution: torch's takes tens of times as long in bfloat16.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +16,7 @@ from plumage.accelerate.kernels import ACTIVATIONS, Activation, call
 
 
 def norm_act(x: Tensor, norm: nn.BatchNorm2d, activation: Activation) -> Tensor:
-    """`activation` of `norm` of `x` in training mode, which also updates the running statistics.
-
-    `x` is N x C x H x W that the kernels support.
-    """
+    """`activation` of `norm` of N x C x H x W that the kernels support, in training mode; updates running statistics."""
     y, mean, variance = _NormAct.apply(x, norm.weight, norm.bias, norm.eps, ACTIVATIONS[activation])
     assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
     count = x.numel() // x.shape[1]
@@ -27,8 +24,7 @@ def norm_act(x: Tensor, norm: nn.BatchNorm2d, activation: Activation) -> Tensor:
         norm.num_batches_tracked.add_(1)
         norm.running_mean.lerp_(mean, norm.momentum or 0.0)
         norm.running_var.lerp_(variance * (count / max(1, count - 1)), norm.momentum or 0.0)
-    result: Tensor = y
-    return result
+    return cast(Tensor, y)
 
 
 class _NormAct(torch.autograd.Function):
@@ -75,8 +71,7 @@ class _NormAct(torch.autograd.Function):
 def excite(x: Tensor, reduce: nn.Conv2d, expand: nn.Conv2d) -> Tensor:
     """Squeeze-and-excitation (Hu et al. 2018, arXiv 1709.01507) of N x C x H x W that the kernels support."""
     weights = (reduce.weight.flatten(1), reduce.bias, expand.weight.flatten(1), expand.bias)
-    result: Tensor = _Excite.apply(x, *weights)
-    return result
+    return cast(Tensor, _Excite.apply(x, *weights))
 
 
 class _Excite(torch.autograd.Function):
@@ -117,8 +112,7 @@ def _photos_rows_channels(x: Tensor) -> tuple[int, int, int]:
 
 def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]) -> Tensor:
     """Depthwise convolution of N x C x H x W that the kernels support: C a multiple of BLOCK, kernel 3 or 5, stride 1 or 2."""
-    result: Tensor = _Depthwise.apply(x, weight, bias, stride, padding)
-    return result
+    return cast(Tensor, _Depthwise.apply(x, weight, bias, stride, padding))
 
 
 class _Depthwise(torch.autograd.Function):
@@ -140,9 +134,7 @@ class _Depthwise(torch.autograd.Function):
         channels, kernel = len(weight), weight.shape[-1]
         weights = weight.reshape(channels, -1).T.float().contiguous()
         x_grad, weights_grad = torch.empty_like(x), torch.empty_like(weights)
-        call(
-            "depthwise_grad", x, grad, weights, x_grad, weights_grad, len(x), *x.shape[2:], *grad.shape[2:], channels, kernel,
-            ctx.stride, *ctx.padding, torch.get_num_threads(),
-        )  # fmt: skip
+        sizes = (len(x), *x.shape[2:], *grad.shape[2:], channels, kernel, ctx.stride, *ctx.padding)
+        call("depthwise_grad", x, grad, weights, x_grad, weights_grad, *sizes, torch.get_num_threads())
         bias_grad = grad.sum((0, 2, 3), dtype=torch.float32) if ctx.biased else None
         return x_grad, weights_grad.T.reshape(weight.shape), bias_grad, None, None
