@@ -9,7 +9,8 @@ from torch import Tensor
 from plumage.architectures import EfficientNetConfig
 from plumage.evaluation.example_photos import grad_cam
 from plumage.models import create_model
-from plumage.models.efficientnet import EfficientNet
+from plumage.models.classifier import ImageClassifier
+from plumage.models.networks import build_network
 
 SIDE, PATCH = 192, 56
 CORNERS = {"top left": (0, 0), "top right": (0, 1), "bottom left": (1, 0), "bottom right": (1, 1)}
@@ -30,10 +31,10 @@ def photos_with_patch(count: int, seed: int, corner: tuple[int, int] | None = No
 
 
 @pytest.fixture(scope="module")
-def trained() -> EfficientNet:
+def trained() -> ImageClassifier:
     """A small network that separates the two classes of `photos_with_patch`."""
     torch.manual_seed(0)
-    model = EfficientNet(EfficientNetConfig("small", 0.5, 0.3, SIDE, dropout=0.0, drop_path=0.0), 2).train()
+    model = build_network(EfficientNetConfig("small", 0.5, 0.3, SIDE, dropout=0.0, drop_path=0.0), 2).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(40):
         photos, labels = photos_with_patch(8, step)
@@ -48,7 +49,7 @@ def trained() -> EfficientNet:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("corner", CORNERS)
-def test_the_map_is_highest_in_the_corner_where_the_bird_is(trained: EfficientNet, corner: str) -> None:
+def test_the_map_is_highest_in_the_corner_where_the_bird_is(trained: ImageClassifier, corner: str) -> None:
     down, right = CORNERS[corner]
     photos, labels = photos_with_patch(6, 7, (down, right))
     heat = grad_cam(trained, photos, labels).numpy()

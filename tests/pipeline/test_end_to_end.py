@@ -188,9 +188,10 @@ def test_a_clone_with_an_empty_store_brings_run_and_version_back_once(clone: Clo
     key = json.loads((fresh.folder / "models" / "run.json").read_text())["training_key"]
     assert run.data.tags["plumage.training_key"] == key and run.data.tags["plumage.restored"] == "true"
     # The original run also has the gate's settings, which belong to a registration and not to what is restored.
-    (original,) = (
+    original = next(
         found for found in clone.runs()
         if found.data.tags["plumage.training_key"] == key and found.data.params.items() >= run.data.params.items()
+        and "plumage.stage.evaluate" in found.data.tags
     )  # fmt: skip
     assert {
         name for name in original.data.params.keys() - run.data.params.keys() if not name.startswith("register.")

@@ -133,7 +133,7 @@ from plumage.data.dataset.store import Dataset
 from plumage.models.preprocessing import Preprocessing
 from plumage.models import create_model
 from plumage.models.saved_model import save_model
-from plumage.training import features, recipes
+from plumage.training import forward, recipes
 from plumage.training.checkpoints import open_checkpoints
 from plumage.training.context import TrainingContext, TrainingData
 from plumage.training.recipes import train_model
@@ -142,7 +142,7 @@ from plumage.training.seeding import seed_everything
 
 def die_at(name, call):
     "Kill the process at this call of the function."
-    module = features if name == "extract_features" else recipes
+    module = forward if name == "extract_features" else recipes
     function, calls = getattr(module, name), []
 
     def called(*arguments, **named):

@@ -136,7 +136,7 @@ def _result(
     sample = predictions.test
     examples = choose_examples(sample, photos=EXAMPLE_PHOTOS, pairs=EXAMPLE_PAIRS, classes=EXAMPLE_CLASSES)
     slices = find_slices(_properties(dataset, rows) | {"sharpness": predictions.sharpness}, sample.correct)
-    for worse in (part for part in slices if part.worse):
+    for worse in (each for each in slices if each.worse):
         print(f"worse: {worse}")
     return EvaluationResult(
         title=f"{saved.name} on {len(dataset.classes)} classes",

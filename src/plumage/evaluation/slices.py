@@ -47,8 +47,8 @@ def find_slices(properties: Mapping[str, NDArray[Any]], correct: NDArray[np.bool
         group = np.searchsorted(edges, values, side="left")  # a value at an edge belongs below it
         for number in np.unique(group) if len(np.unique(group)) > 1 else []:
             found.append(_slice(name, values, group == number, correct))
-    adjusted = _holm([part.p_value for part in found])
-    return [part._replace(p_value=p_value) for part, p_value in zip(found, adjusted, strict=True)]
+    adjusted = _holm([each.p_value for each in found])
+    return [each._replace(p_value=p_value) for each, p_value in zip(found, adjusted, strict=True)]
 
 
 def _slice(name: str, values: NDArray[Any], inside: NDArray[np.bool_], correct: NDArray[np.bool_]) -> Slice:
@@ -74,20 +74,20 @@ def slice_table(slices: Sequence[Slice]) -> pd.DataFrame:
 
     Columns: slice, low, high, n, accuracy, accuracy_low, accuracy_high, rest_accuracy, p_value, worse (0 or 1).
     """
-    correct = np.array([part.num_correct for part in slices], np.int64)
-    samples = np.array([part.num_samples for part in slices], np.int64)
+    correct = np.array([each.num_correct for each in slices], np.int64)
+    samples = np.array([each.num_samples for each in slices], np.int64)
     low, high = wilson(correct, samples)
     columns = {
-        "slice": [part.name for part in slices],
-        "low": [part.low for part in slices],
-        "high": [part.high for part in slices],
+        "slice": [each.name for each in slices],
+        "low": [each.low for each in slices],
+        "high": [each.high for each in slices],
         "n": samples,
         "accuracy": correct / samples,
         "accuracy_low": low,
         "accuracy_high": high,
-        "rest_accuracy": [part.rest_correct / part.rest_samples for part in slices],
-        "p_value": [part.p_value for part in slices],
-        "worse": [int(part.worse) for part in slices],
+        "rest_accuracy": [each.rest_correct / each.rest_samples for each in slices],
+        "p_value": [each.p_value for each in slices],
+        "worse": [int(each.worse) for each in slices],
     }
     return pd.DataFrame(columns)
 

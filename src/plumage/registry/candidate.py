@@ -67,7 +67,7 @@ def collect_candidate(
 ) -> Candidate:
     """Collect the model in the working directory and its reports. The files that it lacks are written to `folder`.
 
-    `name` is the registered model's, `rows` the photos of each part of the split, `params` flat (`section.key`).
+    `name` is the registered model's, `rows` the photos of each split, `params` flat (`section.key`).
 
     Raises:
         PlumageError: a file can't be read.
@@ -81,7 +81,7 @@ def collect_candidate(
         parameters=sum(parameter.numel() for parameter in load_model(paths.MODELS).model.parameters()),
         params=params,
         data=_json(paths.DATA_REPORT),
-        parts={part: len(chosen) for part, chosen in rows.items()},
+        split_sizes={split: len(chosen) for split, chosen in rows.items()},
         metrics=metrics,
         per_class=_table(paths.PER_CLASS),
         slices=_table(paths.SLICES),

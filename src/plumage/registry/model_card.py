@@ -39,7 +39,7 @@ class ModelCardData:
     """Flat: `section.key`."""
     data: Mapping[str, Any]
     """reports/data.json."""
-    parts: Mapping[str, int]
+    split_sizes: Mapping[str, int]
     """The number of photos in train, val and test."""
     metrics: Mapping[str, Any]
     """reports/metrics.json."""
@@ -157,12 +157,12 @@ def _limits(card_data: ModelCardData) -> list[str]:
 
 
 def _data(card_data: ModelCardData) -> list[str]:
-    data, parts = card_data.data, card_data.parts
+    data, sizes = card_data.data, card_data.split_sizes
     source = data.get("source", "unknown")
     details = [f"{key} {data[key]}" for key in ("dataset", "revision", "version") if data.get(key)]
     if source == "url":
         details.append(str(card_data.params.get("data.url")))
-    counts = ", ".join(f"{parts.get(part, 0):,} {part}" for part in ("train", "val", "test"))
+    counts = ", ".join(f"{sizes.get(split, 0):,} {split}" for split in ("train", "val", "test"))
     licence = f"Licence, as stated by the source: {_text(data.get('licence') or 'none; ask the source')}"
     if source == "sample":
         licence = "Licence: drawn by Plumage itself; the birds and their names are invented"
