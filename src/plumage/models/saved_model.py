@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from plumage.architectures import ArchitectureConfig
+from plumage.common import paths
 from plumage.common.files import atomic_path, write_json
 from plumage.errors import ModelError, WeightsError
 from plumage.models.classifier import ImageClassifier
@@ -19,8 +20,7 @@ from plumage.models.preprocessing import Preprocessing
 from plumage.models.state_dicts import load_tensors
 
 FORMAT = 1
-WEIGHTS_FILE = "model.safetensors"
-DESCRIPTION_FILE = "model.json"
+WEIGHTS_FILE, DESCRIPTION_FILE = paths.WEIGHTS.name, paths.DESCRIPTION.name
 
 
 class Description(BaseModel):

@@ -19,6 +19,7 @@ import yaml
 
 from plumage.common import paths
 from plumage.common.files import remove
+from plumage.config import Data
 from plumage.data.sources.link_photos import link_photos
 from plumage.errors import PipelineError
 from plumage.registry.lineage_query import LOCK_FILE, METRICS_FILE, PARAMS_FILE, fetch_provenance
@@ -171,7 +172,7 @@ def _bring_data(root: Path, tree: Path, variables: Mapping[str, str], title: str
             if _run([*DVC, *arguments], tree, variables):
                 raise PipelineError(f"{title}: data that DVC tracks is not in its cache {cache}; run `dvc fetch`")
     params = yaml.safe_load((tree / PARAMS_FILE).read_text(encoding="utf-8"))
-    for path in (params["data"].get("path", "data/photos"), params["model"].get("weights"), paths.DOWNLOADS.as_posix()):
+    for path in (params["data"].get("path", Data().path), params["model"].get("weights"), paths.DOWNLOADS.as_posix()):
         if path and not Path(path).is_absolute() and f"{path}.dvc" not in tracked:
             _link(root, tree, path)
 
