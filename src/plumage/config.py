@@ -281,8 +281,8 @@ class Register(Section):
     max_latency_ms: float | None = Field(
         None,
         gt=0,
-        description="over 0: the highest accepted milliseconds per photo, from bytes to probabilities, one at a time on this "
-        "machine's CPU (median of 30 after warm-up); null: any",
+        description="over 0: maximum latency in milliseconds, from one photo's bytes to its probabilities, on the CPU that "
+        "registers (median of 30 after warm-up); null: any",
     )
     max_size_mb: float | None = Field(None, gt=0)
     """over 0: the highest accepted size of the weights file, in millions of bytes; null: any"""

@@ -28,7 +28,7 @@ class FastConvNormAct(ConvNormAct):
         if not self.norm.training:
             return self._activate(self._convolve(x, *scale_and_offset(self.norm)))
         x = self._convolve(x)
-        # A subclass, such as training's SyncedNorm, computes something else.
+        # A subclass, such as training's SyncBatchNorm, computes something else.
         if type(self.norm) is nn.BatchNorm2d and kernels.supports(x):
             return norm_act(x, self.norm, ACTIVATIONS[type(self.act)])
         return self._activate(self.norm(x))

@@ -23,7 +23,7 @@ def history(
     model: ModelName = None,
     as_json: Annotated[bool, typer.Option("--json", help="print every detail as a list")] = False,
 ) -> None:
-    """Show every promotion: from which version to which, when, by whom, why. The newest is last."""
+    """List all promotions, oldest first: time, versions, author and reason."""
     from plumage.registry.promote import champions
 
     name = model_name(model)
