@@ -10,6 +10,10 @@ import pytest
 import typer
 
 from plumage.cli.main import app, main
+from plumage.cli.predict import _own_models
+from plumage.data.dataset.ingest import ingest
+from plumage.data.sources.folder import FolderSource
+from plumage.errors import ProjectError
 
 WITHOUT_PROJECT = {"params"}
 """Commands that need no project."""
@@ -78,3 +82,32 @@ def test_in_a_new_project_no_command_makes_a_store(
     assert sorted(tmp_path.rglob("*")) == before
     if arguments[0] not in WITHOUT_PROJECT | {"repair"}:
         assert code == 1 and capfd.readouterr() == ("", "")
+
+
+def test_paths_that_a_user_types_are_relative_to_the_working_directory(
+    class_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).touch()
+    (tmp_path / "reports").mkdir()
+    ingest(FolderSource(class_folders), tmp_path / "data" / "dataset", min_size=8, max_refused=0)
+    assert run(tmp_path / "reports", ("data", "show", "ORIOLE/1.jpg", "--to", "one.jpg"), monkeypatch) == 0
+    assert (tmp_path / "reports/one.jpg").read_bytes() == (class_folders / "ORIOLE/1.jpg").read_bytes()
+    assert run(tmp_path / "data", ("data", "export", "../copies"), monkeypatch) == 0
+    assert (tmp_path / "copies/ORIOLE/1.jpg").is_file()
+
+
+def test_predict_takes_the_models_of_the_project_or_else_of_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    for folder in (project / "reports", tmp_path / "copy" / "models"):
+        folder.mkdir(parents=True)
+    for name in ("params.yaml", "dvc.yaml"):
+        (project / name).touch()
+    for folder, models in ((project / "reports", project / "models"), (tmp_path / "copy", tmp_path / "copy/models")):
+        monkeypatch.chdir(folder)
+        assert _own_models().resolve() == models
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ProjectError, match="or give a model with --model"):
+        _own_models()
