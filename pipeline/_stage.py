@@ -12,8 +12,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 try:
     from filelock import FileLock, Timeout
 
+    from plumage.common.git import forget_left_overs
     from plumage.common.parent_process import exit_with_parent
-    from plumage.common.paths import DVC_TMP, PARAMS
+    from plumage.common.paths import PARAMS
+    from plumage.common.project import scratch_folder
     from plumage.config import Params
     from plumage.errors import PlumageError
     from plumage.params import load_params
@@ -22,7 +24,7 @@ except ModuleNotFoundError as error:
         f"error: {error.name} is not installed for {sys.executable}; run `make repro`, or first `. .venv/bin/activate`"
     )
 
-LOCK = DVC_TMP / "plumage.lock"
+LOCK = "plumage.lock"
 
 
 def run_stage(main: Callable[[Params], None]) -> None:
@@ -30,7 +32,8 @@ def run_stage(main: Callable[[Params], None]) -> None:
     name = Path(sys.argv[0]).stem
     if "DVC_STAGE" in os.environ or "LOCAL_RANK" in os.environ:
         exit_with_parent()
-    lock = LOCK.with_name(LOCK.name + os.environ.get("RANK", ""))  # one per process of a distributed training
+    forget_left_overs()
+    lock = scratch_folder(Path.cwd()) / (LOCK + os.environ.get("RANK", ""))  # one per process of a distributed training
     try:
         params = load_params(PARAMS)
         lock.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from _stage import run_stage
 from plumage.common.files import write_json
-from plumage.common.paths import DATA_REPORT, DATASET, DOWNLOADS, UNPACKED, project_root
+from plumage.common.paths import DATA_REPORT, DATASET, DOWNLOADS, UNPACKED
+from plumage.common.project import project_root
 from plumage.config import Params
 from plumage.data.dataset.ingest import ingest
 from plumage.data.sources import open_source

@@ -2,6 +2,7 @@
 
 from _stage import run_stage
 from plumage.common import paths
+from plumage.common.project import project_root
 from plumage.config import Params
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.splits_file import read_split
@@ -14,7 +15,7 @@ def main(params: Params) -> None:
     dataset = Dataset(paths.DATASET)
     rows = read_split(paths.SPLITS, dataset)
     logged = params.flat(but="register")
-    with resume_run(paths.project_root(), params.tracking.experiment, logged, "evaluate") as run:
+    with resume_run(project_root(), params.tracking.experiment, logged, "evaluate") as run:
         metrics = evaluate(load_model(paths.MODELS), dataset, rows, params.evaluate, paths.REPORTS, logged)
         log_evaluation_files(run)
     test, interval = metrics["test"], metrics["test"]["accuracy_ci95"]

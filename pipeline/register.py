@@ -3,6 +3,7 @@
 from _stage import run_stage
 from plumage.common import paths
 from plumage.common.files import write_json
+from plumage.common.project import project_root
 from plumage.config import Params
 from plumage.registry.decision import summary
 from plumage.registry.register import register_outputs
@@ -10,7 +11,7 @@ from plumage.registry.register import register_outputs
 
 def main(params: Params) -> None:
     registered = register_outputs(
-        paths.project_root(),
+        project_root(),
         params.tracking.experiment,
         params.register_,
         params.split.similarity,

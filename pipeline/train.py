@@ -3,7 +3,8 @@
 import sys
 
 from _stage import run_stage
-from plumage.common.paths import DATASET, SPLITS, project_root
+from plumage.common.paths import DATASET, SPLITS
+from plumage.common.project import project_root
 from plumage.config import Params
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.splits_file import read_split

@@ -91,7 +91,7 @@ def mlflow_ui() -> Iterator[str]:
         port = probe.getsockname()[1]
     command = [sys.executable, "-c", "from plumage.cli.main import main; main()", "ui", "--port", str(port)]
     path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "DVC_ROOT": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": path}
     environment.pop("MLFLOW_TRACKING_URI", None)  # the store of this checkout
     server = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

@@ -33,5 +33,17 @@ class TrackingError(PlumageError):
     """The MLflow store or registry can't be reached, or doesn't have what was asked for."""
 
 
+class NoStoreError(TrackingError):
+    """There is no MLflow store yet, so it has nothing that was asked for."""
+
+
 class PipelineError(PlumageError):
     """The pipeline's outputs don't match their inputs, or can't be reproduced."""
+
+
+class ProjectError(PlumageError):
+    """No project in the working directory or above it, or one whose files are in a merge conflict."""
+
+
+class GitError(PlumageError):
+    """Git is not installed, refuses the repository, or fails."""

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from plumage.common.merge_conflicts import conflict_line, has_markers
 from plumage.config import Params, Section, sections
 from plumage.errors import ConfigError
 
@@ -53,6 +54,8 @@ def load_params(path: Path) -> Params:
     """
     try:
         text = path.read_text(encoding="utf-8")
+        if has_markers(text):
+            raise ConfigError(conflict_line([str(path)]))
         tree = yaml.load(text, _Loader) or {}
     except OSError as error:
         raise ConfigError(f"{path}: can't be read ({error.strerror}); takes a YAML file") from None

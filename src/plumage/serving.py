@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from plumage.common.paths import project_root
+from plumage.common.project import store_root
 from plumage.inference.predictor import Predictor
 from plumage.models.saved_model import load_model
 
@@ -24,4 +24,4 @@ def load_predictor(source: str | Path, device: str = "cpu") -> Predictor:
     from plumage.registry.versions import fetch_model  # MLflow takes seconds to import
 
     with tempfile.TemporaryDirectory() as folder:
-        return Predictor(load_model(fetch_model(str(source), project_root(), Path(folder))), device)
+        return Predictor(load_model(fetch_model(str(source), store_root(), Path(folder))), device)

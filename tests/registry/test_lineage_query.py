@@ -22,7 +22,7 @@ from plumage.registry.lineage_query import lineage_of, version_uri, versions_of_
     ],
 )
 def test_a_version_can_be_named_in_short_or_in_full(text: str, uri: str | None) -> None:
-    assert version_uri(text, "birds") == uri
+    assert version_uri(text, lambda: "birds") == uri
 
 
 def test_a_file_is_matched_to_its_version_by_content_whatever_its_name(photos: Path) -> None:

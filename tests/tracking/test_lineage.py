@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from plumage.tracking.execution import begin_execution
 from plumage.tracking.lineage import MAX_DIFF_BYTES, environment, lineage_tags, locked_hashes, uncommitted
 
 DVC_YAML = """
@@ -64,8 +65,15 @@ def test_only_outputs_of_earlier_stages_are_tagged(repository: Path) -> None:
     assert "dvc.data/dataset" not in lineage_tags(repository, "download")
 
 
-def test_without_git_and_dvc_there_is_only_the_version(tmp_path: Path) -> None:
-    assert list(lineage_tags(tmp_path, "train")) == ["plumage.version"]
+def test_without_git_and_dvc_there_is_only_the_version_and_the_reason(tmp_path: Path) -> None:
+    assert list(lineage_tags(tmp_path, "train")) == ["plumage.version", "git.unknown"]
+    assert lineage_tags(tmp_path, "train")["git.unknown"] == f"{tmp_path} is not in a Git repository"
+
+
+def test_train_and_register_say_why_no_commit_is_recorded(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for stage in ("train", "evaluate", "register"):
+        begin_execution(root, "plumage", "key", {}, stage)
+    assert capsys.readouterr().out == f"no commit is recorded: {root} is not in a Git repository\n" * 2
 
 
 def test_uncommitted_changes_can_be_applied_and_leave_out_what_the_pipeline_wrote(repository: Path) -> None:

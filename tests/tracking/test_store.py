@@ -31,7 +31,7 @@ def test_store_and_artifacts_are_at_the_root_whatever_its_path(tmp_path: Path) -
 def test_each_repository_that_a_process_uses_has_its_own_store(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        assert use_store(tmp_path / name) == f"sqlite:///{tmp_path}/{name}/mlflow.db"
+        assert use_store(tmp_path / name, create=True) == f"sqlite:///{tmp_path}/{name}/mlflow.db"
 
 
 @pytest.mark.slow

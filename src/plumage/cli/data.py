@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from plumage.cli.shared import open_dataset, out, print_rows
-from plumage.common.paths import SPLITS, project_root
+from plumage.common.paths import SPLITS
+from plumage.common.project import project_root
 
 app = typer.Typer(no_args_is_help=True, help="Export photos from the data set in their original bytes")
 

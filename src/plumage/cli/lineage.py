@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plumage.cli.shared import ModelName, model_name, out
-from plumage.common.paths import project_root
+from plumage.common.project import project_root, store_root
 from plumage.errors import PlumageError
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def lineage(
     """Show what a version was made from (code, data, parameters, packages, machine), or which version a file belongs to."""
     from plumage.registry.lineage_query import lineage_of, version_uri, versions_of_file
 
-    root = project_root()
-    uri = version_uri(what, model_name(model))
+    root = store_root()
+    uri = version_uri(what, lambda: model_name(model))
     uris = [uri] if uri else [f"models:/{one.name}/{one.version}" for one in versions_of_file(Path(what), root)]
     if not uris:
         hint = "`plumage register` registers the current model"
@@ -50,7 +50,7 @@ def reproduce(
     from plumage.registry import reproduce
     from plumage.registry.lineage_query import version_uri
 
-    uri = version_uri(version, model_name(model))
+    uri = version_uri(version, lambda: model_name(model))
     if uri is None:
         raise PlumageError(f"{version}: takes a version: 3, @champion, NAME@champion or models:/NAME/3")
     result = reproduce.reproduce(uri, project_root())
@@ -73,7 +73,7 @@ def _print_lineage(one: "Lineage") -> None:
     versions = ", ".join(f"{name} {one.packages[name]}" for name in main_packages if name in one.packages)
     rows = [
         ("registered", f"{one.registered} UTC"),
-        ("commit", f"{one.commit}{changes}" if one.commit else "not made in a Git repository"),
+        ("commit", f"{one.commit}{changes}" if one.commit else f"unknown: {one.no_commit or 'not recorded'}"),
         *(("DVC", f"{digest}  {path}") for path, digest in one.dvc.items()),
         *(("SHA-256", f"{digest}  {name}") for name, digest in one.sha256.items()),
         ("run", one.run + (", restored from files" if one.restored else "")),

@@ -10,6 +10,7 @@ from plumage.cli.predict import predict
 from plumage.cli.project import repair, summary, ui
 from plumage.cli.reference import params
 from plumage.cli.train import train
+from plumage.common.git import forget_left_overs
 from plumage.errors import PlumageError
 
 help_text = __doc__.split(".")[0]
@@ -22,6 +23,7 @@ app.add_typer(registry.app, name="registry")
 
 def main() -> None:
     """Run a command. A user's mistake is one line on stderr and exit code 1."""
+    forget_left_overs()
     try:
         app()
     except PlumageError as error:

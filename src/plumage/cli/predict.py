@@ -8,20 +8,25 @@ import typer
 
 from plumage.cli.shared import out, plain_table
 from plumage.common.paths import MODELS
+from plumage.common.project import project_root
+from plumage.errors import ProjectError
 
 
 def predict(
     photos: Annotated[list[Path], typer.Argument(help="photo files", metavar="PHOTO...")],
-    model: Annotated[str, typer.Option(help="a model's folder, or models:/NAME@ALIAS, or models:/NAME/VERSION")] = str(
-        MODELS
-    ),
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="a model's folder, or models:/NAME@ALIAS, or models:/NAME/VERSION; default: models of the project"
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="classes to print per photo")] = 5,
 ) -> None:
     """Print the most probable classes of photos. A file that isn't a photo gets a line on stderr, and exit code 1."""
     from plumage.errors import PhotoError
     from plumage.serving import load_predictor
 
-    predictor = load_predictor(model)
+    predictor = load_predictor(model or _own_models())
     failed = False
     for photo in photos:
         try:
@@ -37,3 +42,13 @@ def predict(
         out.print(table)
     if failed:
         raise typer.Exit(1)
+
+
+def _own_models() -> Path:
+    """The project's models/, from any of its folders; outside of a project a copy of it in the working directory."""
+    try:
+        return project_root() / MODELS
+    except ProjectError as error:
+        if MODELS.is_dir():
+            return MODELS
+        raise ProjectError(f"{error}, or give a model with --model") from None

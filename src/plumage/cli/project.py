@@ -1,13 +1,15 @@
 """`plumage summary`, `plumage ui` and `plumage repair`: the project as a whole."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from plumage.cli.shared import out, print_rows
-from plumage.common.paths import DATA_PAGE, METRICS, REGISTRY, REPORT_PAGE, project_root
+from plumage.common.paths import DATA_PAGE, METRICS, REGISTRY, REPORT_PAGE
+from plumage.common.project import project_root
 from plumage.errors import PlumageError
 
 
@@ -20,8 +22,8 @@ def summary() -> None:
     print_rows({
         "test accuracy": f"{test['accuracy']:.3f}  (95%: {interval['low']:.3f} to {interval['high']:.3f}, {test['n']:,} photos)",
         "registered": f"{registered['name']} version {registered['version']}{aliases}: {decision['reason']}",
-        "data": DATA_PAGE,
-        "report": REPORT_PAGE,
+        "data": os.path.relpath(project_root() / DATA_PAGE),
+        "report": os.path.relpath(project_root() / REPORT_PAGE),
         "runs": "make ui, then the address that it prints",
         "use it": "plumage predict PHOTO...",
     })  # fmt: skip
@@ -38,7 +40,7 @@ def ui(
 
 
 def repair() -> None:
-    """Repair what a killed DVC may leave: a truncated rwlock or dvc.lock, and unfinished copies."""
+    """Repair what a killed DVC may leave: a truncated rwlock or dvc.lock, and unfinished copies. Stops at a merge conflict."""
     from plumage.common.repair import repair as repair_files
 
     for line in repair_files(project_root()):
@@ -51,4 +53,6 @@ def _report(file: Path) -> dict[str, Any]:
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PlumageError(f"{path} doesn't exist; run `dvc repro`") from None
+    except ValueError as error:
+        raise PlumageError(f"{path} is not JSON ({error}); run `dvc repro`") from None
     return report

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from plumage.cli.shared import ModelName, model_name, out, project_params
-from plumage.common.paths import project_root
+from plumage.common.project import project_root, store_root
 
 if TYPE_CHECKING:
     from plumage.registry.promotions import Promotion
@@ -27,7 +27,7 @@ def history(
     from plumage.registry.promote import champions
 
     name = model_name(model)
-    found = champions(project_root(), name)
+    found = champions(store_root(), name)
     if as_json:
         print(json.dumps([asdict(entry) for entry in found.history], indent=2, ensure_ascii=False))
         return

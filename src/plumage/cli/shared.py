@@ -6,7 +6,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from plumage.common.paths import DATASET, PARAMS, project_root
+from plumage.common.paths import DATASET, PARAMS
+from plumage.common.project import project_root
 from plumage.config import Params
 from plumage.params import load_params
 

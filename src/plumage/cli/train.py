@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plumage.cli.shared import open_dataset, out, plain_table, print_rows, project_params
-from plumage.common.paths import SPLITS, project_root
+from plumage.common.merge_conflicts import check_merged
+from plumage.common.paths import SPLITS
+from plumage.common.project import project_root
 
 if TYPE_CHECKING:
     from plumage.cli.plan import Plan
@@ -21,6 +23,7 @@ def train(
 ) -> None:
     """Train as params.yaml says: run `dvc repro train`, or with --dry-run print its plan."""
     if not dry_run:
+        check_merged(project_root())
         os.chdir(project_root())
         os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", "train"])
     from plumage.cli.plan import make_plan

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from plumage.common.merge_conflicts import check_merged
 from plumage.errors import PipelineError
 
 
@@ -15,8 +16,10 @@ def check_current(root: Path, photos: str, last_stage: str) -> None:
     The source photos at `photos` (`data.path`) may be missing: a clone has the data set, but not the photos.
 
     Raises:
+        ProjectError: a file is in a merge conflict.
         PipelineError: an output is missing or changed, or one of its dependencies has changed since.
     """
+    check_merged(root)
     command = [sys.executable, "-m", "dvc", "status", "--json", "--with-deps", last_stage]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     if done.returncode:

@@ -1,6 +1,5 @@
-"""Every path that a stage reads or writes, once: relative to the folder that the stage runs in; and the repository's root."""
+"""Every path that a stage reads or writes, once: relative to the folder that the stage runs in."""
 
-import os
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
@@ -37,9 +36,7 @@ MLFLOW_DB = Path("mlflow.db")
 MLFLOW_ARTIFACTS = Path("mlartifacts")
 OUTBOX = Path(".mlflow-waiting")
 CHECKPOINTS = Path(".checkpoints")
-DVC_TMP = Path(".dvc/tmp")
-
-
-def project_root() -> Path:
-    """The repository's root, even for a stage that DVC runs in an experiment's copy (DVC sets DVC_ROOT for every command)."""
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+DVC_FOLDER = Path(".dvc")
+DVC_TMP = DVC_FOLDER / "tmp"
+EXPERIMENTS = DVC_TMP / "exps"
+"""DVC's copies of the repository, in which it runs experiments."""

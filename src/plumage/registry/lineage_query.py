@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from plumage.common import paths
 from plumage.common.files import sha256
-from plumage.errors import TrackingError
+from plumage.errors import NoStoreError, TrackingError
 from plumage.registry.versions import find_version, model_versions
 from plumage.tracking import tags
 from plumage.tracking.lineage import DIFF_FILE, MACHINE_FILE, PACKAGES_FILE
@@ -38,6 +39,8 @@ class Lineage:
     restored: bool
     """Whether `run` was restored from files instead of logged during training."""
     commit: str | None
+    no_commit: str
+    """Why there is no commit."""
     dirty: bool
     """Whether tracked files differed from the commit."""
     diff: str | None
@@ -60,14 +63,14 @@ class Lineage:
         return " ".join([self.name, "version", str(self.version), *(f"@{alias}" for alias in self.aliases)])
 
 
-def version_uri(text: str, model_name: str) -> str | None:
-    """The `models:/` URI of `3`, `@champion` (both of `model_name`), `NAME@champion` or a URI; None for other text."""
+def version_uri(text: str, model_name: Callable[[], str]) -> str | None:
+    """The `models:/` URI of `3`, `@champion` (both of `model_name()`), `NAME@champion` or a URI; None for other text."""
     if text.startswith("models:/"):
         return text
     if text.isdecimal():
-        return f"models:/{model_name}/{text}"
+        return f"models:/{model_name()}/{text}"
     name, at, alias = text.partition("@")
-    return f"models:/{name or model_name}@{alias}" if at and "/" not in text else None
+    return f"models:/{name or model_name()}@{alias}" if at and "/" not in text else None
 
 
 def lineage_of(uri: str, root: Path) -> Lineage:
@@ -90,6 +93,7 @@ def lineage_of(uri: str, root: Path) -> Lineage:
         run=run,
         restored=_is_restored(run),
         commit=version.tags.get(tags.GIT_COMMIT),
+        no_commit=version.tags.get(tags.GIT_UNKNOWN, ""),
         dirty=version.tags.get(tags.GIT_DIRTY) == "true",
         diff=texts.get(DIFF_FILE),
         dvc=_with_prefix(version.tags, tags.DVC),
@@ -111,7 +115,10 @@ def versions_of_file(path: Path, root: Path) -> list[ModelVersion]:
         takes = "takes a version (3, NAME@champion, models:/NAME/3) or a model's file"
         raise TrackingError(f"{path}: no such file; {takes}")
     digest = sha256(path)
-    use_store(root)
+    try:
+        use_store(root)
+    except NoStoreError:
+        return []
     client = MlflowClient()
     with one_line_errors("MLflow's registry"):
         return [

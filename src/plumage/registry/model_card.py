@@ -208,6 +208,8 @@ def _lineage(card_data: ModelCardData) -> list[str]:
     if tags.GIT_COMMIT in lineage:
         dirty = f", with uncommitted changes ({DIFF_FILE})" if lineage.get(tags.GIT_DIRTY) == "true" else ""
         lines.append(f"- Commit: {lineage[tags.GIT_COMMIT]}{dirty}")
+    elif tags.GIT_UNKNOWN in lineage:
+        lines.append(f"- Commit: unknown ({_text(lineage[tags.GIT_UNKNOWN])})")
     for what, path in {"Data": paths.DATASET, "Split": paths.SPLITS, "Weights": paths.WEIGHTS}.items():
         if digest := lineage.get(f"{tags.DVC}{path.as_posix()}"):
             lines.append(f"- {what}: `{path.as_posix()}`, DVC hash {digest}")

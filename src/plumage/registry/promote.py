@@ -8,7 +8,7 @@ from typing import Literal
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from plumage.errors import TrackingError
+from plumage.errors import NoStoreError, TrackingError
 from plumage.registry.promotions import Promotion, author, champion_before, move_champion, promotions
 from plumage.registry.versions import CHAMPION, model_versions
 from plumage.tracking.store import lock, one_line_errors, use_store
@@ -28,7 +28,7 @@ class Champions:
 
 def champions(root: Path, name: str) -> Champions:
     """The champion of the registered model `name` and its promotions. TrackingError when there is no such model."""
-    use_store(root)
+    _use_store(root, name)
     with one_line_errors("MLflow's registry"):
         return _champions(MlflowClient(), name)
 
@@ -60,7 +60,7 @@ def _promote(
         raise TrackingError("a reason is needed, for those who read the history: --reason '...'")
     if len(reason) > LONGEST_REASON:
         raise TrackingError(f"the reason has {len(reason)} characters; takes {LONGEST_REASON} at most")
-    use_store(root)
+    _use_store(root, name)
     client = MlflowClient()
     with one_line_errors("MLflow's registry"), lock(root):
         known = _champions(client, name)
@@ -73,6 +73,13 @@ def _promote(
         promotion = Promotion(before=known.now, to=version, how=how, why=reason, who=author(root))
         move_champion(client, name, promotion)
     return promotion
+
+
+def _use_store(root: Path, name: str) -> None:
+    try:
+        use_store(root)
+    except NoStoreError as error:
+        raise TrackingError(f"{name}: no such registered model; {error}") from None
 
 
 def _former_champion(name: str, known: Champions, version: int | None) -> int:

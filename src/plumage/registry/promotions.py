@@ -7,7 +7,6 @@ machines, lose nothing. The entry is written before the alias moves, so no champ
 import getpass
 import json
 import secrets
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +15,8 @@ from typing import Any, Literal
 
 from mlflow import MlflowClient
 
-from plumage.errors import TrackingError
+from plumage.common import git
+from plumage.errors import GitError, TrackingError
 from plumage.registry.versions import CHAMPION
 from plumage.tracking import tags
 
@@ -78,15 +78,18 @@ def replaced_by_hand(history: Sequence[Promotion], version: int) -> Promotion | 
 
 def author(folder: Path) -> str:
     """The author of a promotion: Git's user.name and user.email in `folder`, else the system's user."""
-    commands = (["git", "config", key] for key in ("user.name", "user.email"))
-    try:
-        done = [subprocess.run(command, cwd=folder, capture_output=True, text=True) for command in commands]
-        name, email = (process.stdout.strip() for process in done)
-    except OSError:
-        name = email = ""  # Git is not installed
+    name, email = _setting(folder, "user.name"), _setting(folder, "user.email")
     if name or email:
         return " ".join(part for part in (name, f"<{email}>" if email else "") if part)
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run as a user ID without a name
         return "unknown"
+
+
+def _setting(folder: Path, key: str) -> str:
+    """A value of Git's configuration; empty if it is not set or Git does not tell."""
+    try:
+        return git.setting(folder, key).strip()
+    except GitError:
+        return ""

@@ -38,6 +38,7 @@ VERSION_LINEAGE = (
     tags.VERSION,
     tags.GIT_COMMIT,
     tags.GIT_DIRTY,
+    tags.GIT_UNKNOWN,
     f"{tags.DVC}{paths.DATA}/",
     f"{tags.DVC}{paths.MODELS}/model.",
 )

@@ -10,18 +10,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
 import yaml
 
-from plumage.common import paths
+from plumage.common import git, paths
 from plumage.common.files import remove
+from plumage.common.project import scratch_folder
 from plumage.config import Data
 from plumage.data.sources.link_photos import link_photos
-from plumage.errors import PipelineError
+from plumage.errors import GitError, PipelineError
 from plumage.registry.lineage_query import LOCK_FILE, METRICS_FILE, PARAMS_FILE, fetch_provenance
 from plumage.registry.versions import find_version
 from plumage.tracking import tags
@@ -36,8 +37,6 @@ COMPARED = {
 }
 NEEDED = (PARAMS_FILE, LOCK_FILE, METRICS_FILE, PACKAGES_FILE, MACHINE_FILE)
 DVC = (sys.executable, "-m", "dvc")
-GIT = ("git", "-c", f"core.hooksPath={os.devnull}")
-"""Runs no hooks: `dvc install` adds some."""
 LAST_STAGE = "evaluate"
 """The stage after it, register, would add a version."""
 SECONDS_TO_END = 30
@@ -84,14 +83,15 @@ def reproduce(uri: str, root: Path) -> Reproduction:
         files = fetch_provenance(version, scratch / "version")
         commit, dirty = version.tags.get(tags.GIT_COMMIT), version.tags.get(tags.GIT_DIRTY) == "true"
         if commit is None:
-            raise PipelineError(f"{title}: it was not made in a Git repository, so its code is unknown")
+            reason = version.tags.get(tags.GIT_UNKNOWN, "it was not made in a Git repository")
+            raise PipelineError(f"{title}: its code is unknown ({reason})")
         if missing := [name for name in NEEDED if name not in files]:
             raise PipelineError(f"{title}: {', '.join(missing)} is not among its files, so it can't be reproduced")
         if dirty and DIFF_FILE not in files:
-            raise PipelineError(f"{title}: its uncommitted changes were too long to be kept")
+            raise PipelineError(f"{title}: its uncommitted changes were too long to be kept, or in a submodule")
         with _worktree(root, commit, scratch, title) as tree:
             if dirty:  # params.yaml is copied whole below
-                _git(tree, title, "apply", f"--exclude=*{PARAMS_FILE}", str(files[DIFF_FILE]))
+                _git(tree, title, "apply", "--whitespace=nowarn", f"--exclude=*{PARAMS_FILE}", str(files[DIFF_FILE]))
             (tree / PARAMS_FILE).write_bytes(files[PARAMS_FILE].read_bytes())
             variables = _variables(tree, scratch)
             _bring_data(root, tree, variables, title)
@@ -130,7 +130,7 @@ def _environment_changes(files: Mapping[str, Path]) -> list[str]:
 @contextmanager
 def _scratch(root: Path) -> Iterator[Path]:
     """A folder for one reproduction at a time, deleted afterwards. Leftovers of a killed one are deleted first."""
-    folder = root / paths.DVC_TMP / "reproduce"
+    folder = scratch_folder(root) / "reproduce"
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder.with_suffix(".lock"), blocking=False):
@@ -147,24 +147,25 @@ def _scratch(root: Path) -> Iterator[Path]:
 @contextmanager
 def _worktree(root: Path, commit: str, scratch: Path, title: str) -> Iterator[Path]:
     """A worktree of the repository at `commit`, below `scratch`, removed afterwards."""
-    prefix = _git(root, title, "rev-parse", "--show-prefix")
-    if _status(root, "cat-file", "-e", f"{commit}^{{commit}}"):
+    prefix = os.fsdecode(_git(root, title, "rev-parse", "--show-prefix").removesuffix(b"\n"))
+    if not git.has_commit(root, commit):
+        fetch = "git fetch --unshallow" if git.is_shallow(root) else "git fetch"
         raise PipelineError(
-            f"{title}: its commit {commit[:12]} is not in this repository; `git fetch` the branch that has it"
+            f"{title}: its commit {commit[:12]} is not in this repository; `{fetch}` the branch that has it"
         )
     tree = scratch / "tree"
-    _status(root, "worktree", "prune")  # forget the worktree of a killed run
+    _forget(root, tree)  # of a killed run
     _git(root, title, "worktree", "add", "--detach", str(tree), commit)
     try:
         yield tree / prefix
     finally:
+        _forget(root, tree)
         remove(tree)
-        _status(root, "worktree", "prune")
 
 
 def _bring_data(root: Path, tree: Path, variables: Mapping[str, str], title: str) -> None:
     """Bring data that Git does not track: from DVC's cache where DVC tracks it, else by links."""
-    tracked = _git(tree, title, "ls-files", "*.dvc").splitlines()
+    tracked = [os.fsdecode(name) for name in _git(tree, title, "ls-files", "-z", "*.dvc").split(b"\0") if name]
     if tracked:
         command = [*DVC, "cache", "dir"]
         cache = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
@@ -212,17 +213,15 @@ def _run(command: list[str], folder: Path, environment: Mapping[str, str]) -> in
             raise
 
 
-def _git(folder: Path, title: str, *arguments: str) -> str:
-    """Run git and return its output."""
+def _git(folder: Path, title: str, *arguments: str) -> bytes:
+    """Run Git and return its output. PipelineError, with the version's title, when it fails."""
     try:
-        done = subprocess.run([*GIT, *arguments], cwd=folder, capture_output=True, text=True)
-    except OSError:
-        raise PipelineError(f"{title}: its code comes from Git, and `git` is not installed; install it") from None
-    if done.returncode:
-        reason = (done.stderr.strip() or "it failed").splitlines()[-1]
-        raise PipelineError(f"{title}: git {arguments[0]} in {folder}: {reason}")
-    return done.stdout.strip()
+        return git.run(folder, *arguments)
+    except GitError as error:
+        raise PipelineError(f"{title}: {error}") from None
 
 
-def _status(folder: Path, *arguments: str) -> int:
-    return subprocess.run([*GIT, *arguments], cwd=folder, capture_output=True).returncode
+def _forget(root: Path, tree: Path) -> None:
+    """Remove the worktree `tree` from Git's list, if it is there. Others, perhaps on a disk that is away, stay."""
+    with suppress(GitError):
+        git.run(root, "worktree", "remove", "--force", str(tree))

@@ -7,7 +7,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from plumage.errors import TrackingError
+from plumage.errors import NoStoreError, TrackingError
 from plumage.tracking.store import one_line_errors, use_store
 
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -35,7 +35,10 @@ def find_version(uri: str, root: Path) -> ModelVersion:
     if match is None:
         raise TrackingError(f"{uri}: takes models:/NAME@ALIAS or models:/NAME/VERSION, as models:/bird-classifier/3")
     name, alias, number = match.groups()
-    use_store(root)
+    try:
+        use_store(root)
+    except NoStoreError as error:
+        raise TrackingError(f"{uri}: no such registered model; {error}") from None
     client = MlflowClient()
     with one_line_errors(uri):
         versions = model_versions(client, name)

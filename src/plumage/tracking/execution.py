@@ -17,7 +17,7 @@ from plumage.tracking.lineage import lineage_tags
 from plumage.tracking.outbox import deliver_pending
 from plumage.tracking.run import Stage, param_texts
 from plumage.tracking.store import connect, one_line_errors
-from plumage.tracking.tags import TRAINING_KEY
+from plumage.tracking.tags import GIT_UNKNOWN, TRAINING_KEY
 
 
 @dataclass(frozen=True)
@@ -70,4 +70,7 @@ def begin_execution(
     """
     experiment_id = connect(root, experiment)
     deliver_pending(root)
-    return Execution(root, experiment_id, training_key, params, lineage_tags(Path.cwd(), stage))
+    lineage = lineage_tags(Path.cwd(), stage)
+    if GIT_UNKNOWN in lineage and stage != "evaluate":  # evaluate adds to what train recorded
+        print(f"no commit is recorded: {lineage[GIT_UNKNOWN]}", flush=True)
+    return Execution(root, experiment_id, training_key, params, lineage)

@@ -1,7 +1,6 @@
 """What produced a run: Git commit and uncommitted changes, DVC's hashes, installed packages, the machine."""
 
 import platform
-import subprocess
 from collections.abc import Iterable, Mapping
 from importlib.metadata import distributions
 from pathlib import Path, PurePosixPath
@@ -12,10 +11,12 @@ import torch
 import yaml
 
 import plumage
+from plumage.common import git
 from plumage.common.cores import cores
 from plumage.common.files import write_json
 from plumage.common.paths import DVC_LOCK, DVC_YAML
-from plumage.tracking.tags import DVC, GIT_COMMIT, GIT_DIRTY, VERSION
+from plumage.errors import GitError
+from plumage.tracking.tags import DVC, GIT_COMMIT, GIT_DIRTY, GIT_UNKNOWN, VERSION
 
 PACKAGES_FILE, MACHINE_FILE, DIFF_FILE = "packages.txt", "machine.json", "uncommitted.diff"
 MAX_DIFF_BYTES = 1_000_000
@@ -25,8 +26,8 @@ MAX_DIFF_BYTES = 1_000_000
 def lineage_tags(folder: Path, stage: str) -> dict[str, str]:
     """Tags for a run of `stage` in the working tree `folder`.
 
-    Plumage's version; in a Git repository the commit and whether tracked files differ from it; the hash of every output
-    of the stages before this one.
+    Plumage's version; the commit and whether tracked files differ from it, or why Git does not tell; the hash of every
+    output of the stages before this one.
     """
     return {VERSION: plumage.__version__} | _git_tags(folder) | _dvc_tags(folder, stage)
 
@@ -34,13 +35,12 @@ def lineage_tags(folder: Path, stage: str) -> dict[str, str]:
 def uncommitted(folder: Path) -> bytes | None:
     """Changes of tracked files since the commit, for `git apply`, without the files that the pipeline writes.
 
-    None if there are none, there is no Git repository, or they exceed MAX_DIFF_BYTES.
+    None if there are none, Git does not tell, or they exceed MAX_DIFF_BYTES.
     """
     try:
-        command = ["git", "diff", "HEAD", "--binary", "--no-color", "--no-ext-diff", "--"]
-        sources = _pathspec_of_sources(folder)
-        diff = subprocess.run([*command, *sources], cwd=folder, capture_output=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
+        git.commit_of(folder, DVC_YAML.name)
+        diff = git.patch(folder, _pathspec_of_sources(folder))
+    except GitError:
         return None
     return diff if 0 < len(diff) <= MAX_DIFF_BYTES else None
 
@@ -88,12 +88,11 @@ def processor() -> str:
 def _git_tags(folder: Path) -> dict[str, str]:
     """The commit, and whether a tracked file differs from it. Files that the pipeline writes do not count."""
     try:
-        commit = _run(folder, "git", "rev-parse", "HEAD")
-        sources = _pathspec_of_sources(folder)
-        changes = _run(folder, "git", "status", "--porcelain", "--untracked-files=no", "--", *sources)
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-    return {GIT_COMMIT: commit, GIT_DIRTY: "true" if changes else "false"}
+        commit = git.commit_of(folder, DVC_YAML.name)
+        dirty = git.is_dirty(folder, _pathspec_of_sources(folder))
+    except GitError as error:
+        return {GIT_UNKNOWN: str(error)}
+    return {GIT_COMMIT: commit, GIT_DIRTY: "true" if dirty else "false"}
 
 
 def _pathspec_of_sources(folder: Path) -> list[str]:
@@ -141,7 +140,3 @@ def _outputs(spec: dict[str, Any]) -> list[str]:
     """Output paths of a stage in dvc.yaml. An entry is a path, or {path: options}."""
     entries = [entry for key in ("outs", "metrics", "plots") for entry in spec.get(key, [])]
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
-
-
-def _run(folder: Path, *command: str) -> str:
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()

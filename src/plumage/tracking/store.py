@@ -1,14 +1,14 @@
 """The MLflow store of a repository: its URI, its creation, its lock, and one-line errors when it can't be reached.
 
 The store is `MLFLOW_TRACKING_URI` if that is set, else `mlflow.db` (SQLite) with artifacts in `mlartifacts/`. Both are at
-the root of the original repository (`plumage.common.paths.project_root`), even when DVC runs an experiment in a copy.
+the root of the original repository (`plumage.common.project.project_root`), even when DVC runs an experiment in a copy.
 """
 
 import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import filelock
@@ -20,9 +20,12 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from plumage.common.paths import MLFLOW_ARTIFACTS, MLFLOW_DB
-from plumage.errors import TrackingError
+from plumage.errors import NoStoreError, TrackingError
 
 logging.getLogger("mlflow").setLevel(os.environ.get("MLFLOW_LOGGING_LEVEL", "WARNING"))
+logging.getLogger("mlflow.utils.git_utils").setLevel(
+    logging.ERROR
+)  # `lineage_tags` says in one line that Git is missing
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 PROBE_SECONDS = 10
@@ -42,21 +45,30 @@ def tracking_uri(root: Path) -> str:
     return url.render_as_string(hide_password=False)
 
 
-def use_store(root: Path) -> str:
+def use_store(root: Path, create: bool = False) -> str:
     """Point MLflow at the store of the repository at `root` and return its URI.
 
     Raises:
         TrackingError: the store can't be reached, or is not an MLflow store.
+        NoStoreError: it does not exist yet, and `create` is not set.
     """
     uri = tracking_uri(root)
+    if not create and (file := _database_file(uri)) and not file.exists():
+        raise NoStoreError(f"{file} does not exist yet; `dvc repro` makes it with the first run")
     with one_line_errors(f"the MLflow store {_without_password(uri)}", ImportError, OSError):
         _probe(uri)
         with _environment_restored():
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(uri)
-        with lock(root):
+        with lock(root) if create else nullcontext():
             MlflowClient()  # creates the database if it is missing
     return uri
+
+
+def _database_file(uri: str) -> Path | None:
+    """The file of an SQLite store."""
+    database = sqlalchemy.make_url(uri).database if uri.startswith("sqlite:") else None
+    return Path(database) if database and database != ":memory:" else None
 
 
 @contextmanager
@@ -80,7 +92,7 @@ def connect(root: Path, experiment: str) -> str:
     Raises:
         TrackingError: the store can't be reached, or the experiment was deleted.
     """
-    uri = use_store(root)
+    uri = use_store(root, create=True)
     with one_line_errors(f"the MLflow store {_without_password(uri)}"), lock(root):
         client = MlflowClient()
         found = client.get_experiment_by_name(experiment)

@@ -3,6 +3,8 @@
 VERSION = "plumage.version"
 GIT_COMMIT = "git.commit"
 GIT_DIRTY = "git.dirty"
+GIT_UNKNOWN = "git.unknown"
+"""Why there is no commit."""
 DVC = "dvc."
 """Followed by the path of a DVC output; the value is its hash."""
 DVC_EXPERIMENT = "dvc.exp"

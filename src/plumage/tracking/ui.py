@@ -33,8 +33,9 @@ def serve_ui(root: Path, host: str, port: int) -> NoReturn:
             reason = f"can't listen on {host}:{port} ({error.strerror})"
             raise TrackingError(f"{reason}; choose another port with --port") from None
     ui = f"http://{host}:{port}/#"
+    experiments = _experiments(root)
     print("MLflow's UI opens here in a few seconds; Ctrl-C stops it:")
-    for name, experiment_id in _experiments(root).items():
+    for name, experiment_id in experiments.items():
         print(f"  runs of {name}: {ui}/experiments/{experiment_id}/runs?{VIEW}")
     print(f"  models: {ui}/models", flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]

@@ -1,0 +1,83 @@
+"""Find the project: the nearest folder, at or above the working directory, that has params.yaml beside dvc.yaml.
+
+Git's repository and DVC's may start further up: a project can be a folder of a larger repository.
+"""
+
+import os
+from pathlib import Path
+
+from plumage.common.paths import DVC_FOLDER, DVC_TMP, DVC_YAML, EXPERIMENTS, PARAMS
+from plumage.errors import ProjectError
+
+
+def project_root() -> Path:
+    """The project's folder; for a stage in an experiment's copy, the folder that was copied.
+
+    The working directory decides. DVC_ROOT counts only where that is in no project: DVC keeps one that was left over.
+
+    Raises:
+        ProjectError: there is no project; the line says where it was looked for.
+    """
+    try:
+        here = Path.cwd().resolve()
+    except FileNotFoundError:
+        raise ProjectError("the working directory was deleted; `cd` into a Plumage project") from None
+    if found := _nearest(here):
+        return _original(found)
+    what = f"{here}: not in a Plumage project (no {PARAMS} beside a {DVC_YAML} here or in any folder above)"
+    given = os.environ.get("DVC_ROOT")
+    if not given:
+        raise ProjectError(f"{what}; `cd` into one")
+    if not Path(given).is_dir():
+        raise ProjectError(f"{what}, and DVC_ROOT is no folder ({given}); `cd` into one")
+    return Path(given).resolve()
+
+
+def store_root() -> Path:
+    """The project, to read its MLflow store; the working directory if MLFLOW_TRACKING_URI names the store and there is no project.
+
+    Raises:
+        ProjectError: as `project_root`.
+    """
+    try:
+        return project_root()
+    except ProjectError:
+        if "MLFLOW_TRACKING_URI" not in os.environ:
+            raise
+        return Path.cwd()
+
+
+def dvc_tmp(project: Path) -> Path:
+    """DVC's folder for temporary files, which Git and DVC ignore. Its `.dvc` may be above the project."""
+    return _dvc_root(project.resolve()) / DVC_TMP
+
+
+def scratch_folder(project: Path) -> Path:
+    """Plumage's own folder for temporary files and locks, below `dvc_tmp`."""
+    project = project.resolve()
+    return dvc_tmp(project) / project.relative_to(_dvc_root(project))
+
+
+def _nearest(folder: Path) -> Path | None:
+    return next((path for path in (folder, *folder.parents) if _is_project(path)), None)
+
+
+def _is_project(folder: Path) -> bool:
+    try:
+        return (folder / PARAMS).is_file() and (folder / DVC_YAML).is_file()
+    except PermissionError:
+        return False
+
+
+def _original(project: Path) -> Path:
+    """The folder that `project` is DVC's copy of; itself if it is none."""
+    depth = len(EXPERIMENTS.parts)
+    copies = next((path for path in project.parents if path.parts[-depth:] == EXPERIMENTS.parts), None)
+    if copies is None:
+        return project
+    return copies.parents[depth - 1] / project.relative_to(_dvc_root(project))
+
+
+def _dvc_root(project: Path) -> Path:
+    candidates = (project, *project.parents)
+    return next((path for path in candidates if (path / DVC_FOLDER).is_dir()), project)
