@@ -37,10 +37,10 @@ def _link_for_copies(data_path: str, root: Path) -> None:
 
 
 def _link_missing(original: Path, target: Path) -> None:
-    """Link each file of `original` that `target` lacks into `target`."""
-    for parent, _, names in os.walk(original, followlinks=True):
+    """Link each file of `original` that `target` lacks into `target`, and each link to a folder, which DVC doesn't follow."""
+    for parent, folders, files in os.walk(original):
         below = target / Path(parent).relative_to(original)
         below.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            if not (below / name).exists():
+        for name in [*filter(lambda folder: Path(parent, folder).is_symlink(), folders), *files]:
+            if not os.path.lexists(below / name):
                 (below / name).symlink_to(Path(parent) / name)
