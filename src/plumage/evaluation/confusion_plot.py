@@ -35,7 +35,7 @@ def plot_confusion(path: Path, confusion: NDArray[np.int64], classes: Sequence[s
     longest = max(len(shorten(name)) for name in classes[::every])
     margin = 0.45 + 0.0088 * font * longest
     width, height = margin + side + 0.4 + PANEL, margin + side + TOP
-    with png_figure(path, width, height) as figure:
+    with png_figure(path, width, height, classes) as figure:
         figure.set_layout_engine("none")
         matrix = figure.add_axes((margin / width, margin / height, side / width, side / height))
         _draw_cells(matrix, confusion, cell)

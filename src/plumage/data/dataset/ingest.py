@@ -86,7 +86,8 @@ def describe(report: dict[str, Any]) -> list[str]:
     left_out = [f"{len(report[key]):,} {key.replace('_', ' ')}" for key in ("refused", "duplicates", "label_conflicts")]
     lines = [f"{report['photos']:,} photos of {report['classes']:,} classes; {', '.join(left_out)}"]
     if passed_over := report.get("passed_over"):
-        lines.append(f"{sum(passed_over.values()):,} files passed over: {in_words(passed_over)}")
+        total = sum(passed_over.values())
+        lines.append(f"{total:,} {'file' if total == 1 else 'files'} passed over: {in_words(passed_over)}")
     if unlabelled := report.get("unlabelled"):
         lines.append(f"{unlabelled:,} photos without a label passed over")
     if encoding := report.get("name_encoding"):

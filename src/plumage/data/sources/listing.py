@@ -50,7 +50,7 @@ class Listing:
             if not entry.is_symlink():
                 raise
             self.files[name] = 0
-            self.folders[name] = self.unreadable[name] = _dead_link(entry.path, error)
+            self.folders[name] = self.unreadable[name] = dead_link(entry.path, error)
             return
         if stat.S_ISDIR(status.st_mode):
             loop = (status.st_dev, status.st_ino) in inside
@@ -69,6 +69,7 @@ def _entries(path: str) -> Iterator[os.DirEntry[str]]:
         yield from entries
 
 
-def _dead_link(path: str, error: OSError) -> str:
+def dead_link(path: str, error: OSError) -> str:
+    """What the link at `path` is, which can't be followed because of `error`."""
     target = escaped(str(Path(path).readlink()))
     return f"a link to {target}, which doesn't exist" if error.errno == errno.ENOENT else f"a link ({error.strerror})"
