@@ -8,7 +8,7 @@ import pytest
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 
-from plumage.evaluation import fonts
+from plumage.evaluation import fonts, plots
 from plumage.evaluation.confusion import confusion_order
 from plumage.evaluation.confusion_plot import plot_confusion
 
@@ -56,3 +56,9 @@ def test_missing_characters_cause_no_warnings(machine, tmp_path, recwarn, caplog
 def test_chinese_japanese_and_korean_are_drawn_without_boxes(tmp_path, recwarn):
     assert draw(tmp_path / "one.png", ["麻雀", "b"]) != draw(tmp_path / "two.png", ["喜鹊", "b"])
     assert not recwarn.list
+
+
+def test_wide_characters_count_as_two_when_a_name_is_shortened():
+    assert plots.shorten("麻雀" * 10) == "麻雀" * 10
+    assert plots.shorten("麻雀" * 11) == "麻雀" * 9 + "麻…"
+    assert plots.shorten("x" * 41) == "x" * 39 + "…"

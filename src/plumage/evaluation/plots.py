@@ -5,7 +5,9 @@ They use matplotlib's Figure directly, which shares no state with pyplot, and it
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
+from unicodedata import east_asian_width
 
 import matplotlib.style
 import numpy as np
@@ -48,9 +50,17 @@ def png_figure(path: Path, width: float, height: float, names: Iterable[str] = (
             figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
+def text_width(name: str) -> int:
+    """The width of `name` in characters of the Latin script; a Chinese one is as wide as two."""
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in name)
+
+
 def shorten(name: str, length: int = 40) -> str:
-    """`name`, cut to at most `length` characters."""
-    return name if len(name) <= length else f"{name[: length - 1].rstrip()}…"
+    """`name`, cut to at most `length` characters, as `text_width` counts them."""
+    if text_width(name) <= length:
+        return name
+    ends = accumulate(map(text_width, name))
+    return f"{name[: sum(end < length for end in ends)].rstrip()}…"
 
 
 def plot_reliability(path: Path, bins: Mapping[str, Reliability]) -> None:

@@ -27,7 +27,7 @@ def write_plots(reports: Path, result: EvaluationResult) -> None:
     folder = reports / paths.PLOTS.name
     if missing := missing_characters(result.classes):
         some = " ".join(missing[:5]) + (f" and {len(missing) - 5:,} more" if len(missing) > 5 else "")
-        print(f"no font of this machine has {some}: plots show boxes; install one that does, such as fonts-noto-cjk")
+        print(f"no font of this machine has {some}: plots show boxes; install one (Debian: fonts-noto-cjk for CJK)")
     plot_confusion(folder / "confusion.png", result.confusion, result.classes, result.class_order)
     plots.plot_reliability(folder / "reliability.png", result.reliability)
     plots.plot_coverage(folder / "coverage.png", result.coverage)

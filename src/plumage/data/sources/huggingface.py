@@ -17,7 +17,7 @@ from plumage.config import DEFAULT_DATASETS, Data
 from plumage.data.sources.archive import ArchiveSource
 from plumage.data.sources.folder import FolderSource
 from plumage.data.sources.layout import PHOTO_SUFFIXES, SPLIT_NAMES
-from plumage.data.sources.names import merge_spellings
+from plumage.data.sources.names import class_identity, merge_spellings
 from plumage.data.sources.parquet import ParquetSource, columns_of
 from plumage.data.sources.photo import Chunk, Photo, Source, SourcePaths
 from plumage.data.sources.retry import TransientError, is_transient, one_line, retry
@@ -113,10 +113,19 @@ class JoinedSource:
             merged = piece.source.about["merged_classes"]
             for label in {found.label for found in piece.source.found}:
                 spellings.setdefault(self._label_of[label], set()).update(merged.get(label, [label]))
-        self.about = {
+        known = {class_identity(label) for label in labels}
+        empty = {
+            label: content
+            for piece in pieces
+            for label, content in piece.source.about.get("empty_classes", {}).items()
+            if class_identity(label) not in known
+        }
+        self.about: dict[str, Any] = {
             "passed_over": dict(sorted(passed_over.items())),
             "merged_classes": {label: sorted(names) for label, names in sorted(spellings.items()) if len(names) > 1},
         }
+        if empty:
+            self.about["empty_classes"] = empty
 
     def __len__(self) -> int:
         return sum(len(piece.source) for piece in self._pieces)

@@ -33,7 +33,7 @@ def official_split(
     strictest split stay there (test, then val) and the others become UNUSED.
 
     Raises:
-        DataError: the data set has no train split, or a class has too few photos there, or none.
+        DataError: the data set has no train split, or a class has too few photos there.
     """
     if "train" not in official:
         raise DataError("split.strategy: official, but the data set has no train split; use stratified")
@@ -55,18 +55,7 @@ def official_split(
                 splits[row] = strictest if strictest_of_row[row] == strictest else UNUSED
     missing = {split: share for split, share in (("test", test), ("val", val)) if split not in official}
     draw_from_train(splits, photos, missing, seed)
-    _refuse_untrained_classes(photos.labels, splits)
     return splits, sorted(leaks)
-
-
-def _refuse_untrained_classes(labels: Sequence[str], splits: Sequence[str]) -> None:
-    trained = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
-    if untrained := sorted(set(labels) - trained):
-        more = f" and {len(untrained) - 5:,} more" if len(untrained) > 5 else ""
-        raise DataError(
-            f"split.strategy: official, but train holds no photo of {', '.join(map(repr, untrained[:5]))}{more} (leaks left "
-            "out); add some, remove these classes, or use stratified"
-        )
 
 
 def refuse_leaks(leaks: list[Leak]) -> None:
