@@ -4,7 +4,7 @@ Known layouts: class folders, or splits (keys of SPLIT_NAMES in any case) with c
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 from unicodedata import normalize
 
@@ -84,12 +84,17 @@ def recognise(
     if not photos:
         raise DataError(f"{where}: holds no photos{_in_brackets(passed_over)}; {EXPECTED}")
     layout = _most_likely_layout(photos, where)
-    unlabelled = _unlabelled(photos, layout)
-    passed_over.update(unlabelled.values())
-    photos = [name for name in photos if name not in unlabelled]
-    _check_layout(photos, layout, where)
+    if odd := [name for name in photos if not layout.fits(_segments(name))]:
+        photos = sorted(set(photos).difference(odd))
+        unlabelled = _unlabelled(odd, photos, layout)
+        passed_over.update(unlabelled.values())
+        _refuse_odd(sorted(set(odd).difference(unlabelled)), photos, layout, where)
 
-    label_of, merged = merge_spellings(Counter(str(layout.class_folder(_segments(name))) for name in photos))
+    labels = Counter(str(layout.class_folder(_segments(name))) for name in photos)
+    if not layout.has_splits and {label.lower() for label in labels} <= SPLIT_NAMES.keys():
+        first = _segments(min(photos))
+        raise DataError(f"{where}: {'/'.join(first)} is in no class folder, as {first[-2]} is a split; {EXPECTED}")
+    label_of, merged = merge_spellings(labels)
     photos.sort(key=escaped)
     found = []
     for name, key in zip(photos, unique_keys([_key(name, layout) for name in photos]), strict=True):
@@ -158,45 +163,30 @@ def _most_likely_layout(photos: list[str], where: str) -> Layout:
             counts[Layout(tuple(segments[:-3]), has_splits=True)] += 1
     if not counts:
         raise DataError(f"{where}: its photos, such as {escaped(photos[0])}, are in no class folder; {EXPECTED}")
-    layout = min(counts, key=lambda layout: (-counts[layout], not layout.has_splits, len(layout.above), layout.above))
-    fitting = [name for name in photos if layout.fits(_segments(name))]
-    if not layout.has_splits and {name.lower() for name in _classes(fitting, layout)} <= SPLIT_NAMES.keys():
-        first = _segments(min(fitting))
-        raise DataError(f"{where}: {'/'.join(first)} is in no class folder, as {first[-2]} is a split; {EXPECTED}")
-    return layout
+    return min(counts, key=lambda layout: (-counts[layout], not layout.has_splits, len(layout.above), layout.above))
 
 
-def _classes(photos: Iterable[str], layout: Layout) -> set[str]:
-    return {str(layout.class_folder(_segments(name))) for name in photos}
-
-
-def _unlabelled(photos: list[str], layout: Layout) -> dict[str, str]:
-    """The photos that lie directly in a folder beside train, and why they are passed over.
+def _unlabelled(odd: list[str], photos: list[str], layout: Layout) -> dict[str, str]:
+    """Those of `odd` that lie directly in a folder beside train, and why they are passed over.
 
     Such are the test photos of a competition, whose labels are secret. In a folder with class folders, or in train, they would be
     a mistake.
     """
-    if not layout.has_splits:
-        return {}
     depth = len(layout.above)
-    labelled = {_segments(name)[depth] for name in photos if layout.fits(_segments(name))}
-    labelled |= {name for name in labelled | set(SPLIT_NAMES) if SPLIT_NAMES.get(name.lower()) == "train"}
-    return {
-        name: f"photos without a class folder in {segments[depth]}/"
-        for name, segments in ((name, _segments(name)) for name in photos)
-        if len(segments) == depth + 2
-        and tuple(segments[:depth]) == layout.above
-        and segments[depth] not in labelled
-        and SPLIT_NAMES.get(segments[depth].lower()) != "train"
-    }
+    labelled = {_segments(name)[depth] for name in photos} if layout.has_splits else set()
+    unlabelled = {}
+    for name in odd if layout.has_splits else []:
+        *folders, _ = _segments(name)
+        beside = len(folders) == depth + 1 and tuple(folders[:depth]) == layout.above
+        if beside and folders[-1] not in labelled and SPLIT_NAMES.get(folders[-1].lower()) != "train":
+            unlabelled[name] = f"photos without a class folder in {folders[-1]}/"
+    return unlabelled
 
 
-def _check_layout(photos: list[str], layout: Layout, where: str) -> None:
-    """Raise a DataError that names the first photo which doesn't fit, and what is odd about it."""
-    odd = sorted(escaped(name) for name in photos if not layout.fits(_segments(name)))
+def _refuse_odd(odd: list[str], photos: list[str], layout: Layout, where: str) -> None:
+    """Raise a DataError that names the first of `odd`, which don't fit the layout as `photos` do, and what is odd about it."""
     if not odd:
         return
-    right = min(escaped(name) for name in photos if layout.fits(_segments(name)))
     first, depth = _segments(odd[0]), len(layout.above)
     below = depth + layout.has_splits
     if layout.class_folder(first) is not None and len(first) > below + 2:
@@ -211,6 +201,7 @@ def _check_layout(photos: list[str], layout: Layout, where: str) -> None:
     else:
         problem, remedy = "is in other folders", "put all class folders into one folder"
     such = f" ({len(odd):,} such photos)" if len(odd) > 1 else ""
+    right = "/".join(_segments(photos[0]))
     raise DataError(f"{where}: {'/'.join(first)} {problem}{such}, unlike {right}; {remedy}; {EXPECTED}")
 
 

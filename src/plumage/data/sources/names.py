@@ -59,6 +59,9 @@ def merge_spellings(labels: Counter[str]) -> tuple[dict[str, str], dict[str, lis
 def unique_keys(keys: list[str]) -> Iterator[str]:
     """Yield each key, numbered before its suffix if it was there before: the keys of `a/1.jpg` twice end with `a/1 (2).jpg`."""
     taken = set(keys)
+    if len(taken) == len(keys):
+        yield from keys
+        return
     seen: set[str] = set()
     for key in keys:
         unique, number, path = key, 1, PurePosixPath(key)
