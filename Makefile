@@ -11,6 +11,7 @@ PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check -c constrai
 
 repro: $(VENV)/installed ## Run the whole pipeline and say where to look
 	@$(RUN) plumage repair
+	@$(RUN) plumage data check
 	@$(RUN) dvc repro
 	@$(RUN) plumage summary
 

@@ -7,7 +7,7 @@ from plumage.common.files import write_json
 from plumage.common.paths import DATA_REPORT, DATASET, DOWNLOADS, UNPACKED
 from plumage.common.project import project_root
 from plumage.config import Params
-from plumage.data.dataset.ingest import ingest
+from plumage.data.dataset.ingest import describe, ingest
 from plumage.data.sources import open_source
 from plumage.data.sources.link_photos import link_photos
 from plumage.data.sources.photo import SourcePaths
@@ -19,8 +19,8 @@ def main(params: Params) -> None:
     with open_source(params.data, SourcePaths(photos, root / DOWNLOADS, UNPACKED)) as source:
         report = ingest(source, DATASET, params.data.min_size, params.data.max_refused)
     write_json(DATA_REPORT, {"source": params.data.source, **report})
-    notes = [f"{len(report[key]):,} {key.replace('_', ' ')}" for key in ("refused", "duplicates", "label_conflicts")]
-    print(f"{report['photos']:,} photos of {report['classes']:,} classes; {', '.join(notes)} (see {DATA_REPORT})")
+    first, *others = describe(report)
+    print(f"{first} (see {DATA_REPORT})", *others, sep="\n")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from _stage import run_stage
 from plumage.common.files import write_json
 from plumage.common.paths import DATA_PAGE, DATA_REPORT, DATASET, SPLIT_REPORT, SPLITS
 from plumage.config import Params
+from plumage.data.dataset.class_rules import refuse_single_class
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.data_page import write_data_page
 from plumage.data.split.near_duplicates import group_near_duplicates
@@ -16,6 +17,7 @@ from plumage.data.split.stratified import Photos, stratified_split
 
 def main(params: Params) -> None:
     dataset, split = Dataset(DATASET), params.split
+    refuse_single_class(dataset.classes)
     about = json.loads(DATA_REPORT.read_text(encoding="utf-8"))
     groups = []
     if split.similarity is not None:

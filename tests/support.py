@@ -12,8 +12,8 @@ from PIL import Image
 from scipy.special import softmax
 
 from plumage.accelerate import kernels
-from plumage.data.dataset.ingest import ingest
-from plumage.data.dataset.store import Dataset
+from plumage.data.dataset.ingest import check_photos
+from plumage.data.dataset.store import Dataset, read_batch, write_dataset
 from plumage.data.sources.photo import Chunk, Photo, Source
 
 needs_kernels = pytest.mark.skipif(
@@ -45,8 +45,9 @@ class MemorySource:
 
 
 def make_dataset(folder: Path, photos: list[Photo]) -> Dataset:
-    """Write a data set of these photos; unusable ones are left out."""
-    ingest(MemorySource(photos), folder, min_size=1, max_refused=1)
+    """Write a data set of these photos, of any number of classes; unusable ones are left out."""
+    checked = (check_photos(chunk, min_size=1) for chunk in MemorySource(photos).chunks())
+    write_dataset(folder, (read_batch(rows) for rows, *_ in checked))
     return Dataset(folder)
 
 

@@ -1,5 +1,6 @@
 """One run per pipeline execution, whatever is repeated, skipped or restored, with all that its stages logged."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -144,6 +145,17 @@ def test_tables_are_replaced_and_show_in_the_ui(outputs: Path) -> None:
     shown = client.load_table(client.get_run(run_id).info.experiment_id, "per_class.json", [run_id])
     assert shown["label"].tolist() == ["owl", "NA"]
     assert {file.path for file in client.list_artifacts(run_id)} == {"per_class.csv", "per_class.json"}
+
+
+def test_classes_that_look_like_numbers_or_missing_values_stay_names_in_tables(outputs: Path) -> None:
+    names = ["001", "010", "1e5", "nan", "None", "true", "NA", "null", "-inf", ""]
+    table = outputs / "confusion.csv"
+    pd.DataFrame({"actual": names, "predicted": names[::-1], "count": 2}).to_csv(table, index=False)
+    run_id = train(outputs)
+    with resume_run(outputs, "plumage", PARAMS, "evaluate") as run:
+        run.log_table(table, "confusion")
+    path = MlflowClient().download_artifacts(run_id, "confusion.json", str(outputs))
+    assert json.loads(Path(path).read_text())["data"] == [[*pair, 2] for pair in zip(names, names[::-1], strict=True)]
 
 
 def test_a_final_metric_is_the_last_point_of_its_curve(outputs: Path) -> None:

@@ -1,15 +1,25 @@
-"""`plumage data`: take photos out of the data set."""
+"""`plumage data`: look at the photos before the pipeline does, and take photos out of the data set."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from plumage.cli.shared import open_dataset, out, print_rows
+from plumage.cli.shared import open_dataset, out, print_rows, project_params
 from plumage.common.paths import SPLITS
 from plumage.common.project import project_root
 
-app = typer.Typer(no_args_is_help=True, help="Export photos from the data set in their original bytes")
+app = typer.Typer(no_args_is_help=True, help="Check the folder of photos, or export photos from the data set")
+
+
+@app.command()
+def check() -> None:
+    """Check that DVC can read the folder at data.path; `make repro` does it first."""
+    from plumage.data.sources.dvc_check import check_for_dvc
+
+    folder = project_root() / project_params().data.path
+    for link in check_for_dvc(folder) if folder.is_dir() else []:
+        out.print(f"{link}: DVC doesn't follow links to folders; after changes there run `dvc repro -f download`")
 
 
 @app.command()

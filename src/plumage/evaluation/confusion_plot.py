@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from plumage.evaluation.confusion import confused_pairs
-from plumage.evaluation.plots import GREY, INK, png_figure, shorten
+from plumage.evaluation.plots import GREY, INK, png_figure, shorten, text_width
 
 CORRECT = LinearSegmentedColormap.from_list("correct", ["#cfe6ee", "#1f6f8b", "#0b3040"])
 WRONG = LinearSegmentedColormap.from_list("wrong", ["#f5b48a", "#c8501e", "#6b1d04"])
@@ -32,10 +32,10 @@ def plot_confusion(path: Path, confusion: NDArray[np.int64], classes: Sequence[s
     side = float(np.clip(3 + 0.2 * count, 4, 12))
     cell = side * 72 / count  # points
     font = float(np.clip(0.75 * cell * every, 5, 8))
-    longest = max(len(shorten(name)) for name in classes[::every])
+    longest = max(text_width(shorten(name)) for name in classes[::every])
     margin = 0.45 + 0.0088 * font * longest
     width, height = margin + side + 0.4 + PANEL, margin + side + TOP
-    with png_figure(path, width, height) as figure:
+    with png_figure(path, width, height, classes) as figure:
         figure.set_layout_engine("none")
         matrix = figure.add_axes((margin / width, margin / height, side / width, side / height))
         _draw_cells(matrix, confusion, cell)

@@ -3,9 +3,11 @@
 They use matplotlib's Figure directly, which shares no state with pyplot, and its default style, not a personal matplotlibrc.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
+from unicodedata import east_asian_width
 
 import matplotlib.style
 import numpy as np
@@ -19,11 +21,12 @@ from plumage.common.files import atomic_path
 from plumage.evaluation.calibration import Reliability
 from plumage.evaluation.embedding import Embedding
 from plumage.evaluation.example_photos import ExamplePhoto
+from plumage.evaluation.fonts import drawing_quietly, families
 from plumage.evaluation.selective import CoverageCurve
 
 BLUE, ORANGE, GREY, INK = "#1f6f8b", "#c8501e", "#8a8f98", "#22262b"
 STYLE = {
-    "font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "text.parse_math": False,
+    "font.size": 9, "text.color": INK, "text.parse_math": False,
     "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 10,
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY, "axes.labelcolor": INK,
     "axes.axisbelow": True, "axes.grid": True, "grid.color": "#e3e5e8", "xtick.color": INK, "ytick.color": INK,
@@ -35,18 +38,29 @@ HEAT = "autumn_r"  # Matplotlib's colours from yellow to red: red is the stronge
 
 
 @contextmanager
-def png_figure(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """An empty figure of width x height inches, written to `path` as PNG if the block ends without an error."""
-    with matplotlib.style.context(["default", STYLE]):
+def png_figure(path: Path, width: float, height: float, names: Iterable[str] = ()) -> Iterator[Figure]:
+    """An empty figure of width x height inches, written to `path` as PNG if the block ends without an error.
+
+    Its fonts have the characters of `names`, as far as this machine has such fonts; other characters are boxes.
+    """
+    with matplotlib.style.context(["default", STYLE | {"font.family": families(names)}]), drawing_quietly():
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
+def text_width(name: str) -> int:
+    """The width of `name` in characters of the Latin script; a Chinese one is as wide as two."""
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in name)
+
+
 def shorten(name: str, length: int = 40) -> str:
-    """`name`, cut to at most `length` characters."""
-    return name if len(name) <= length else f"{name[: length - 1].rstrip()}…"
+    """`name`, cut to at most `length` characters, as `text_width` counts them."""
+    if text_width(name) <= length:
+        return name
+    ends = accumulate(map(text_width, name))
+    return f"{name[: sum(end < length for end in ends)].rstrip()}…"
 
 
 def plot_reliability(path: Path, bins: Mapping[str, Reliability]) -> None:
@@ -94,7 +108,7 @@ def plot_classes(path: Path, table: pd.DataFrame) -> None:
     """F1 per class with its interval, the worst first; at most the WORST_CLASSES worst. `table` is reports/per_class.csv."""
     tested = table[table["support"] > 0]
     worst = tested.sort_values("f1", kind="stable").head(WORST_CLASSES)
-    with png_figure(path, 7.5, 1.2 + 0.24 * len(worst)) as figure:
+    with png_figure(path, 7.5, 1.2 + 0.24 * len(worst), worst["label"]) as figure:
         axes = figure.add_subplot()
         rows = np.arange(len(worst))
         axes.barh(rows, worst["f1"], height=0.72, color=BLUE)
@@ -131,7 +145,8 @@ def plot_photos(path: Path, title: str, photos: Sequence[tuple[ExamplePhoto, str
     """Photos with captions, each next to a copy overlaid with its Grad-CAM."""
     columns = min(COLUMNS, max(1, len(photos)))
     rows = max(1, -(-len(photos) // columns))
-    with png_figure(path, max(2.6 * columns, 4), 1.85 * rows + 0.4) as figure:
+    captions = [caption for _, caption in photos]
+    with png_figure(path, max(2.6 * columns, 4), 1.85 * rows + 0.4, captions) as figure:
         figure.suptitle(title, fontweight="bold", fontsize=11, x=0.01, ha="left")
         grid = figure.subplots(rows, 2 * columns, squeeze=False)
         for axes in grid.flat:

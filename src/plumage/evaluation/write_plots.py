@@ -12,6 +12,7 @@ from plumage.evaluation import plots
 from plumage.evaluation.calibration import reliability
 from plumage.evaluation.confusion import confused_pairs
 from plumage.evaluation.confusion_plot import plot_confusion
+from plumage.evaluation.fonts import missing_characters
 from plumage.evaluation.result import EvaluationResult
 from plumage.evaluation.sample import Ints, Sample
 from plumage.evaluation.tables import write_table
@@ -24,6 +25,9 @@ MAX_CLASSES = 30  # DVC's template writes a number into each cell of the matrix,
 def write_plots(reports: Path, result: EvaluationResult) -> None:
     """Write the PNG files of plots/ and the CSV files of plot_data/ into `reports`."""
     folder = reports / paths.PLOTS.name
+    if missing := missing_characters(result.classes):
+        some = " ".join(missing[:5]) + (f" and {len(missing) - 5:,} more" if len(missing) > 5 else "")
+        print(f"no font of this machine has {some}: plots show boxes; install one (Debian: fonts-noto-cjk for CJK)")
     plot_confusion(folder / "confusion.png", result.confusion, result.classes, result.class_order)
     plots.plot_reliability(folder / "reliability.png", result.reliability)
     plots.plot_coverage(folder / "coverage.png", result.coverage)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import tempfile
 import time
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ Stage = Literal["train", "evaluate", "register"]
 MAX_PARAM_LENGTH = 500
 EPOCH_METRIC = "train/loss"
 """Every epoch has a point of this metric."""
+NAMES = re.compile(r"key|label|actual|predicted|pred_\d|slice")
+"""Columns of names: a class called 001, 1e5 or nan is no number."""
 BATCH_SIZE = 100
 """MLflow accepts at most this many parameters or tags per call."""
 
@@ -102,7 +105,10 @@ class Run:
         self.log_artifact(path)
         table = f"{name}.json"
         with tempfile.TemporaryDirectory() as folder:
-            pd.read_csv(path, keep_default_na=False).to_json(Path(folder, table), orient="split", index=False)
+            columns = pd.read_csv(path, nrows=0).columns
+            as_text: Any = {column: str for column in columns if NAMES.fullmatch(column)}
+            rows = pd.read_csv(path, keep_default_na=False, dtype=as_text)
+            rows.to_json(Path(folder, table), orient="split", index=False)
             self.log_artifact(Path(folder, table))
         tables = json.loads(self._client.get_run(self.id).data.tags.get(LOGGED_TABLES, "[]"))
         entry = {"path": table, "type": "table"}

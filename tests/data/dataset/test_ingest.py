@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from support import MemorySource, make_photo
 
-from plumage.data.dataset.ingest import ingest
+from plumage.data.dataset.ingest import describe, ingest
 from plumage.data.dataset.store import Dataset
 from plumage.data.sources.folder import FolderSource
 from plumage.data.sources.photo import Photo
@@ -27,7 +27,8 @@ def many(label: str, count: int) -> list[Photo]:
 def test_refused_photos_are_listed_with_the_reason_and_left_out(tmp_path: Path) -> None:
     bad = {"a/cut.jpg": WHOLE[: len(WHOLE) // 2], "a/empty.jpg": b"", "a/small.jpg": make_photo((1, 2, 3), 1, (40, 31))}
     source = MemorySource(
-        [photo(key, data) for key, data in bad.items()] + [photo("a/text.jpg", b"no photo"), *many("b", 9)]
+        [photo(key, data) for key, data in bad.items()]
+        + [photo("a/text.jpg", b"no photo"), photo("a/whole.jpg", WHOLE), *many("b", 9)]
     )
     report = ingest(source, tmp_path / "dataset", min_size=32, max_refused=1)
     reasons = {refused["key"]: refused["reason"] for refused in report["refused"]}
@@ -38,14 +39,14 @@ def test_refused_photos_are_listed_with_the_reason_and_left_out(tmp_path: Path) 
         "too small",
         "not an image",
     ]
-    assert (report["photos"], report["photos_per_class"]) == (9, {"b": 9})
-    assert Dataset(tmp_path / "dataset").classes == ["b"]
+    assert (report["photos"], report["photos_per_class"]) == (10, {"a": 1, "b": 9})
+    assert Dataset(tmp_path / "dataset").classes == ["a", "b"]
 
 
 def test_too_many_refused_photos_are_an_error_that_lists_them_and_the_old_data_set_stays(tmp_path: Path) -> None:
-    ingest(MemorySource(many("a", 5)), tmp_path / "dataset", min_size=1, max_refused=0)
+    ingest(MemorySource([*many("a", 5), photo("b/0.jpg", WHOLE)]), tmp_path / "dataset", min_size=1, max_refused=0)
     before = {file.name: file.read_bytes() for file in (tmp_path / "dataset").iterdir()}
-    source = MemorySource([*many("b", 98), photo("b/x.jpg", b""), photo("b/y.jpg", b"?")])
+    source = MemorySource([*many("b", 97), photo("a/0.jpg", WHOLE), photo("b/x.jpg", b""), photo("b/y.jpg", b"?")])
     with pytest.raises(
         DataError, match=r"2 of 100 photos are refused, more than data.max_refused: 0.01[^$]*b/x.jpg: zero"
     ):
@@ -81,15 +82,49 @@ def test_copies_in_one_class_are_kept_once_and_in_two_classes_not_at_all(tmp_pat
 def test_repairs_are_counted(tmp_path: Path) -> None:
     grey = io.BytesIO()
     Image.linear_gradient("L").save(grey, "PNG")
-    source = MemorySource([photo("a/1.png", grey.getvalue()), photo("a/2.png", WHOLE), *many("a", 5)])
+    source = MemorySource([photo("a/1.png", grey.getvalue()), photo("a/2.png", WHOLE), *many("b", 5)])
     report = ingest(source, tmp_path / "dataset", min_size=1, max_refused=0)
     assert report["repaired"] == {"grey": 1, "wrong extension": 1}
 
 
 def test_no_photo_left_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no photo is left"):
+    with pytest.raises(DataError, match=r"the class 'a' has no photo left \(refused: 1 zero bytes\)"):
         ingest(MemorySource([photo("a/x.jpg", b"")]), tmp_path / "dataset", min_size=1, max_refused=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_class_whose_photos_are_all_refused_is_an_error_that_names_it_and_the_old_data_set_stays(
+    tmp_path: Path,
+) -> None:
+    good = [*many("b", 200), photo("c/1.jpg", WHOLE)]
+    ingest(MemorySource(good), tmp_path / "dataset", min_size=1, max_refused=0)
+    link = Photo("a/2.jpg", "a", None, b"", unreadable="a link to /gone.jpg, which doesn't exist")
+    with pytest.raises(
+        DataError, match=r"the class 'a' has no photo left \(refused: 1 [^\n]*1 for other reasons\); replace"
+    ):
+        ingest(MemorySource([photo("a/1.jpg", b""), link, *good]), tmp_path / "dataset", min_size=1, max_refused=0.5)
+    assert Dataset(tmp_path / "dataset").classes == ["b", "c"]
+
+
+def test_one_class_only_is_an_error_that_names_it_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="all photos are of one class, 'a'; takes two classes or more"):
+        ingest(MemorySource(many("a", 5)), tmp_path / "dataset", min_size=1, max_refused=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_used_is_described_with_its_reasons(tmp_path: Path) -> None:
+    photos = [
+        Photo(f"{label}/1.jpg", label, None, make_photo(color, 0))
+        for label, color in (("a", (9, 9, 9)), ("b", (99, 9, 9)))
+    ]
+    source = MemorySource(photos)
+    source.about = {"passed_over": {".csv": 1, ".txt": 12}, "merged_classes": {"a": ["A", "a"]}, "unlabelled": 4}
+    assert describe(ingest(source, tmp_path / "dataset", min_size=1, max_refused=0)) == [
+        "2 photos of 2 classes; 0 refused, 0 duplicates, 0 label conflicts",
+        "13 files passed over: 12 .txt, 1 .csv",
+        "4 photos without a label passed over",
+        "one class, 'a': 'A', 'a'",
+    ]
 
 
 def test_a_repeated_key_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:

@@ -197,7 +197,9 @@ def test_archives_give_their_splits_and_one_class_for_all_spellings(hub: Hub, fe
         "data/train.tar.gz": tar_gz(
             {"birds/BLUE  JAY/1.jpg": JPEG, "birds/BLUE  JAY/2.jpg": JPEG, "birds/ORIOLE/1.png": PNG}
         ),
-        "data/valid.zip": zipped({"Blue Jay/1.jpg": PNG, "ORIOLE/1.jpg": JPEG, "notes.txt": b""}),
+        "data/valid.zip": zipped(
+            {"Blue Jay/1.jpg": PNG, "ORIOLE/1.jpg": JPEG, "notes.txt": b"", "WREN/1.txt": b"", "oriole /": b""}
+        ),
         "more.zip": zipped({"test/ORIOLE/1.jpg": JPEG, "train/ORIOLE/1.jpg": PNG}),
     }
     result = fetch()
@@ -212,7 +214,8 @@ def test_archives_give_their_splits_and_one_class_for_all_spellings(hub: Hub, fe
     ]
     assert result["length"] == 7
     assert result["about"]["merged_classes"] == {"BLUE JAY": ["BLUE JAY", "Blue Jay"]}
-    assert result["about"]["passed_over"] == {".txt": 1}
+    assert result["about"]["passed_over"] == {".txt": 2}
+    assert result["about"]["empty_classes"] == {"WREN": "1 .txt"}
 
 
 def test_class_folders_are_read_and_revision_pins_what_is_fetched(hub: Hub, fetch: Fetch) -> None:

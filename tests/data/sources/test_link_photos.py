@@ -57,3 +57,15 @@ def test_an_absolute_path_needs_no_link(root: Path) -> None:
     assert link_photos(str(photos), root, copy_of(root)) == photos
     assert link_photos(str(photos), root, root) == photos
     assert not list((root / ".dvc" / "tmp").rglob("photos/*/*.jpg"))
+
+
+def test_dead_links_and_links_to_folders_are_links_in_a_copy_too(root: Path) -> None:
+    photos, copy = root / "data" / "photos", copy_of(root)
+    (photos / "ORIOLE" / "dead.jpg").symlink_to("/gone.jpg")
+    (photos / "ORIOLE").rename(root / "elsewhere")
+    (photos / "ORIOLE").symlink_to(root / "elsewhere")
+    (photos / "loop").symlink_to(photos)
+    for _ in range(2):
+        found = link_photos("data/photos", root, copy)
+    assert (found / "ORIOLE").is_symlink()
+    assert len(FolderSource(found)) == 41

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from plumage.common.files import atomic_path
 from plumage.common.progress import Progress
 from plumage.common.workers import map_in_processes
+from plumage.data.dataset.class_rules import refuse_empty_classes, refuse_lost_classes, refuse_single_class
 from plumage.data.dataset.decode import examine
 from plumage.data.dataset.store import SCHEMA, Dataset, leave_out, read_batch, write_dataset
 from plumage.data.dataset.thumbnail import thumbnail
+from plumage.data.sources.layout import in_words
 from plumage.data.sources.photo import Chunk, Source
 from plumage.errors import DataError, PhotoError
 
@@ -32,9 +34,10 @@ def ingest(source: Source, folder: Path, min_size: int, max_refused: float) -> d
     The folder appears completely or not at all.
 
     Raises:
-        DataError: more than a share `max_refused` of the photos is refused (the message lists them), no photo is left, or
-            two photos have the same key.
+        DataError: more than a share `max_refused` of the photos is refused (the message lists them), a class ends up without
+            a photo, there are fewer than two classes, or two photos have the same key.
     """
+    refuse_empty_classes(source.about.get("empty_classes", {}))
     refused: list[dict[str, str]] = []
     repaired: Counter[str] = Counter()
 
@@ -42,7 +45,7 @@ def ingest(source: Source, folder: Path, min_size: int, max_refused: float) -> d
         with Progress("photos", len(source)) as progress:
             checked = map_in_processes(partial(check_photos, min_size=min_size), source.chunks())
             for rows, refused_here, repaired_here, total in checked:
-                refused.extend({"key": key, "reason": reason} for key, reason in refused_here)
+                refused.extend(refused_here)
                 repaired.update(repaired_here)
                 batch = read_batch(rows)
                 if len(batch):
@@ -59,11 +62,11 @@ def ingest(source: Source, folder: Path, min_size: int, max_refused: float) -> d
         refused += [_conflict(photo, photos) for photos in conflicts for photo in photos]
         refused.sort(key=lambda photo: photo["key"])
         _check_refused(refused, len(source), max_refused)
-        if len(dataset) == len(left_out):
-            raise DataError("no photo is left; takes a source with usable photos")
         if left_out:
             leave_out(beside, left_out)
             dataset = Dataset(beside)
+        refuse_lost_classes(refused, dataset.classes)
+        refuse_single_class(dataset.classes)
         report = {
             "photos": len(dataset),
             "bytes": sum(dataset.sizes()),
@@ -78,9 +81,27 @@ def ingest(source: Source, folder: Path, min_size: int, max_refused: float) -> d
     return {**source.about, **report}
 
 
+def describe(report: dict[str, Any]) -> list[str]:
+    """The report in a few lines: what is in the data set, and what isn't and why."""
+    left_out = [f"{len(report[key]):,} {key.replace('_', ' ')}" for key in ("refused", "duplicates", "label_conflicts")]
+    lines = [f"{report['photos']:,} photos of {report['classes']:,} classes; {', '.join(left_out)}"]
+    if passed_over := report.get("passed_over"):
+        total = sum(passed_over.values())
+        lines.append(f"{total:,} {'file' if total == 1 else 'files'} passed over: {in_words(passed_over)}")
+    if unlabelled := report.get("unlabelled"):
+        lines.append(f"{unlabelled:,} photos without a label passed over")
+    if encoding := report.get("name_encoding"):
+        lines.append(
+            f"names in the archive are not in UTF-8 and read as {encoding}; if classes look wrong, zip it again"
+        )
+    merged = report.get("merged_classes") or {}
+    lines += [f"one class, {label!r}: {', '.join(map(repr, spellings))}" for label, spellings in merged.items()]
+    return lines
+
+
 def _conflict(photo: dict[str, str], photos: list[dict[str, str]]) -> dict[str, str]:
     others = ", ".join(other["key"] for other in photos if other is not photo)
-    return {"key": photo["key"], "reason": f"label conflict (the same bytes as {others})"}
+    return {"key": photo["key"], "label": photo["label"], "reason": f"label conflict (the same bytes as {others})"}
 
 
 def _check_refused(refused: list[dict[str, str]], total: int, max_refused: float) -> None:
@@ -95,23 +116,25 @@ def _check_refused(refused: list[dict[str, str]], total: int, max_refused: float
     )
 
 
-def check_photos(chunk: Chunk, min_size: int) -> tuple[bytes, list[tuple[str, str]], Counter[str], int]:
+def check_photos(chunk: Chunk, min_size: int) -> tuple[bytes, list[dict[str, str]], Counter[str], int]:
     """Read a chunk of photos and check each. A photo with a side under `min_size` pixels is refused.
 
-    Return the usable photos (a record batch of the data set, as Arrow IPC), the key and reason of each refused one, the
+    Return the usable photos (a record batch of the data set, as Arrow IPC), key, label and reason of each refused one, the
     number of usable photos by kind of repair, and the number of all.
     """
     rows, refused, repaired = [], [], Counter[str]()
     photos = chunk()
     for photo in photos:
         try:
+            if photo.unreadable:
+                raise PhotoError(f"unreadable ({photo.unreadable})")
             luma, (width, height), repairs = examine(photo.data, photo.key)
             if min(width, height) < min_size:
                 raise PhotoError(
                     f"too small ({width} x {height} pixels; data.min_size asks for {min_size} or more per side)"
                 )
         except PhotoError as error:
-            refused.append((photo.key, str(error)))
+            refused.append({"key": photo.key, "label": photo.label, "reason": str(error)})
             continue
         repaired.update(repairs)
         small = thumbnail(luma).tobytes()

@@ -17,8 +17,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from plumage.config import Data
+from plumage.data.sources.content import HEAD_BYTES
 from plumage.data.sources.layout import Found, in_chunks, recognise
 from plumage.data.sources.photo import Chunk, Photo, SourcePaths
+from plumage.data.sources.zip_names import zip_names
 from plumage.errors import DataError
 
 MAX_RATIO = 100  # photos hardly compress: what unpacks to more than this many times its size, and BOMB_BYTES, is a bomb
@@ -46,14 +48,19 @@ class ArchiveSource:
         try:
             self._zip = zipfile.is_zipfile(path)
             self.file = path if self._zip else self._plain_tar(path, scratch)
-            self._offsets: dict[str, int] = {}
+            self._offsets: dict[str, int] = {}  # of the members of a tar
+            self._stored: dict[str, str] = {}  # the names of a zip's members, as the zip spells them
+            self._folders: dict[str, str] = {}
             self._links = 0
+            self._encoding: str | None = None
             files = self._zip_members() if self._zip else self._tar_members()
+            self.found, self.about = recognise(files, self.where, self._folders, self._head)
         except BROKEN as error:
             raise _broken(self.where, error) from None
-        self.found, self.about = recognise(files, self.where)
         if self._links:
             self.about["passed_over"]["(link)"] = self._links  # its target is a member itself
+        if self._encoding:
+            self.about["name_encoding"] = self._encoding
 
     def __len__(self) -> int:
         return len(self.found)
@@ -62,25 +69,42 @@ class ArchiveSource:
         """Chunks that read the photos' bytes from the archive."""
         for found in in_chunks(self.found):
             if self._zip:
-                yield partial(_read_zip, str(self.file), found, self.where)
+                yield partial(
+                    _read_zip, str(self.file), found, [self._stored[photo.name] for photo in found], self.where
+                )
             else:
                 offsets = [self._offsets[photo.name] for photo in found]
                 yield partial(_read_tar, str(self.file), found, offsets, self.where)
 
+    def _head(self, name: str) -> bytes:
+        """The first bytes of a member."""
+        if self._zip:
+            with _opened_zip(str(self.file)).open(self._stored[name]) as member:
+                return member.read(HEAD_BYTES)
+        with self.file.open("rb") as file:
+            file.seek(self._offsets[name])
+            return file.read(HEAD_BYTES)
+
     def _zip_members(self) -> dict[str, int]:
         files = {}
         with zipfile.ZipFile(self.file) as archive:
-            members = [info for info in archive.infolist() if not info.is_dir()]
-            for info in members:
+            members = archive.infolist()
+            names, self._encoding = zip_names(members)
+            for info, name in zip(members, names, strict=True):
+                if name.endswith("/"):
+                    self._check(name, None, device=False)
+                    self._folders[name] = ""
+                    continue
                 kind = stat.S_IFMT(info.external_attr >> 16)
                 link = archive.read(info).decode("utf-8", "replace") if kind == stat.S_IFLNK else None
-                self._check(info.filename, link, device=kind not in (0, stat.S_IFREG, stat.S_IFLNK))
+                self._check(name, link, device=kind not in (0, stat.S_IFREG, stat.S_IFLNK))
                 if info.flag_bits & 1:
-                    raise DataError(f"{self.where}: {info.filename} is encrypted; takes an archive without a password")
-                if info.filename in files:
-                    raise DataError(f"{self.where}: contains {info.filename} twice; takes every photo once")
+                    raise DataError(f"{self.where}: {name} is encrypted; takes an archive without a password")
+                if name in files:
+                    raise DataError(f"{self.where}: contains {name} twice; takes every photo once")
                 if link is None:
-                    files[info.filename] = info.file_size
+                    files[name] = info.file_size
+                    self._stored[name] = info.filename
                 else:
                     self._links += 1
         self._check_size(sum(info.file_size for info in members))
@@ -94,7 +118,9 @@ class ArchiveSource:
                 link = member.linkname if member.islnk() or member.issym() else None
                 self._check(member.name, link, device=member.isdev(), from_root=member.islnk())
                 self._links += link is not None
-                if member.isreg() and not member.issparse():
+                if member.isdir():
+                    self._folders[member.name] = ""
+                elif member.isreg() and not member.issparse():
                     files[member.name] = member.size  # the last of several with one name counts, as in tar
                     self._offsets[member.name] = member.offset_data
         return files
@@ -155,9 +181,10 @@ def _opened_zip(path: str) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def _read_zip(path: str, found: list[Found], where: str) -> list[Photo]:
+def _read_zip(path: str, found: list[Found], stored: list[str], where: str) -> list[Photo]:
     try:
-        return [Photo(key, label, split, _opened_zip(path).read(name)) for name, key, label, split, _ in found]
+        data = [_opened_zip(path).read(name) for name in stored]
+        return [Photo(photo.key, photo.label, photo.split, one) for photo, one in zip(found, data, strict=True)]
     except BROKEN as error:
         raise _broken(where, error) from None
 

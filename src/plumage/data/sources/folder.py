@@ -6,7 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from plumage.config import Data
+from plumage.data.sources.content import HEAD_BYTES
 from plumage.data.sources.layout import EXPECTED, Found, in_chunks, recognise
+from plumage.data.sources.listing import Listing
+from plumage.data.sources.names import escaped
 from plumage.data.sources.photo import Chunk, Photo, SourcePaths
 from plumage.errors import DataError
 
@@ -17,49 +20,64 @@ def from_params(data: Data, paths: SourcePaths) -> "FolderSource":
 
 
 class FolderSource:
-    """The photos below `root`, sorted by key. DataError when it isn't a folder or holds no photos."""
+    """The photos below `root`, sorted by key. DataError when it isn't a folder or holds no photos.
+
+    A photo that can't be read is refused, with the reason.
+    """
 
     def __init__(self, root: Path, where: str = "data.path") -> None:
         if not root.is_dir():
-            raise DataError(f"{where}: {root} is not a folder; takes a folder with photos ({EXPECTED})")
+            hint = "; for an archive set data.source: archive" if root.is_file() else ""
+            raise DataError(f"{where}: {root} is not a folder; takes a folder with photos ({EXPECTED}){hint}")
         self.root = root
-        self._found, self.about = recognise(dict(_files(str(root), "")), f"{where}: {root}")
+        listing = Listing(root)
+        self._unreadable = listing.unreadable
+        self._found, self.about = recognise(listing.files, f"{where}: {root}", listing.folders, self._head)
 
     def __len__(self) -> int:
         return len(self._found)
 
     def chunks(self) -> Iterator[Chunk]:
         """Chunks that read the photos' bytes from the folder."""
-        return (partial(_read, str(self.root), found) for found in in_chunks(self._found))
+        for found in in_chunks(self._found):
+            unreadable = {photo.name: self._unreadable[photo.name] for photo in found if photo.name in self._unreadable}
+            yield partial(_read_photos, str(self.root), found, unreadable)
+
+    def _head(self, name: str) -> bytes:
+        """The first bytes of a file, none if it can't be read."""
+        if name in self._unreadable:
+            return b""
+        try:
+            return _read(f"{self.root}/{name}", HEAD_BYTES)
+        except OSError:
+            return b""
 
 
-def _files(root: str, below: str) -> Iterator[tuple[str, int]]:
-    """Name (relative to `root`, with forward slashes) and size of every file under `root`; links are followed."""
-    try:
-        with os.scandir(f"{root}/{below}") as entries:
-            for entry in entries:
-                name = f"{below}/{entry.name}" if below else entry.name
-                if entry.is_dir():
-                    yield from _files(root, name)
-                elif entry.is_file():
-                    yield name, entry.stat().st_size
-    except OSError as error:
-        raise DataError(
-            f"{error.filename or root}: can't be read ({error.strerror}); takes a readable folder"
-        ) from None
-
-
-def _read(root: str, found: list[Found]) -> list[Photo]:
+def _read_photos(root: str, found: list[Found], unreadable: dict[str, str]) -> list[Photo]:
     photos = []
     for name, key, label, split, size in found:
-        try:
-            # Opening a file object or a Path costs more than reading a small photo.
-            file = os.open(f"{root}/{name}", os.O_RDONLY)
+        data, problem = b"", unreadable.get(name, "")
+        if not problem:
             try:
-                data = b"".join(iter(lambda: os.read(file, size + 1), b""))  # noqa: B023  # called immediately
-            finally:
-                os.close(file)
-        except OSError as error:
-            raise DataError(f"{root}/{name}: can't be read ({error.strerror}); takes a readable photo") from None
-        photos.append(Photo(key, label, split, data))
+                data = _read(f"{root}/{name}", None, size)
+            except FileNotFoundError as error:
+                where = escaped(f"{root}/{name}")
+                raise DataError(
+                    f"{where}: can't be read ({error.strerror}); leave the folder as it is meanwhile"
+                ) from None
+            except OSError as error:
+                problem = str(error.strerror)
+        photos.append(Photo(key, label, split, data, problem))
     return photos
+
+
+def _read(path: str, most: int | None = None, expected: int = 0) -> bytes:
+    """The bytes of a file, `most` of the first ones at most; faster if its size is the `expected`."""
+    # Opening a file object or a Path costs more than reading a small photo.
+    file = os.open(path, os.O_RDONLY)
+    try:
+        if most is not None:
+            return os.read(file, most)
+        return b"".join(iter(lambda: os.read(file, expected + 1), b""))
+    finally:
+        os.close(file)

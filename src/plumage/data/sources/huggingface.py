@@ -16,7 +16,8 @@ import yaml
 from plumage.config import DEFAULT_DATASETS, Data
 from plumage.data.sources.archive import ArchiveSource
 from plumage.data.sources.folder import FolderSource
-from plumage.data.sources.layout import PHOTO_SUFFIXES, SPLIT_NAMES, merge_spellings
+from plumage.data.sources.layout import PHOTO_SUFFIXES, SPLIT_NAMES
+from plumage.data.sources.names import class_identity, merge_spellings
 from plumage.data.sources.parquet import ParquetSource, columns_of
 from plumage.data.sources.photo import Chunk, Photo, Source, SourcePaths
 from plumage.data.sources.retry import TransientError, is_transient, one_line, retry
@@ -24,7 +25,6 @@ from plumage.errors import DataError
 
 T = TypeVar("T")
 ARCHIVES = re.compile(r"\.(zip|tar|tgz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
-HUB_SPLIT_NAMES = SPLIT_NAMES | {"training": "train", "dev": "val", "testing": "test"}
 TIMEOUT_SECONDS = 30.0
 
 
@@ -54,7 +54,7 @@ def split_of(name: str) -> str | None:
     """The split that a file's name, else its nearest folder, contains: data/train-00000-of-00005.parquet is train."""
     for segment in reversed(PurePosixPath(name).parts):
         words = re.split(r"[^a-z]+", segment.lower())
-        splits = {HUB_SPLIT_NAMES[word] for word in words if word in HUB_SPLIT_NAMES}
+        splits = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
         if splits:
             return splits.pop() if len(splits) == 1 else None
     return None
@@ -113,10 +113,19 @@ class JoinedSource:
             merged = piece.source.about["merged_classes"]
             for label in {found.label for found in piece.source.found}:
                 spellings.setdefault(self._label_of[label], set()).update(merged.get(label, [label]))
-        self.about = {
+        known = {class_identity(label) for label in labels}
+        empty = {
+            label: content
+            for piece in pieces
+            for label, content in piece.source.about.get("empty_classes", {}).items()
+            if class_identity(label) not in known
+        }
+        self.about: dict[str, Any] = {
             "passed_over": dict(sorted(passed_over.items())),
             "merged_classes": {label: sorted(names) for label, names in sorted(spellings.items()) if len(names) > 1},
         }
+        if empty:
+            self.about["empty_classes"] = empty
 
     def __len__(self) -> int:
         return sum(len(piece.source) for piece in self._pieces)

@@ -4,14 +4,20 @@ Known layouts: class folders, or splits (keys of SPLIT_NAMES in any case) with c
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
+from unicodedata import normalize
 
+from plumage.data.sources.content import NO_PHOTOS, suffix_by_content
+from plumage.data.sources.names import class_identity, escaped, is_system_file, merge_spellings, unique_keys
 from plumage.data.sources.photo import SUFFIXES
 from plumage.errors import DataError
 
-SPLIT_NAMES = {"train": "train", "valid": "val", "validation": "val", "val": "val", "test": "test"}
-PHOTO_SUFFIXES = set().union(*SUFFIXES.values())
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "valid": "val", "validation": "val", "val": "val", "dev": "val", "test": "test",
+    "testing": "test",
+}  # fmt: skip
+PHOTO_SUFFIXES = set().union(*SUFFIXES.values(), [".heic", ".heif", ".hif"])
 EXPECTED = "takes <class>/<photo>, or train|valid|test/<class>/<photo>"
 PHOTOS_PER_CHUNK = 64
 BYTES_PER_CHUNK = 8 * 1024**2
@@ -27,55 +33,79 @@ class Found(NamedTuple):
     size: int  # in bytes
 
 
-def recognise(files: Mapping[str, int], where: str) -> tuple[list[Found], dict[str, Any]]:
+class Layout(NamedTuple):
+    """Where class folders are: in the folder `above`, or in the splits in it."""
+
+    above: tuple[str, ...]
+    has_splits: bool
+
+    def class_folder(self, segments: list[str]) -> str | None:
+        """The class folder that a path is in or at; None outside of class folders."""
+        depth = len(self.above) + self.has_splits
+        inside = len(segments) > depth and tuple(segments[: len(self.above)]) == self.above
+        return segments[depth] if inside and (not self.has_splits or self._split(segments)) else None
+
+    def fits(self, segments: list[str]) -> bool:
+        """Whether a photo's path is directly in a class folder."""
+        return len(segments) == len(self.above) + self.has_splits + 2 and self.class_folder(segments) is not None
+
+    def split_of(self, segments: list[str]) -> str | None:
+        """The split of a photo that fits."""
+        return self._split(segments) if self.has_splits else None
+
+    def _split(self, segments: list[str]) -> str | None:
+        return SPLIT_NAMES.get(segments[len(self.above)].lower())
+
+
+def recognise(
+    files: Mapping[str, int],
+    where: str,
+    folders: Mapping[str, str] | None = None,
+    head: Callable[[str], bytes] = lambda name: b"",
+) -> tuple[list[Found], dict[str, Any]]:
     """Find the photos among `files` (size in bytes by name); return them sorted by key, and what the report says of the rest.
+
+    A photo has a photo's suffix, or its first bytes, which `head` reads, are a photo's. `folders` are known to exist; the value
+    says what is wrong with one, or is empty. What the report says: `passed_over`, the number of files by suffix or reason;
+    `merged_classes`; and `empty_classes`, what is in the class folders of each class without a photo, if there are any.
 
     Raises:
         DataError: there are no photos, or they don't have a known layout; it names `where`.
     """
     photos: list[str] = []  # names only, split again on each use: the segments of a million names would fill the memory
-    passed_over: Counter[str] = Counter()
+    others: list[str] = []
     for name in files:
-        *folders, last = _segments(name)
-        if last.startswith(".") or any(folder.startswith(".") or folder == "__MACOSX" for folder in folders):  # hidden
-            continue
-        suffix = _suffix(last)
-        if suffix in PHOTO_SUFFIXES:
-            photos.append(name)
-        else:
-            passed_over[suffix or "(none)"] += 1
-    if not photos:
-        raise DataError(f"{where}: holds no photos; {EXPECTED}")
-    depth = _wrapping_depth(photos)
-    has_splits = all(_is_split_layout(segments, depth) for segments in map(_segments, photos))
-    misplaced = [name for name in photos if len(_segments(name)) != depth + (3 if has_splits else 2)]
-    if misplaced:
-        raise DataError(
-            f"{where}: {'/'.join(_segments(misplaced[0])[depth:])} is not in a class folder of the layout "
-            f"({len(misplaced)} such photos); {EXPECTED}"
-        )
-    label_of, merged = merge_spellings(Counter(_segments(name)[-2] for name in photos))
-    found = []
-    for name in photos:
         segments = _segments(name)
-        key = "/".join(segments[depth:])
-        split = SPLIT_NAMES[segments[depth].lower()] if has_splits else None
-        found.append(Found(name, name if key == name else key, label_of[segments[-2]], split, files[name]))
+        if not any(map(is_system_file, segments)):
+            (photos if _is_photo(name, segments[-1], head) else others).append(name)
+    folders = folders or {}
+    passed_over = Counter(_suffix(_segments(name)[-1]) or "(no suffix)" for name in others)
+    passed_over.update("(link)" for name, problem in folders.items() if problem and name not in files)
+    if not photos:
+        raise DataError(f"{where}: holds no photos{_in_brackets(passed_over)}; {EXPECTED}")
+    layout = _most_likely_layout(photos, where)
+    if odd := [name for name in photos if not layout.fits(_segments(name))]:
+        photos = sorted(set(photos).difference(odd))
+        unlabelled = _unlabelled(odd, photos, layout)
+        passed_over.update(unlabelled.values())
+        _refuse_odd(sorted(set(odd).difference(unlabelled)), photos, layout, where)
+
+    labels = Counter(str(layout.class_folder(_segments(name))) for name in photos)
+    if not layout.has_splits and {label.lower() for label in labels} <= SPLIT_NAMES.keys():
+        first = _segments(min(photos))
+        raise DataError(f"{where}: {'/'.join(first)} is in no class folder, as {first[-2]} is a split; {EXPECTED}")
+    label_of, merged = merge_spellings(labels)
+    photos.sort(key=escaped)
+    found = []
+    for name, key in zip(photos, unique_keys([_key(name, layout) for name in photos]), strict=True):
+        segments = _segments(name)
+        label = label_of[str(layout.class_folder(segments))]
+        found.append(Found(name, name if key == name else key, label, layout.split_of(segments), files[name]))
     found.sort(key=lambda photo: photo.key)
-    return found, {"passed_over": dict(sorted(passed_over.items())), "merged_classes": merged}
-
-
-def merge_spellings(labels: Counter[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Map each of the counted labels to its class, and each class with several spellings to these.
-
-    Labels that differ only in case or spaces name one class, under the most frequent spelling.
-    """
-    spellings: dict[str, Counter[str]] = {}
-    for name, count in labels.items():
-        spellings.setdefault(" ".join(name.split()).casefold(), Counter())[name] = count
-    label_of = {name: _best_spelling(counts) for counts in spellings.values() for name in counts}
-    merged = {_best_spelling(counts): sorted(counts) for counts in spellings.values() if len(counts) > 1}
-    return label_of, dict(sorted(merged.items()))
+    about: dict[str, Any] = {"passed_over": dict(sorted(passed_over.items())), "merged_classes": merged}
+    if empty := _empty_classes(set(label_of.values()), others, folders, layout):
+        about["empty_classes"] = empty
+    return found, about
 
 
 def in_chunks(found: list[Found]) -> Iterator[list[Found]]:
@@ -92,6 +122,22 @@ def in_chunks(found: list[Found]) -> Iterator[list[Found]]:
         yield run
 
 
+def in_words(counts: Mapping[str, int], limit: int = 6) -> str:
+    """Counts by suffix or reason, the most frequent first: 3 .txt, 1 .csv."""
+    order = sorted(counts, key=lambda what: (-counts[what], what))
+    more = [f"{sum(counts[what] for what in order[limit:]):,} of other kinds"] if len(order) > limit else []
+    return ", ".join([f"{counts[what]:,} {what}" for what in order[:limit]] + more)
+
+
+def _in_brackets(counts: Mapping[str, int]) -> str:
+    return f" ({in_words(counts)})" if counts else ""
+
+
+def _is_photo(name: str, last: str, head: Callable[[str], bytes]) -> bool:
+    suffix = _suffix(last)
+    return suffix in PHOTO_SUFFIXES or (suffix not in NO_PHOTOS and bool(suffix_by_content(head(name))))
+
+
 def _suffix(name: str) -> str:
     stem, dot, suffix = name.rpartition(".")
     return f".{suffix.lower()}" if stem and dot else ""
@@ -99,28 +145,84 @@ def _suffix(name: str) -> str:
 
 def _segments(name: str) -> list[str]:
     """The folders and the file name in a path, without a leading ./ or /, which many archives have."""
-    segments = name.split("/")
+    segments = escaped(name).split("/")
     return segments[1:] if segments[0] in (".", "") and len(segments) > 1 else segments
 
 
-def _is_split_layout(segments: list[str], depth: int) -> bool:
-    """Whether a path is <split>/<class>/<photo> below `depth` wrapping folders."""
-    return len(segments) == depth + 3 and segments[depth].lower() in SPLIT_NAMES
+def _key(name: str, layout: Layout) -> str:
+    return normalize("NFC", "/".join(_segments(name)[len(layout.above) :]))
 
 
-def _wrapping_depth(photos: list[str]) -> int:
-    """The number of folders that all photos share above their classes or splits."""
-    first, depth = _segments(photos[0]), 0
-    while all(len(segments) > depth + 2 and segments[depth] == first[depth] for segments in map(_segments, photos)):
-        if all(_is_split_layout(segments, depth) for segments in map(_segments, photos)):
-            break
-        depth += 1
-    return depth
+def _most_likely_layout(photos: list[str], where: str) -> Layout:
+    """The layout that most of `photos` have. DataError if none has a class folder."""
+    counts: Counter[Layout] = Counter()
+    for segments in map(_segments, photos):
+        if len(segments) > 1:
+            counts[Layout(tuple(segments[:-2]), has_splits=False)] += 1
+        if len(segments) > 2 and segments[-3].lower() in SPLIT_NAMES:
+            counts[Layout(tuple(segments[:-3]), has_splits=True)] += 1
+    if not counts:
+        raise DataError(f"{where}: its photos, such as {escaped(photos[0])}, are in no class folder; {EXPECTED}")
+    return min(counts, key=lambda layout: (-counts[layout], not layout.has_splits, len(layout.above), layout.above))
 
 
-def _best_spelling(counts: Counter[str]) -> str:
-    """The most frequent spelling, with single spaces between words; the first in alphabetical order among equals."""
-    tidy: Counter[str] = Counter()
-    for name, count in counts.items():
-        tidy[" ".join(name.split())] += count
-    return min(tidy, key=lambda name: (-tidy[name], name))
+def _unlabelled(odd: list[str], photos: list[str], layout: Layout) -> dict[str, str]:
+    """Those of `odd` that lie directly in a folder beside train, and why they are passed over.
+
+    Such are the test photos of a competition, whose labels are secret. In a folder with class folders, or in train, they would be
+    a mistake.
+    """
+    depth = len(layout.above)
+    labelled = {_segments(name)[depth] for name in photos} if layout.has_splits else set()
+    unlabelled = {}
+    for name in odd if layout.has_splits else []:
+        *folders, _ = _segments(name)
+        beside = len(folders) == depth + 1 and tuple(folders[:depth]) == layout.above
+        if beside and folders[-1] not in labelled and SPLIT_NAMES.get(folders[-1].lower()) != "train":
+            unlabelled[name] = f"photos without a class folder in {folders[-1]}/"
+    return unlabelled
+
+
+def _refuse_odd(odd: list[str], photos: list[str], layout: Layout, where: str) -> None:
+    """Raise a DataError that names the first of `odd`, which don't fit the layout as `photos` do, and what is odd about it."""
+    if not odd:
+        return
+    first, depth = _segments(odd[0]), len(layout.above)
+    below = depth + layout.has_splits
+    if layout.class_folder(first) is not None and len(first) > below + 2:
+        problem, remedy = f"is in a folder inside the class folder {first[below]}", "move it one folder up"
+    elif len(first) <= below + 1:
+        problem, remedy = "is in no class folder", "move it into one, or remove it"
+    elif layout.has_splits:
+        problem, remedy = (
+            f"is in the folder {first[min(depth, len(first) - 2)]}, which is no split",
+            "move or remove it",
+        )
+    else:
+        problem, remedy = "is in other folders", "put all class folders into one folder"
+    such = f" ({len(odd):,} such photos)" if len(odd) > 1 else ""
+    right = "/".join(_segments(photos[0]))
+    raise DataError(f"{where}: {'/'.join(first)} {problem}{such}, unlike {right}; {remedy}; {EXPECTED}")
+
+
+def _empty_classes(classes: set[str], others: list[str], folders: Mapping[str, str], layout: Layout) -> dict[str, str]:
+    """What is in the class folders of each class that isn't among `classes`, those with a photo."""
+    known = {class_identity(label) for label in classes}
+    contents: dict[str, Counter[str]] = {}
+    problems: dict[str, str] = {}
+    for name, problem in folders.items():
+        segments = _segments(name.rstrip("/"))
+        label = layout.class_folder(segments)
+        if (
+            label
+            and len(segments) == len(layout.above) + layout.has_splits + 1
+            and not any(map(is_system_file, segments))
+        ):
+            contents.setdefault(label, Counter())
+            problems[label] = problem
+    for segments in map(_segments, others):
+        label = layout.class_folder(segments[:-1])
+        if label:
+            contents.setdefault(label, Counter())[_suffix(segments[-1]) or "without a suffix"] += 1
+    empty = {label: counts for label, counts in contents.items() if class_identity(label) not in known}
+    return {label: problems.get(label) or in_words(counts) or "empty" for label, counts in sorted(empty.items())}

@@ -37,10 +37,13 @@ def _link_for_copies(data_path: str, root: Path) -> None:
 
 
 def _link_missing(original: Path, target: Path) -> None:
-    """Link each file of `original` that `target` lacks into `target`."""
-    for parent, _, names in os.walk(original, followlinks=True):
-        below = target / Path(parent).relative_to(original)
+    """Link each file of `original` that `target` lacks into `target`, and each link to a folder, which DVC doesn't follow."""
+    for above, folders, files in os.walk(original):
+        parent = Path(above)
+        below = target / parent.relative_to(original)
         below.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            if not (below / name).exists():
-                (below / name).symlink_to(Path(parent) / name)
+        links = [name for name in folders if (parent / name).is_symlink()]
+        loops = {name for name in links if parent.resolve().is_relative_to((parent / name).resolve())}
+        for name in [*links, *files]:
+            if name not in loops and not os.path.lexists(below / name):
+                (below / name).symlink_to(parent / name)

@@ -8,16 +8,14 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from plumage.data.sources.layout import BYTES_PER_CHUNK, PHOTO_SUFFIXES, PHOTOS_PER_CHUNK, merge_spellings
+from plumage.data.sources.content import HEAD_BYTES, suffix_by_content
+from plumage.data.sources.layout import BYTES_PER_CHUNK, PHOTO_SUFFIXES, PHOTOS_PER_CHUNK
+from plumage.data.sources.names import merge_spellings
 from plumage.data.sources.photo import Chunk, Photo
 from plumage.data.sources.retry import one_line
 from plumage.errors import DataError
 
 LABEL_NAMES = ("label", "labels", "class", "species", "category", "target")
-FIRST_BYTES = {
-    b"\xff\xd8": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp", b"II*\0": ".tif",
-    b"MM\0*": ".tif",
-}  # fmt: skip
 
 
 class Columns(NamedTuple):
@@ -149,9 +147,7 @@ def _photos(images: list[Any], labels: list[str | None], split: str | None, numb
 
 def _suffix(name: str | None, data: bytes) -> str:
     suffix = PurePosixPath(name or "").suffix.lower()
-    if suffix in PHOTO_SUFFIXES:
-        return suffix
-    return next((suffix for start, suffix in FIRST_BYTES.items() if data.startswith(start)), "")
+    return suffix if suffix in PHOTO_SUFFIXES else suffix_by_content(data[:HEAD_BYTES])
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from plumage.common.files import atomic_path
 from plumage.common.progress import track
 from plumage.data.dataset.store import Dataset
 from plumage.data.sources.layout import PHOTO_SUFFIXES
+from plumage.data.sources.names import class_identity, is_system_file
 from plumage.data.sources.photo import FORMATS, SUFFIXES
 from plumage.data.split.splits_file import read_split
 from plumage.errors import DataError
@@ -106,12 +107,12 @@ def _file_names(dataset: Dataset, rows: list[tuple[str, int]]) -> Iterator[tuple
 
 
 def _unique_name(stem: str, suffix: str, origin: str, taken: set[str]) -> str:
-    """Join `stem` and `suffix`, with a hash of `origin` in between if the name is taken (ignoring case and spaces)."""
+    """Join `stem` and `suffix`, with a hash of `origin` in between if a source would take the name for another one's."""
     names = [f"{stem}{suffix}"]
     digest = hashlib.sha256(origin.encode()).hexdigest()
     names += [f"{stem}-{digest[:length]}{suffix}" for length in (8, 16, 32)]
     for name in names:
-        plain = " ".join(name.split()).casefold()
+        plain = class_identity(name)
         if plain not in taken:
             taken.add(plain)
             return name
@@ -149,7 +150,7 @@ def _safe(name: str) -> str:
         stem, dot, suffix = safe.rpartition(".")
         kept = f"{dot}{suffix}" if stem and f".{suffix.lower()}" in PHOTO_SUFFIXES else ""
         safe = f"{encoded[: MAX_NAME_BYTES - 20].decode('utf-8', 'ignore')}-{digest}{kept}"
-    if not safe.strip() or safe.startswith(".") or safe == "__MACOSX":
+    if not safe.strip() or is_system_file(safe):
         return f"_{safe.strip()}"
     return safe
 

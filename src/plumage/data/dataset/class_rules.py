@@ -1,0 +1,52 @@
+"""Every class that the source has keeps a photo, and there are two or more classes: else there is nothing to learn."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from plumage.errors import DataError
+
+NAMED = 5  # the number of classes that a message names
+
+
+def refuse_empty_classes(contents: Mapping[str, str]) -> None:
+    """Raise a DataError that names the classes whose folders hold no photo, and what they hold."""
+    if contents:
+        named = [f"{label!r} holds no photo ({what})" for label, what in contents.items()]
+        raise DataError(f"the class {_listed(named)}; delete such folders, or put photos into them")
+
+
+def refuse_lost_classes(refused: Iterable[Mapping[str, Any]], classes: Iterable[str]) -> None:
+    """Raise a DataError that names the classes of `refused` photos that are not among `classes`, and why."""
+    kept = set(classes)
+    reasons: dict[str, Counter[str]] = {}
+    for photo in refused:
+        if photo["label"] not in kept:
+            reasons.setdefault(photo["label"], Counter())[photo["reason"]] += 1
+    if reasons:
+        named = [
+            f"{label!r} has no photo left (refused: {_most_common(counts)})"
+            for label, counts in sorted(reasons.items())
+        ]
+        raise DataError(f"the class {_listed(named)}; replace these photos, or delete the folder")
+
+
+def refuse_single_class(classes: Sequence[str]) -> None:
+    """Raise a DataError if there are fewer than two classes."""
+    if not classes:
+        raise DataError("no photo is left; takes a source with usable photos")
+    if len(classes) < 2:
+        raise DataError(
+            f"all photos are of one class, {classes[0]!r}; takes two classes or more, each a folder of photos"
+        )
+
+
+def _most_common(reasons: Counter[str]) -> str:
+    (reason, count), *others = reasons.most_common()
+    more = f", and {sum(number for _, number in others):,} for other reasons" if others else ""
+    return f"{count:,} {reason}{more}"
+
+
+def _listed(named: list[str]) -> str:
+    more = [f"{len(named) - NAMED:,} more classes"] if len(named) > NAMED else []
+    return ", ".join(named[:NAMED] + more)

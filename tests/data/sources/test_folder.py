@@ -1,0 +1,85 @@
+"""A folder may hold anything: links, pipes, devices, files and names that nothing can read. Each is named, none stops the rest."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from support import read_all
+
+from plumage.data.dataset.ingest import ingest
+from plumage.data.dataset.store import Dataset
+from plumage.data.sources.folder import FolderSource
+from plumage.errors import DataError
+
+
+def refused(root: Path, tmp_path: Path) -> dict[str, str]:
+    report = ingest(FolderSource(root), tmp_path / "dataset", min_size=8, max_refused=0.5)
+    assert report["photos"] == 40
+    return {photo["key"]: photo["reason"] for photo in report["refused"]}
+
+
+def test_what_cannot_be_read_is_a_refused_photo_with_its_reason(class_folders: Path, tmp_path: Path) -> None:
+    owl = class_folders / "ORIOLE"
+    (owl / "dead.jpg").symlink_to("/gone/1.jpg")
+    (owl / "self.jpg").symlink_to("self.jpg")
+    os.mkfifo(owl / "pipe.jpg")
+    (owl / "zeros.jpg").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(owl / "socket.jpg"))
+        assert refused(class_folders, tmp_path) == {
+            "ORIOLE/dead.jpg": "unreadable (a link to /gone/1.jpg, which doesn't exist)",
+            "ORIOLE/pipe.jpg": "unreadable (a named pipe)",
+            "ORIOLE/self.jpg": "unreadable (a link (Too many levels of symbolic links))",
+            "ORIOLE/socket.jpg": "unreadable (a socket)",
+            "ORIOLE/zeros.jpg": "unreadable (a device)",
+        }
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_photo_without_permission_is_refused_and_such_a_folder_is_named(class_folders: Path, tmp_path: Path) -> None:
+    (class_folders / "ORIOLE" / "x.jpg").touch(mode=0)
+    assert refused(class_folders, tmp_path) == {"ORIOLE/x.jpg": "unreadable (Permission denied)"}
+    (class_folders / "ORIOLE").chmod(0)
+    with pytest.raises(DataError, match="ORIOLE: can't be read"):
+        FolderSource(class_folders)
+
+
+def test_links_to_folders_are_followed_and_loops_are_counted(class_folders: Path, tmp_path: Path) -> None:
+    (class_folders / "ORIOLE").rename(tmp_path / "elsewhere")
+    (class_folders / "ORIOLE").symlink_to(tmp_path / "elsewhere")
+    (class_folders / "CARDINAL" / "loop").symlink_to(class_folders)
+    source = FolderSource(class_folders)
+    assert len(source) == 40
+    assert source.about["passed_over"] == {"(link)": 1}
+
+
+def test_a_class_folder_that_is_a_dead_link_is_an_error_that_names_it(class_folders: Path, tmp_path: Path) -> None:
+    (class_folders / "WREN").symlink_to("/unmounted/WREN")
+    with pytest.raises(
+        DataError, match="the class 'WREN' holds no photo \\(a link to /unmounted/WREN, which doesn't exist\\)"
+    ):
+        ingest(FolderSource(class_folders), tmp_path / "dataset", min_size=8, max_refused=0)
+
+
+def test_names_of_any_bytes_are_read(class_folders: Path, tmp_path: Path) -> None:
+    oriole = (class_folders / "ORIOLE").rename(class_folders / os.fsdecode(b"P\xeerol"))
+    (oriole / "1.jpg").rename(oriole / os.fsdecode(b'a\xff\n,"=1+1".jpg'))
+    (oriole / "2.jpg").rename(oriole / f"{'x' * 251}.jpg")
+    assert refused(class_folders, tmp_path) == {}
+    dataset = Dataset(tmp_path / "dataset")
+    assert "P\\xeerol" in dataset.classes
+    assert 'P\\xeerol/a\\xff\\x0a,"=1+1".jpg' in dataset.keys
+
+
+def test_an_archive_given_as_a_folder_is_named_with_the_right_source(tmp_path: Path) -> None:
+    (tmp_path / "birds.zip").touch()
+    with pytest.raises(DataError, match="is not a folder.*for an archive set data.source: archive"):
+        FolderSource(tmp_path / "birds.zip")
+
+
+def test_photos_without_a_suffix_are_read(class_folders: Path) -> None:
+    for file in (class_folders / "ORIOLE").iterdir():
+        file.rename(file.with_suffix(""))
+    assert {photo.label for photo in read_all(FolderSource(class_folders))} >= {"ORIOLE"}
+    assert FolderSource(class_folders).about["passed_over"] == {}
