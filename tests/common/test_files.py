@@ -1,10 +1,11 @@
 """Files are written atomically."""
 
+import gzip
 from pathlib import Path
 
 import pytest
 
-from plumage.common.files import atomic_path, write_json
+from plumage.common.files import atomic_path, what_failed, write_json
 
 
 def test_a_failure_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -25,6 +26,21 @@ def test_a_folder_is_replaced_completely(tmp_path: Path) -> None:
             beside.mkdir()
             (beside / name).touch()
     assert [path.name for path in folder.iterdir()] == ["new"]
+
+
+def test_a_failed_write_names_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    with pytest.raises(OSError) as caught, atomic_path(path) as beside:
+        beside.symlink_to("/dev/full")
+        beside.write_text("half")
+    assert what_failed(caught.value) == f"{path}: No space left on device"
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_a_library_stays_what_it_was(tmp_path: Path) -> None:
+    with pytest.raises(gzip.BadGzipFile, match="not a gzip") as caught, atomic_path(tmp_path / "birds"):
+        raise gzip.BadGzipFile("not a gzip file\nat all")
+    assert what_failed(caught.value) == "not a gzip file"
 
 
 def test_nan_is_not_json(tmp_path: Path) -> None:

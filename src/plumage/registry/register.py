@@ -19,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from plumage.common import paths
+from plumage.common.files import naming
 from plumage.config import Register
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.splits_file import read_split
@@ -110,7 +111,8 @@ def _create_version(
     client: MlflowClient, name: str, run: Run, candidate: Candidate, figures: Mapping[str, str]
 ) -> ModelVersion:
     run.log_artifact(candidate.training_photos)
-    model_id = log_model(name, candidate.folder, [candidate.card, *candidate.provenance], candidate.epoch)
+    with naming(Path(tempfile.gettempdir())):  # where MLflow writes the model first
+        model_id = log_model(name, candidate.folder, [candidate.card, *candidate.provenance], candidate.epoch)
     log_model_metrics(run, model_id, candidate.test_metrics)
     identity = {tags.MODEL_HASH: candidate.model_hash, tags.RUN_ID: run.id}
     lineage = {key: value for key, value in run.lineage.items() if key.startswith(VERSION_LINEAGE)}

@@ -40,13 +40,13 @@ def repair_database(uri: str) -> list[str]:
         TrackingError: the disk is full, or the file is another program's or a newer MLflow's.
     """
     path = database_file(uri)
-    if path is None or not path.parent.is_dir():
+    if path is None or not (path.exists() or _leftovers(path)):
         return []
     with locked(path):
-        leftovers = sorted(path.parent.glob(f".{path.name}*.tmp*"))
-        for leftover in leftovers:
+        lines = []
+        for leftover in _leftovers(path):
             remove(leftover)
-        lines = [f"{leftover}: an unfinished database; removed" for leftover in leftovers]
+            lines.append(f"{leftover}: an unfinished database; removed")
         if not path.exists():
             return lines
         try:
@@ -57,6 +57,11 @@ def repair_database(uri: str) -> list[str]:
         except DamagedError as error:
             lines.append(_rebuild(path, error.reason))
     return lines
+
+
+def _leftovers(path: Path) -> list[Path]:
+    """The temporary files that `beside` made for the database, its backups and its damaged copies, with their side files."""
+    return sorted(path.parent.glob(f".{path.name}*.tmp*"))
 
 
 def _problem(path: Path) -> str | None:

@@ -12,6 +12,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Param
 
+from plumage.common.files import naming
 from plumage.tracking.outbox import Outbox, deliver
 from plumage.tracking.tags import LOGGED_TABLES, STAGE
 
@@ -102,7 +103,8 @@ class Run:
         self.log_artifact(path)
         table = f"{name}.json"
         with tempfile.TemporaryDirectory() as folder:
-            pd.read_csv(path, keep_default_na=False).to_json(Path(folder, table), orient="split", index=False)
+            with naming(Path(folder, table)):
+                pd.read_csv(path, keep_default_na=False).to_json(Path(folder, table), orient="split", index=False)
             self.log_artifact(Path(folder, table))
         tables = json.loads(self._client.get_run(self.id).data.tags.get(LOGGED_TABLES, "[]"))
         entry = {"path": table, "type": "table"}
