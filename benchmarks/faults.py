@@ -52,9 +52,9 @@ def main(
         trials += [kill_trial(project, chosen[number % len(chosen)], rng) for number in range(kills)]
         failed = 0
         for title, trial in trials:
-            if problem := trial():
-                failed += 1
-                print(f"{title}: {problem}", flush=True)
+            problem = trial()
+            failed += problem is not None
+            print(f"{title}: {problem or 'same bytes'}", flush=True)
         print(f"{len(trials) - failed} of {len(trials)} recovered")
         sys.exit(failed > 0)
 

@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -153,6 +154,26 @@ def test_a_migration_that_does_not_end_changes_nothing(
     assert path.read_bytes() == earlier
     prepare_database(uri(path))
     assert num_runs(path) == RUNS and not list(tmp_path.glob(".*"))
+
+
+def test_a_link_to_a_database_stays_one(tmp_path: Path, earlier: bytes) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "mlflow.db").symlink_to("disk/mlflow.db")
+    (tmp_path / "disk" / "mlflow.db").write_bytes(earlier)
+    prepare_database(uri(tmp_path / "mlflow.db"))
+    assert (tmp_path / "mlflow.db").is_symlink() and num_runs(tmp_path / "disk" / "mlflow.db") == RUNS
+
+
+def test_a_database_that_another_process_is_just_making_is_waited_for(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = root / "mlflow.db"
+    whole = path.read_bytes()
+    path.write_bytes(b"")
+    monkeypatch.setattr(database, "QUIET_SECONDS", 60)
+    threading.Timer(0.5, lambda: path.write_bytes(whole)).start()
+    prepare_database(uri(path))
+    assert path.read_bytes() == whole
 
 
 def test_nobody_writes_to_a_database_while_it_is_migrated(

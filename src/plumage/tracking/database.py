@@ -50,13 +50,13 @@ def prepare_database(uri: str) -> None:
         TrackingError: it can't be written, or is another program's or a newer MLflow's.
     """
     path = database_file(uri)
-    if path is None or (path.exists() and schema_of(path) == newest_schema()):
+    if path is None or is_current(path):
         return
     with locked(path):
+        wait_for_others(path)
         if not path.exists():
             create(path)
         elif schema_of(path) != newest_schema():
-            _wait_until_quiet(path)
             migrate(path)
 
 
@@ -65,12 +65,31 @@ def database_file(uri: str) -> Path | None:
     if not uri.startswith("sqlite"):
         return None
     name = sqlalchemy.make_url(uri).database
-    return None if not name or name == ":memory:" or name.startswith("file:") else Path(name)
+    if not name or name == ":memory:" or name.startswith("file:"):
+        return None
+    return Path(name).resolve() if Path(name).is_symlink() else Path(name)  # a rename would replace the link
 
 
 def newest_schema() -> str:
     """The schema version that this MLflow works with."""
     return str(utils._get_latest_schema_revision())
+
+
+def is_current(path: Path) -> bool:
+    """Whether there is a database of the newest schema."""
+    try:
+        return path.exists() and schema_of(path) == newest_schema()
+    except DamagedError:
+        return False
+
+
+def wait_for_others(path: Path) -> None:
+    """Wait while something other than Plumage, such as `mlflow ui`, may be just making the database."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while path.exists() and time.time() - path.stat().st_mtime < QUIET_SECONDS and time.monotonic() < deadline:
+        if is_current(path):
+            return
+        time.sleep(0.1)
 
 
 def schema_of(path: Path) -> str | None:
@@ -180,13 +199,6 @@ def connect(path: Path) -> sqlite3.Connection:
 def _copy(path: Path, target: Path) -> None:
     with closing(connect(path)) as source, closing(sqlite3.connect(target)) as copy:
         source.backup(copy)
-
-
-def _wait_until_quiet(path: Path) -> None:
-    """Wait, not for ever, until nobody has written to the database for QUIET_SECONDS."""
-    deadline = time.monotonic() + BUSY_SECONDS
-    while time.time() - path.stat().st_mtime < QUIET_SECONDS and time.monotonic() < deadline:
-        time.sleep(0.1)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from plumage.tracking.database import (
     schema_of,
     side_file,
     upgrade,
+    wait_for_others,
 )
 
 SCRATCH_TABLE = "_alembic_tmp_"
@@ -47,6 +48,7 @@ def repair_database(uri: str) -> list[str]:
         for leftover in _leftovers(path):
             remove(leftover)
             lines.append(f"{leftover}: an unfinished database; removed")
+        wait_for_others(path)
         if not path.exists():
             return lines
         try:
