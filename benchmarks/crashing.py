@@ -1,6 +1,7 @@
 """A tiny project whose stages can be crashed, restored, and compared with an undisturbed run (kills.py and faults.py)."""
 
 import ctypes
+import json
 import os
 import runpy
 import shutil
@@ -26,6 +27,7 @@ TINY = {
     "evaluate": {"bootstrap": 100},
 }
 OUTPUTS = ("data", "models", "reports")
+REGISTRY = "reports/registry.json"
 TEMPORARY = ".system-tmp"
 """The stages' TMPDIR. What a killed one leaves there is the system's to remove."""
 COUNT_ONLY = -1
@@ -72,9 +74,16 @@ class Project:
         shutil.copytree(self._kept / stage, self.folder, symlinks=True)
 
     def outputs(self) -> dict[str, bytes]:
-        """Content by path of all files in the output folders, temporary ones included."""
+        """Content by path of all files in the output folders, temporary ones included.
+
+        Of registry.json only what the registry is, not what the stage found there: a version that a killed one registered.
+        """
         files = (path for name in OUTPUTS for path in (self.folder / name).rglob("*") if path.is_file())
-        return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in files}
+        found = {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in files}
+        if REGISTRY in found:
+            registry = json.loads(found[REGISTRY])
+            found[REGISTRY] = repr([registry[key] for key in ("name", "version", "aliases", "model_hash")]).encode()
+        return found
 
     def run(self, stage: str, at: int = COUNT_ONLY, error: int = 0, kill_after: float | None = None) -> Ended:
         """Run `stage`. Its call `at` fails with `error` (0: the process is killed there); or kill it after some seconds."""

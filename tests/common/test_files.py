@@ -1,5 +1,6 @@
 """Files are written atomically."""
 
+import errno
 import gzip
 from pathlib import Path
 
@@ -26,6 +27,21 @@ def test_a_folder_is_replaced_completely(tmp_path: Path) -> None:
             beside.mkdir()
             (beside / name).touch()
     assert [path.name for path in folder.iterdir()] == ["new"]
+
+
+def test_a_folder_that_cannot_be_replaced_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    (folder / "old").touch()
+
+    def fail(self: Path, target: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(self), None, str(target))
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError) as caught, atomic_path(folder) as beside:
+        beside.mkdir()
+    assert what_failed(caught.value) == f"{folder}: Input/output error"
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["dataset", "dataset/old"]
 
 
 def test_a_failed_write_names_its_file(tmp_path: Path) -> None:

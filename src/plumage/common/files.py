@@ -19,15 +19,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp")
+    old = path.with_name(f".{path.name}.old.tmp")
     remove(beside)
+    remove(old)
     try:
         with naming(path):
             yield beside
-            if path.is_dir():
-                shutil.rmtree(path)
-            beside.replace(path)
+            if path.is_dir():  # a folder can't be replaced
+                path.rename(old)
+            try:
+                beside.replace(path)
+            except OSError:
+                if old.is_dir():
+                    old.rename(path)
+                raise
     finally:
         remove(beside)
+        remove(old)
 
 
 @contextmanager
