@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 try:
     from filelock import FileLock, Timeout
 
+    from plumage.common.files import what_failed
     from plumage.common.git import forget_left_overs
     from plumage.common.parent_process import exit_with_parent
     from plumage.common.paths import PARAMS
@@ -28,7 +29,7 @@ LOCK = "plumage.lock"
 
 
 def run_stage(main: Callable[[Params], None]) -> None:
-    """Run `main` on the checked parameters. A mistake, a full disk and Ctrl-C end with one line, without a traceback."""
+    """Run `main` on the checked parameters. A mistake, a failing disk and Ctrl-C end with one line, without a traceback."""
     name = Path(sys.argv[0]).stem
     if "DVC_STAGE" in os.environ or "LOCAL_RANK" in os.environ:
         exit_with_parent()
@@ -46,7 +47,7 @@ def run_stage(main: Callable[[Params], None]) -> None:
     except KeyboardInterrupt:
         sys.exit(f"{name}: interrupted; `dvc repro` resumes with this stage")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        where = f" at {os.fspath(error.filename)}" if error.filename else ""
-        sys.exit(f"error: {name}: the disk is full{where}; make room and run `dvc repro` again")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f" at {os.fsdecode(error.filename)}" if error.filename else ""
+            sys.exit(f"error: {name}: the disk is full{where}; make room and run `dvc repro` again")
+        sys.exit(f"error: {name}: {what_failed(error)}")

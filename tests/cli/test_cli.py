@@ -201,3 +201,13 @@ def test_an_impossible_registry_command_is_one_line(registered: Path, arguments:
     assert done.returncode == 1 and done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ") and message in line
+
+
+@pytest.mark.slow
+def test_repair_says_what_it_did_or_that_there_was_nothing_to_do(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").touch()
+    done = plumage(tmp_path, "registry", "history", "--model", "owls")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "`plumage repair`" in done.stderr
+    done = plumage(tmp_path, "repair")
+    assert done.returncode == 0 and done.stdout.count("\n") == 1 and "0 runs" in done.stdout, done.stderr
+    assert plumage(tmp_path, "repair").stdout == "nothing to repair\n"

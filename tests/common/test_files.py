@@ -1,10 +1,12 @@
 """Files are written atomically."""
 
+import errno
+import gzip
 from pathlib import Path
 
 import pytest
 
-from plumage.common.files import atomic_path, write_json
+from plumage.common.files import atomic_path, what_failed, write_json
 
 
 def test_a_failure_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -25,6 +27,36 @@ def test_a_folder_is_replaced_completely(tmp_path: Path) -> None:
             beside.mkdir()
             (beside / name).touch()
     assert [path.name for path in folder.iterdir()] == ["new"]
+
+
+def test_a_folder_that_cannot_be_replaced_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    (folder / "old").touch()
+
+    def fail(self: Path, target: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(self), None, str(target))
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError) as caught, atomic_path(folder) as beside:
+        beside.mkdir()
+    assert what_failed(caught.value) == f"{folder}: Input/output error"
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["dataset", "dataset/old"]
+
+
+def test_a_failed_write_names_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    with pytest.raises(OSError) as caught, atomic_path(path) as beside:
+        beside.symlink_to("/dev/full")
+        beside.write_text("half")
+    assert what_failed(caught.value) == f"{path}: No space left on device"
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_a_library_stays_what_it_was(tmp_path: Path) -> None:
+    with pytest.raises(gzip.BadGzipFile, match="not a gzip") as caught, atomic_path(tmp_path / "birds"):
+        raise gzip.BadGzipFile("not a gzip file\nat all")
+    assert what_failed(caught.value) == "not a gzip file"
 
 
 def test_nan_is_not_json(tmp_path: Path) -> None:

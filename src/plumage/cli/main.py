@@ -10,6 +10,7 @@ from plumage.cli.predict import predict
 from plumage.cli.project import repair, summary, ui
 from plumage.cli.reference import params
 from plumage.cli.train import train
+from plumage.common.files import what_failed
 from plumage.common.git import forget_left_overs
 from plumage.errors import PlumageError
 
@@ -22,9 +23,11 @@ app.add_typer(registry.app, name="registry")
 
 
 def main() -> None:
-    """Run a command. A user's mistake is one line on stderr and exit code 1."""
+    """Run a command. A user's mistake, or a failing disk, is one line on stderr and exit code 1."""
     forget_left_overs()
     try:
         app()
     except PlumageError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {what_failed(error)}")

@@ -40,10 +40,13 @@ def ui(
 
 
 def repair() -> None:
-    """Repair what a killed DVC may leave: a truncated rwlock or dvc.lock, and unfinished copies. Stops at a merge conflict."""
+    """Repair what a kill or a full disk may leave: DVC's truncated files and unfinished copies, an incomplete mlflow.db."""
     from plumage.common.repair import repair as repair_files
+    from plumage.tracking.repair import repair_database
+    from plumage.tracking.store import tracking_uri
 
-    for line in repair_files(project_root()):
+    root = project_root()
+    for line in [*repair_files(root), *repair_database(tracking_uri(root))] or ["nothing to repair"]:
         out.print(line)
 
 

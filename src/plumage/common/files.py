@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +19,41 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp")
+    old = path.with_name(f".{path.name}.old.tmp")
     remove(beside)
+    remove(old)
     try:
-        yield beside
-        if path.is_dir():
-            shutil.rmtree(path)
-        beside.replace(path)
+        with naming(path):
+            yield beside
+            if path.is_dir():  # a folder can't be replaced
+                path.rename(old)
+            try:
+                beside.replace(path)
+            except OSError:
+                if old.is_dir():
+                    old.rename(path)
+                raise
     finally:
         remove(beside)
+        remove(old)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give the system's OSErrors that name no file, as that of a failed write, the name `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = os.fspath(path)
+        raise
+
+
+def what_failed(error: OSError) -> str:
+    """What the system could not do, and with which file: `reports/data.json: Input/output error`."""
+    reason = error.strerror or (str(error).strip() or type(error).__name__).splitlines()[0]
+    name = error.filename2 or error.filename  # of a copy, its target
+    return f"{os.fsdecode(name)}: {reason}" if name else reason
 
 
 def remove(path: Path) -> None:
@@ -36,10 +64,15 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, atomically."""
+    with atomic_path(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically. ValueError for NaN and infinity, which JSON doesn't have."""
-    with atomic_path(path) as beside:
-        beside.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def sha256(path: Path) -> str:

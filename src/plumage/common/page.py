@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from plumage.common.files import atomic_path
+from plumage.common.files import write_text
 
 
 def write_page(path: Path, template: Path, **context: Any) -> None:
@@ -24,5 +24,4 @@ def write_page(path: Path, template: Path, **context: Any) -> None:
         "breaking": lambda text: escape(text).replace("/", Markup("/<wbr>")),
     }
     page = environment.get_template(template.name).render(context)
-    with atomic_path(path) as beside:
-        beside.write_text(page, encoding="utf-8")
+    write_text(path, page)

@@ -63,7 +63,10 @@ def save_model(
         raise ModelError(f"a model of {model.in_chans} input channels can't be saved; takes one of 3 channels (RGB)")
     weights = {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
     with atomic_path(folder / WEIGHTS_FILE) as beside:
-        safetensors.torch.save_file({key: value.cpu().float().contiguous() for key, value in weights.items()}, beside)
+        # Not `save_file`: killed, it leaves a temporary file of a random name, and its errors name no file.
+        beside.write_bytes(
+            safetensors.torch.save({key: value.cpu().float().contiguous() for key, value in weights.items()})
+        )
     description = Description(
         format=FORMAT, architecture=model.config, classes=classes, preprocessing=preprocessing, temperature=temperature
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from plumage.common import paths
-from plumage.common.files import sha256
+from plumage.common.files import sha256, write_text
 from plumage.data.dataset.store import Dataset
 from plumage.models.saved_model import DESCRIPTION_FILE, WEIGHTS_FILE, load_model, read_description
 from plumage.registry.model_card import ModelCardData, model_card
@@ -88,7 +88,7 @@ def collect_candidate(
         lineage={"run": run.id, **run.lineage},
         machine=trained["environment"]["machine"],
     )
-    card.write_text(model_card(card_data), encoding="utf-8")
+    write_text(card, model_card(card_data))
     written = write_lineage(folder, Path.cwd(), trained["environment"])
     pipeline = [path for path in (paths.PARAMS, paths.DVC_LOCK, paths.METRICS) if path.is_file()]
     return Candidate(

@@ -1,7 +1,7 @@
 """Register a trained model: one version per model in MLflow's registry, and one champion.
 
 `register_outputs` is what the register stage and `plumage register` run. Its steps: collect the model and its files,
-find or create its version, let the gate decide, promote it, describe it.
+find or create its version, let the gate decide, describe it, promote it.
 
 A version's tags (plumage.tracking.tags) are the hashes of its model, its files and the test photos, its run and the run
 with its predictions, its metrics, the commit and DVC's hashes, and the gate's last decision. Its logged model holds the
@@ -19,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from plumage.common import paths
+from plumage.common.files import naming
 from plumage.config import Register
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.splits_file import read_split
@@ -74,9 +75,9 @@ def register(root: Path, run: Run, candidate: Candidate, gate: Gate) -> dict[str
         version, created = _find_or_create_version(client, name, run, candidate, gate.test_hash)
         client.set_registered_model_alias(name, CHALLENGER, model_versions(client, name)[-1].version)
         decision = _decide(client, version, candidate, gate)
-        if decision["promoted"]:
-            move_champion(client, name, _promotion(decision, version, author(root)))
         _describe(client, version, decision, candidate.card)
+        if decision["promoted"]:  # last: a killed stage decides again until the version is champion
+            move_champion(client, name, _promotion(decision, version, author(root)))
         aliases = client.get_model_version(name, version.version).aliases
     return {
         "name": name,
@@ -111,7 +112,8 @@ def _create_version(
     client: MlflowClient, name: str, run: Run, candidate: Candidate, figures: Mapping[str, str]
 ) -> ModelVersion:
     run.log_artifact(candidate.training_photos)
-    model_id = log_model(name, candidate.folder, [candidate.card, *candidate.provenance], candidate.epoch)
+    with naming(Path(tempfile.gettempdir())):  # where MLflow writes the model first
+        model_id = log_model(name, candidate.folder, [candidate.card, *candidate.provenance], candidate.epoch)
     log_model_metrics(run, model_id, candidate.test_metrics)
     identity = {tags.MODEL_HASH: candidate.model_hash, tags.RUN_ID: run.id}
     lineage = {key: value for key, value in run.lineage.items() if key.startswith(VERSION_LINEAGE)}

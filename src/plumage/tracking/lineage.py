@@ -13,7 +13,7 @@ import yaml
 import plumage
 from plumage.common import git
 from plumage.common.cores import cores
-from plumage.common.files import write_json
+from plumage.common.files import naming, write_json, write_text
 from plumage.common.paths import DVC_LOCK, DVC_YAML
 from plumage.errors import GitError
 from plumage.tracking.tags import DVC, GIT_COMMIT, GIT_DIRTY, GIT_UNKNOWN, VERSION
@@ -67,11 +67,12 @@ def write_lineage(folder: Path, repository: Path, recorded: Mapping[str, Any]) -
     `recorded` is what `environment()` returned in the training's process.
     """
     packages, machine, diff = folder / PACKAGES_FILE, folder / MACHINE_FILE, folder / DIFF_FILE
-    packages.write_text("".join(f"{name}=={version}\n" for name, version in recorded["packages"].items()), "utf-8")
+    write_text(packages, "".join(f"{name}=={version}\n" for name, version in recorded["packages"].items()))
     write_json(machine, recorded["machine"])
     if (changes := uncommitted(repository)) is None:
         return [packages, machine]
-    diff.write_bytes(changes)
+    with naming(diff):
+        diff.write_bytes(changes)
     return [packages, machine, diff]
 
 

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
-from plumage.common.files import atomic_path
+from plumage.common.files import naming, write_text
 from plumage.common.paths import OUTBOX
 from plumage.tracking.store import STORE_ERRORS
 
@@ -47,7 +47,7 @@ class Outbox:
 
     def add(self, entry: dict[str, Any]) -> None:
         """Add an entry, as `deliver` takes it."""
-        with self._lock, self.path.open("a", encoding="utf-8") as file:
+        with self._lock, naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         self._wake.set()
 
@@ -134,8 +134,7 @@ def _write(path: Path, entries: list[dict[str, Any]]) -> None:
     if not entries:
         path.unlink(missing_ok=True)
         return
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+    write_text(path, "".join(json.dumps(entry) + "\n" for entry in entries))
 
 
 def deliver(run_id: str, entries: list[dict[str, Any]]) -> None:

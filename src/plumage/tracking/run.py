@@ -13,6 +13,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Param
 
+from plumage.common.files import naming
 from plumage.tracking.outbox import Outbox, deliver
 from plumage.tracking.tags import LOGGED_TABLES, STAGE
 
@@ -108,7 +109,8 @@ class Run:
             columns = pd.read_csv(path, nrows=0).columns
             as_text: Any = {column: str for column in columns if NAMES.fullmatch(column)}
             rows = pd.read_csv(path, keep_default_na=False, dtype=as_text)
-            rows.to_json(Path(folder, table), orient="split", index=False)
+            with naming(Path(folder, table)):
+                rows.to_json(Path(folder, table), orient="split", index=False)
             self.log_artifact(Path(folder, table))
         tables = json.loads(self._client.get_run(self.id).data.tags.get(LOGGED_TABLES, "[]"))
         entry = {"path": table, "type": "table"}

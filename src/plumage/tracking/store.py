@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-import filelock
 import mlflow
 import requests
 import sqlalchemy
@@ -21,15 +20,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from plumage.common.paths import MLFLOW_ARTIFACTS, MLFLOW_DB
 from plumage.errors import NoStoreError, TrackingError
+from plumage.tracking.database import database_file, locked, prepare_database
 
 logging.getLogger("mlflow").setLevel(os.environ.get("MLFLOW_LOGGING_LEVEL", "WARNING"))
-logging.getLogger("mlflow.utils.git_utils").setLevel(
-    logging.ERROR
-)  # `lineage_tags` says in one line that Git is missing
+logging.getLogger("mlflow.utils.git_utils").setLevel(logging.ERROR)  # `lineage_tags` says that Git is missing
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 PROBE_SECONDS = 10
-LOCK_SECONDS = 600
 STORE_ERRORS: tuple[type[Exception], ...] = (MlflowException, SQLAlchemyError, requests.RequestException)
 """What MLflow, its database and its server raise."""
 
@@ -53,22 +50,17 @@ def use_store(root: Path, create: bool = False) -> str:
         NoStoreError: it does not exist yet, and `create` is not set.
     """
     uri = tracking_uri(root)
-    if not create and (file := _database_file(uri)) and not file.exists():
+    if not create and (file := database_file(uri)) and not file.exists():
         raise NoStoreError(f"{file} does not exist yet; `dvc repro` makes it with the first run")
     with one_line_errors(f"the MLflow store {_without_password(uri)}", ImportError, OSError):
+        prepare_database(uri)
         _probe(uri)
         with _environment_restored():
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(uri)
         with lock(root) if create else nullcontext():
-            MlflowClient()  # creates the database if it is missing
+            MlflowClient()  # creates the `Default` experiment if it is missing
     return uri
-
-
-def _database_file(uri: str) -> Path | None:
-    """The file of an SQLite store."""
-    database = sqlalchemy.make_url(uri).database if uri.startswith("sqlite:") else None
-    return Path(database) if database and database != ":memory:" else None
 
 
 @contextmanager
@@ -113,8 +105,6 @@ def _probe(uri: str) -> None:
         requests.get(uri, timeout=PROBE_SECONDS)
     elif "://" in uri and not uri.startswith("file:"):
         url = sqlalchemy.make_url(uri)
-        if url.drivername == "sqlite" and url.database:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
         engine = sqlalchemy.create_engine(url)
         sqlalchemy.inspect(engine).get_table_names()
         engine.dispose()
@@ -126,13 +116,8 @@ def lock(root: Path) -> Iterator[None]:
 
     Reentrant.
     """
-    try:
-        with filelock.FileLock(root / f"{MLFLOW_DB}.lock", timeout=LOCK_SECONDS, is_singleton=True):
-            yield
-    except filelock.Timeout as error:
-        raise TrackingError(
-            f"{error.lock_file}: another process has held this lock for {LOCK_SECONDS} s; check whether it is stuck"
-        ) from error
+    with locked(root / MLFLOW_DB):
+        yield
 
 
 @contextmanager

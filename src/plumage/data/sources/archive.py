@@ -16,6 +16,7 @@ from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from plumage.common.files import naming
 from plumage.config import Data
 from plumage.data.sources.content import HEAD_BYTES
 from plumage.data.sources.layout import Found, in_chunks, recognise
@@ -138,7 +139,8 @@ class ArchiveSource:
                 written += len(block)
                 if written > limit:
                     break
-                plain.write(block)
+                with naming(scratch):
+                    plain.write(block)
         self._check_size(written, path)
         return scratch
 

@@ -119,7 +119,8 @@ def _write(response: requests.Response, incomplete: Path, done: int) -> None:
             files.write_json(_version_file(incomplete), Version(_validator(response), total)._asdict())
         # Undecoded: some servers call a tar.gz a tar with Content-Encoding gzip.
         for block in response.raw.stream(BLOCK_BYTES, decode_content=False):
-            file.write(block)
+            with files.naming(incomplete):
+                file.write(block)
             progress.advance(len(block))
     if total is not None and _size(incomplete) < total:
         raise TransientError(f"the connection dropped after {_size(incomplete):,} of {total:,} bytes")
