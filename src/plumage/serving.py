@@ -13,10 +13,10 @@ __all__ = ["Predictor", "load_predictor"]
 def load_predictor(source: str | Path, device: str = "cpu") -> Predictor:
     """Load a model from a folder ("models") or the registry ("models:/bird-classifier@champion", "models:/NAME/3").
 
-    A registered model's own code does not run: only its weights and description are downloaded.
+    A registered model's own code does not run. Its weights and description must have the SHA-256 in its version's tags.
 
     Raises:
-        ModelError, WeightsError: the folder does not hold a complete model.
+        ModelError, WeightsError: the folder does not hold a complete model, or a file is not the one that was registered.
         TrackingError: the registry can't be reached or has no such model; the message lists what exists.
     """
     if not str(source).startswith("models:/"):

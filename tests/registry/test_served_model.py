@@ -1,7 +1,8 @@
-"""A registered model predicts photos in MLflow and over HTTP, with the code that it was registered with."""
+"""A registered model predicts photos in MLflow and over HTTP, with the files that it was registered with and no others."""
 
 import base64
 import contextlib
+import inspect
 import io
 import json
 import os
@@ -20,36 +21,72 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import yaml
+from clean_environment import make_environment
+from mlflow.exceptions import MlflowException
 from PIL import Image
 from registering import CLASSES, TEST, add, hits, make_photos
 
+from plumage.accelerate import kernels
+from plumage.common.files import sha256
 from plumage.data.dataset.store import Dataset
-from plumage.serving import load_predictor
+from plumage.serving import Predictor, load_predictor
+
+MODEL = "models:/bird-classifier@champion"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A repository root with a registered model, and the same model in `models`; the working directory."""
+    folder = tmp_path_factory.mktemp("served")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setenv("DVC_ROOT", str(folder))
+        patch.chdir(folder)
+        make_photos(folder / "dataset")
+        for name in ("uv.lock", "pyproject.toml"):  # MLflow takes these into a model
+            (folder / name).write_text("")
+        add(folder, 0, hits(60))
+        (folder / "models-0").rename(folder / "models")
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def logged(root: Path) -> Path:
+    """The folder of the registered model."""
+    return Path(mlflow.artifacts.download_artifacts(MODEL, dst_path=str(root / "logged")))
+
+
+@pytest.fixture(scope="module")
+def python(root: Path, logged: Path) -> Path:
+    """The `python` of an environment with nothing but the model's requirements."""
+    return make_environment(root / "environment", (logged / "requirements.txt").read_text().splitlines())
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository root with a registered model, and the same model in `models`."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    make_photos(tmp_path / "dataset")
-    add(tmp_path, 0, hits(60))
-    (tmp_path / "models-0").rename(tmp_path / "models")
-    return tmp_path
+def copy(logged: Path, tmp_path: Path) -> Path:
+    """A copy of the model for a test to change."""
+    return Path(shutil.copytree(logged, tmp_path / "copy"))
+
+
+def make_jpeg() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (45, 60, 3), dtype=np.uint8)).save(buffer, "JPEG")
+    return buffer.getvalue()
 
 
 @contextlib.contextmanager
-def served(root: Path, model: str) -> Iterator[str]:
-    """The address of `mlflow models serve`, started where only the model's own copy of `plumage` can be imported."""
+def served(root: Path, python: Path) -> Iterator[str]:
+    """The address of `mlflow models serve` of MODEL, started where only the model's own copy of `plumage` can be imported."""
     (root / "trap/plumage").mkdir(parents=True)
     (root / "trap/plumage/__init__.py").write_text("raise ImportError('not the code of the model')")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
+    command = [str(python), "-m", "mlflow", "models", "serve", "-m", MODEL, "--env-manager", "local"]
     environment = {**os.environ, "PYTHONPATH": str(root / "trap"), "MLFLOW_TRACKING_URI": f"sqlite:///{root}/mlflow.db"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment["PATH"] = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
     log = (root / "serve.log").open("w")
     server = subprocess.Popen(
         [*command, "--host", "127.0.0.1", "--port", str(port)],
@@ -85,7 +122,7 @@ def test_mlflow_evaluates_a_registered_model_s_predictions_as_a_classifier(root:
     photos, labels = [bytes(dataset.photo(row)) for row in TEST], [dataset.labels[row] for row in TEST]
     predicted = [top[0][0] for top in load_predictor("models").predict(photos, top_k=1)]
     correct = [prediction == label for prediction, label in zip(predicted, labels, strict=True)]
-    model = mlflow.pyfunc.load_model("models:/bird-classifier@champion")
+    model = mlflow.pyfunc.load_model(MODEL)
     table = model.predict(pd.DataFrame({"image": photos})).assign(label=labels)
     assert list(table["prediction"]) == predicted
     result = mlflow.models.evaluate(
@@ -97,17 +134,95 @@ def test_mlflow_evaluates_a_registered_model_s_predictions_as_a_classifier(root:
 
 
 @pytest.mark.slow
-def test_a_served_model_returns_the_prediction_and_the_probabilities_of_a_base64_photo(root: Path) -> None:
-    buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (45, 60, 3), dtype=np.uint8)).save(buffer, "JPEG")
-    photo = buffer.getvalue()
-    [expected] = load_predictor("models:/bird-classifier@champion").probabilities([photo])
-    shutil.rmtree(root / "models")
-    with served(root, "models:/bird-classifier@champion") as address:
+def test_a_model_served_in_an_environment_of_its_own_requirements_answers_as_here(root: Path, python: Path) -> None:
+    photo = make_jpeg()
+    [expected] = load_predictor(MODEL).probabilities([photo])
+    with served(root, python) as address:
         [answer] = ask(address, photo)
         assert list(answer) == ["prediction", *CLASSES]
         assert answer.pop("prediction") == CLASSES[expected.argmax()]
-        np.testing.assert_allclose(list(answer.values()), expected, rtol=1e-5)
+        np.testing.assert_array_equal(np.float32(list(answer.values())), expected)
         with pytest.raises(urllib.error.HTTPError) as caught:
             ask(address, b"no photo")
         assert caught.value.code == 400 and "not an image" in caught.value.read().decode()
+
+
+ASK = """
+import sys
+import mlflow, pandas
+model = mlflow.pyfunc.load_model(sys.argv[1])
+table = model.predict(pandas.DataFrame({"image": [open(sys.argv[2], "rb").read()]}))
+print(table.drop(columns="prediction").to_json(orient="values", double_precision=15))
+"""
+
+
+@pytest.mark.slow
+def test_a_model_needs_no_compiler_home_or_temporary_folder_and_leaves_its_code_as_it_is(
+    logged: Path, python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photo.jpg").write_bytes(make_jpeg())
+    code = sorted((logged / "code").rglob("*"))
+    environment = {"HOME": os.devnull, "TMPDIR": os.devnull, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [str(python), "-c", ASK, str(logged), str(tmp_path / "photo.jpg")]
+    done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    monkeypatch.setattr(kernels, "compiled", lambda dtype=torch.float32: None)
+    np.testing.assert_array_equal(
+        np.float32(json.loads(done.stdout)), load_predictor("models").probabilities([make_jpeg()])
+    )
+    assert sorted((logged / "code").rglob("*")) == code
+
+
+def test_loading_a_model_leaves_the_plumage_that_is_imported_as_it_is(logged: Path) -> None:
+    modules, path = {name: sys.modules[name] for name in sys.modules if name.startswith("plumage")}, list(sys.path)
+    served_predictor = mlflow.pyfunc.load_model(str(logged)).unwrap_python_model()._predictor
+    assert Path(inspect.getfile(type(served_predictor).predict)) == logged / "code/plumage/inference/predictor.py"
+    assert {name: sys.modules[name] for name in sys.modules if name.startswith("plumage")} == modules
+    assert sys.path == path and isinstance(load_predictor("models"), Predictor)
+
+
+def test_a_model_has_only_the_code_that_it_runs_and_no_lock_file_of_the_project(logged: Path) -> None:
+    code = {file.relative_to(logged / "code/plumage").parts[0] for file in (logged / "code").rglob("*.py")}
+    assert not code & {"cli", "evaluation", "params.py", "registry", "serving.py", "tracking", "training"}
+    assert not (logged / "uv.lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("artifacts/model.safetensors", b"x"),
+        ("artifacts/model.json", None),
+        ("served_model.py", b"# x"),
+        ("code/plumage/data/dataset/decode.py", b"# x"),
+        ("code/plumage/accelerate/kernels/common.h", None),
+        ("code/torch.py", b"raise SystemExit"),
+        ("code/plumage/__pycache__/config.cpython-311.pyc", b"x"),
+    ],
+)
+def test_a_model_does_not_load_with_a_file_that_was_not_registered(
+    copy: Path, name: str, content: bytes | None
+) -> None:
+    file, hashes, path = copy / name, [], list(sys.path)
+    if file.exists():
+        hashes.append(sha256(file))
+    if content is None:
+        file.unlink()
+    else:
+        file.parent.mkdir(exist_ok=True)
+        with file.open("ab") as opened:
+            opened.write(content)
+        hashes.append(sha256(file))
+    with pytest.raises(MlflowException) as caught:
+        mlflow.pyfunc.load_model(str(copy))
+    line = str(caught.value)
+    assert line.startswith(f"{copy}: {name}") and "\n" not in line
+    assert hashes and all(digest in line for digest in hashes)
+    assert sys.path == path  # so that nothing is imported from it later
+
+
+def test_a_model_does_not_load_without_the_hashes_of_its_files(copy: Path) -> None:
+    about = yaml.safe_load((copy / "MLmodel").read_text())
+    del about["metadata"]
+    (copy / "MLmodel").write_text(yaml.safe_dump(about))
+    with pytest.raises(MlflowException, match="MLmodel lacks the SHA-256"):
+        mlflow.pyfunc.load_model(str(copy))

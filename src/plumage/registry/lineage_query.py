@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from plumage.common import paths
 from plumage.common.files import sha256
 from plumage.errors import NoStoreError, TrackingError
-from plumage.registry.versions import find_version, model_versions
+from plumage.registry.versions import find_version, model_versions, recorded_hashes
 from plumage.tracking import tags
 from plumage.tracking.lineage import DIFF_FILE, MACHINE_FILE, PACKAGES_FILE
 from plumage.tracking.store import one_line_errors, use_store
@@ -96,8 +96,8 @@ def lineage_of(uri: str, root: Path) -> Lineage:
         no_commit=version.tags.get(tags.GIT_UNKNOWN, ""),
         dirty=version.tags.get(tags.GIT_DIRTY) == "true",
         diff=texts.get(DIFF_FILE),
-        dvc=_with_prefix(version.tags, tags.DVC),
-        sha256=_with_prefix(version.tags, tags.SHA256),
+        dvc={key.removeprefix(tags.DVC): value for key, value in version.tags.items() if key.startswith(tags.DVC)},
+        sha256=recorded_hashes(version),
         params={f"{name}.{key}": value for name, section in params.items() for key, value in section.items()},
         metrics=json.loads(texts.get(METRICS_FILE, "{}")),
         machine=json.loads(texts.get(MACHINE_FILE, "{}")),
@@ -125,7 +125,7 @@ def versions_of_file(path: Path, root: Path) -> list[ModelVersion]:
             version
             for model in client.search_registered_models(max_results=1000)
             for version in model_versions(client, model.name)
-            if digest in _with_prefix(version.tags, tags.SHA256).values()
+            if digest in recorded_hashes(version).values()
         ]
 
 
@@ -139,11 +139,6 @@ def fetch_provenance(version: ModelVersion, folder: Path) -> dict[str, Path]:
             for name in PROVENANCE_FILES
             if name in existing
         }
-
-
-def _with_prefix(version_tags: dict[str, str], prefix: str) -> dict[str, str]:
-    """The tags that start with `prefix`, without it."""
-    return {key.removeprefix(prefix): value for key, value in version_tags.items() if key.startswith(prefix)}
 
 
 def _is_restored(run_id: str) -> bool:

@@ -1,9 +1,10 @@
 """Log a model to MLflow as a pyfunc model, and its test metrics with the data set that they were measured on."""
 
 import io
+import shutil
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
 import mlflow
@@ -14,43 +15,72 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 from PIL import Image
 
-import plumage
+from plumage.common.files import sha256
 from plumage.models.saved_model import DESCRIPTION_FILE, WEIGHTS_FILE, read_description
 from plumage.registry import served_model
+from plumage.registry.served_code import PACKAGE, code_files, pinned_requirements
 from plumage.tracking.inputs import dataset_reference
 from plumage.tracking.run import Run
-
-REQUIREMENTS = ("mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors", "torch", "torchvision")
 
 
 def log_model(name: str, folder: Path, files: Sequence[Path], epoch: int) -> str:
     """Log the model in `folder` to the active run, with `files` among its artifacts. Returns the logged model's id.
 
-    The model brings its own code (served_model.py and this package), so it runs where Plumage is not installed.
-    `epoch`, from 1, is the one that its weights come from: MLflow copies the run's metrics of that step to the model.
+    The model brings served_model.py and the code that this imports, so it runs where Plumage is not installed, and the
+    SHA-256 of all that it loads. `epoch`, from 1, is the one that its weights come from: MLflow copies the run's metrics of
+    that step to the model.
     """
     description = read_description(folder / DESCRIPTION_FILE)
-    photo = io.BytesIO()
-    Image.new("RGB", (description.preprocessing.size,) * 2, (90, 130, 170)).save(photo, "PNG")
     prediction, *probabilities = served_model.output_columns(description.classes)
-    logged = mlflow.pyfunc.log_model(
-        name=name,
-        python_model=served_model.__file__,
-        artifacts={
-            "weights": str(folder / WEIGHTS_FILE),
-            "description": str(folder / DESCRIPTION_FILE),
-            **{file.name: str(file) for file in files},
-        },
-        code_paths=[str(Path(plumage.__file__).parent)],
-        pip_requirements=[f"{package}=={installed_version(package).split('+')[0]}" for package in REQUIREMENTS],
-        signature=ModelSignature(
-            inputs=Schema([ColSpec("binary", "image")]),
-            outputs=Schema([ColSpec("string", prediction), *(ColSpec("float", column) for column in probabilities)]),
-        ),
-        input_example=pd.DataFrame({"image": [photo.getvalue()]}),
-        step=epoch,
-    )
+    weights = [folder / WEIGHTS_FILE, folder / DESCRIPTION_FILE]
+    with tempfile.TemporaryDirectory() as scratch:
+        code = _copy_code(Path(scratch) / served_model.CODE)
+        logged = mlflow.pyfunc.log_model(
+            name=name,
+            python_model=served_model.__file__,
+            artifacts={
+                **dict(zip(("weights", "description"), map(str, weights), strict=True)),
+                **{file.name: str(file) for file in files},
+            },
+            code_paths=[str(code / PACKAGE.name)],
+            pip_requirements=pinned_requirements(),
+            uv_project_path=scratch,  # has no uv.lock; MLflow would take that of the working directory into the model
+            metadata={served_model.HASHES: _hashes(weights, code)},
+            signature=ModelSignature(
+                inputs=Schema([ColSpec("binary", "image")]),
+                outputs=Schema(
+                    [ColSpec("string", prediction), *(ColSpec("float", column) for column in probabilities)]
+                ),
+            ),
+            input_example=pd.DataFrame({"image": [_example_photo(description.preprocessing.size)]}),
+            step=epoch,
+        )
     return str(logged.model_id)
+
+
+def _copy_code(folder: Path) -> Path:
+    """Copy the files of this package that the model needs below `folder`. Returns `folder`."""
+    for file in code_files():
+        copy = folder / file.relative_to(PACKAGE.parent)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+    return folder
+
+
+def _hashes(weights: Sequence[Path], code: Path) -> dict[str, str]:
+    """The SHA-256 of each file that the model loads, by its path in the logged model."""
+    served = Path(served_model.__file__)
+    return {
+        **{f"{served_model.ARTIFACTS}/{file.name}": sha256(file) for file in weights},
+        served.name: sha256(served),
+        **{file.relative_to(code.parent).as_posix(): sha256(file) for file in sorted(code.rglob("*.*"))},
+    }
+
+
+def _example_photo(size: int) -> bytes:
+    photo = io.BytesIO()
+    Image.new("RGB", (size, size), (90, 130, 170)).save(photo, "PNG")
+    return photo.getvalue()
 
 
 def log_model_metrics(run: Run, model_id: str, metrics: Mapping[str, float]) -> None:

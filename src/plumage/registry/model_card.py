@@ -64,6 +64,10 @@ def model_card(card_data: ModelCardData) -> str:
             "- Not for decisions about people, safety, law or protected animals without an expert; "
             "not for other subjects, drawings, several subjects per photo, counting or localisation.",
         ],
+        "Use elsewhere": [
+            f"- `mlflow models serve -m models:/{card_data.name}@champion --env-manager virtualenv` installs what its "
+            "`requirements.txt` lists and answers over HTTP. Plumage is not needed.",
+        ],
         "Limits": _limits(card_data),
         "Data": _data(card_data),
         "Calibration": _calibration(card_data.metrics),

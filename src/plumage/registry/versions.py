@@ -1,5 +1,6 @@
 """The versions of a registered model: list them, find one by its URI, fetch its files."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -7,9 +8,13 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from plumage.errors import NoStoreError, TrackingError
+from plumage.errors import ModelError, NoStoreError, TrackingError
+from plumage.models.saved_model import DESCRIPTION_FILE, WEIGHTS_FILE
+from plumage.registry.served_model import find_changed_file
+from plumage.tracking import tags
 from plumage.tracking.store import one_line_errors, use_store
 
+log = logging.getLogger(__name__)
 CHALLENGER, CHAMPION = "challenger", "champion"
 """The aliases of the newest version and of the version to use."""
 
@@ -54,11 +59,18 @@ def find_version(uri: str, root: Path) -> ModelVersion:
         return client.get_model_version(name, version.version)  # a search leaves the aliases out
 
 
+def recorded_hashes(version: ModelVersion) -> dict[str, str]:
+    """The SHA-256 of each of the model's files, by its name, from the version's tags."""
+    start = tags.SHA256
+    return {key.removeprefix(start): value for key, value in version.tags.items() if key.startswith(start)}
+
+
 def fetch_model(uri: str, root: Path, folder: Path) -> Path:
     """Download weights and description of `models:/NAME@ALIAS` or `models:/NAME/3` below `folder`; return their folder.
 
     Raises:
         TrackingError: the registry can't be reached or has no such model, alias or version.
+        ModelError: a file is not the one that was registered.
     """
     version = find_version(uri, root)
     with one_line_errors(uri, OSError):
@@ -66,6 +78,16 @@ def fetch_model(uri: str, root: Path, folder: Path) -> Path:
 
 
 def download_artifacts(version: ModelVersion, folder: Path) -> Path:
-    """Download a version's artifacts (weights and description among them, no code) to a folder below `folder`."""
-    uri = f"models:/{version.name}/{version.version}/artifacts"
-    return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+    """Download a version's artifacts (weights and description among them, no code) to a folder below `folder`.
+
+    Raises:
+        ModelError: weights or description don't have the SHA-256 in the version's tags.
+    """
+    uri = f"models:/{version.name}/{version.version}"
+    downloaded = Path(mlflow.artifacts.download_artifacts(f"{uri}/artifacts", dst_path=str(folder)))
+    hashes = recorded_hashes(version)
+    for name in {WEIGHTS_FILE, DESCRIPTION_FILE} - hashes.keys():  # somebody else registered it
+        log.warning("%s: its tags lack the SHA-256 of %s, so it is not checked", uri, name)
+    if problem := find_changed_file(downloaded, hashes):
+        raise ModelError(f"{uri}: {problem}")
+    return downloaded

@@ -1,0 +1,51 @@
+"""A registered model's requirements are what its code imports."""
+
+from collections.abc import Callable
+from importlib.metadata import packages_distributions
+
+import pytest
+
+from plumage.registry import served_code
+from plumage.registry.served_code import code_files, pinned_requirements
+
+OWNERS = packages_distributions()
+
+
+@pytest.fixture(autouse=True)
+def listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listing the installed packages takes a second."""
+    monkeypatch.setattr(served_code, "packages_distributions", lambda: OWNERS)
+
+
+def test_what_only_training_needs_is_not_required() -> None:
+    names = {line.partition("==")[0] for line in pinned_requirements()}
+    assert {"mlflow", "pillow", "simplejpeg", "torch"} <= names
+    assert not names & {"dvc", "matplotlib", "mlflow-skinny", "plumage", "pyarrow", "scikit-learn", "typer"}
+
+
+@pytest.mark.parametrize(
+    ("installed", "pinned"),
+    [("2.14.1", "2.14.1"), ("2.14.1+cu130", "2.14.1"), ("2.9.0a1.dev3+git1a2b", "2.9.0a1.dev3")],
+)
+def test_pins_have_no_local_version(monkeypatch: pytest.MonkeyPatch, installed: str, pinned: str) -> None:
+    monkeypatch.setattr(served_code, "installed_version", lambda name: installed)
+    assert f"torch=={pinned}" in pinned_requirements()
+
+
+def test_an_optional_package_that_is_not_installed_is_not_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    find: Callable[[str], object] = served_code.find_spec
+    monkeypatch.setattr(served_code, "find_spec", lambda name: None if name == "simplejpeg" else find(name))
+    assert not [line for line in pinned_requirements() if line.startswith("simplejpeg")]
+
+
+def test_a_package_installed_without_a_list_of_its_modules_is_found_by_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(served_code, "packages_distributions", dict)  # as for torch built from a checkout
+    monkeypatch.setattr(served_code, "installed_version", lambda name: "1.0")
+    assert "torch==1.0" in pinned_requirements()
+
+
+def test_c_sources_go_with_the_modules_that_compile_them() -> None:
+    names = {file.name for file in code_files()}
+    assert {"common.h", "inference.c", "photos.c", "training.c"} <= names

@@ -1,0 +1,56 @@
+"""A version of the registry is loaded only with the files that were registered."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from registering import NAME, add, hits
+
+from plumage.common.files import sha256
+from plumage.errors import ModelError
+from plumage.serving import load_predictor
+
+URI = f"models:/{NAME}@champion"
+
+
+@pytest.fixture
+def artifacts(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the store has the artifacts of the only version."""
+    monkeypatch.setenv("DVC_ROOT", str(photos))
+    add(photos, 1, hits(40))
+    (weights,) = (photos / "mlartifacts").rglob("model.safetensors")
+    return weights.parent
+
+
+def test_a_changed_or_missing_file_of_a_version_is_one_line_with_its_hashes(artifacts: Path) -> None:
+    weights, description = artifacts / "model.safetensors", artifacts / "model.json"
+    registered = sha256(weights)
+    damaged = bytearray(weights.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    whole = weights.rename(artifacts / "whole")
+    weights.write_bytes(damaged)
+    with pytest.raises(ModelError) as caught:
+        load_predictor(URI)
+    found = sha256(weights)
+    assert str(caught.value) == (
+        f"models:/{NAME}/1: model.safetensors has SHA-256 {found}, but was registered with {registered}"
+    )
+    whole.replace(weights)
+    load_predictor(URI)
+    registered = sha256(description)
+    description.unlink()
+    with pytest.raises(ModelError, match=f"model.json is missing; it was registered with SHA-256 {registered}"):
+        load_predictor(URI)
+
+
+def test_a_version_without_recorded_hashes_loads_with_a_warning(
+    artifacts: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    MlflowClient().delete_model_version_tag(NAME, "1", "sha256.model.safetensors")
+    with caplog.at_level(logging.WARNING, "plumage"):
+        load_predictor(URI)
+    (record,) = caplog.records
+    assert (
+        record.getMessage() == f"models:/{NAME}/1: its tags lack the SHA-256 of model.safetensors, so it is not checked"
+    )
