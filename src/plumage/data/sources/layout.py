@@ -90,11 +90,7 @@ def recognise(
         passed_over.update(unlabelled.values())
         _refuse_odd(sorted(set(odd).difference(unlabelled)), photos, layout, where)
 
-    labels = Counter(str(layout.class_folder(_segments(name))) for name in photos)
-    if not layout.has_splits and {label.lower() for label in labels} <= SPLIT_NAMES.keys():
-        first = _segments(min(photos))
-        raise DataError(f"{where}: {'/'.join(first)} is in no class folder, as {first[-2]} is a split; {EXPECTED}")
-    label_of, merged = merge_spellings(labels)
+    label_of, merged = merge_spellings(_labels(photos, layout, where))
     photos.sort(key=escaped)
     found = []
     for name, key in zip(photos, unique_keys([_key(name, layout) for name in photos]), strict=True):
@@ -164,6 +160,15 @@ def _most_likely_layout(photos: list[str], where: str) -> Layout:
     if not counts:
         raise DataError(f"{where}: its photos, such as {escaped(photos[0])}, are in no class folder; {EXPECTED}")
     return min(counts, key=lambda layout: (-counts[layout], not layout.has_splits, len(layout.above), layout.above))
+
+
+def _labels(photos: list[str], layout: Layout, where: str) -> Counter[str]:
+    """The class folders of `photos` and how many are in each. DataError if all of them are splits."""
+    labels = Counter(str(layout.class_folder(_segments(name))) for name in photos)
+    if not layout.has_splits and {label.lower() for label in labels} <= SPLIT_NAMES.keys():
+        first = _segments(min(photos))
+        raise DataError(f"{where}: {'/'.join(first)} is in no class folder, as {first[-2]} is a split; {EXPECTED}")
+    return labels
 
 
 def _unlabelled(odd: list[str], photos: list[str], layout: Layout) -> dict[str, str]:
