@@ -6,7 +6,7 @@ from _stage import run_stage
 from plumage.common.files import write_json
 from plumage.common.paths import DATA_REPORT, DATASET, DOWNLOADS, UNPACKED, project_root
 from plumage.config import Params
-from plumage.data.dataset.ingest import ingest
+from plumage.data.dataset.ingest import heic_hint, ingest
 from plumage.data.sources import open_source
 from plumage.data.sources.link_photos import link_photos
 from plumage.data.sources.photo import SourcePaths
@@ -16,10 +16,13 @@ def main(params: Params) -> None:
     root = project_root()
     photos = link_photos(params.data.path, root, Path.cwd())
     with open_source(params.data, SourcePaths(photos, root / DOWNLOADS, UNPACKED)) as source:
-        report = ingest(source, DATASET, params.data.min_size, params.data.max_refused)
+        data = params.data
+        report = ingest(source, DATASET, data.min_size, data.max_refused, data.max_pixels)
     write_json(DATA_REPORT, {"source": params.data.source, **report})
     notes = [f"{len(report[key]):,} {key.replace('_', ' ')}" for key in ("refused", "duplicates", "label_conflicts")]
     print(f"{report['photos']:,} photos of {report['classes']:,} classes; {', '.join(notes)} (see {DATA_REPORT})")
+    for line in heic_hint(report["refused"]):
+        print(line)
 
 
 if __name__ == "__main__":

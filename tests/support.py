@@ -46,7 +46,7 @@ class MemorySource:
 
 def make_dataset(folder: Path, photos: list[Photo]) -> Dataset:
     """Write a data set of these photos; unusable ones are left out."""
-    ingest(MemorySource(photos), folder, min_size=1, max_refused=1)
+    ingest(MemorySource(photos), folder, min_size=1, max_refused=1, processes=0)
     return Dataset(folder)
 
 

@@ -20,10 +20,12 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 from PIL import Image
 from registering import CLASSES, TEST, add, hits, make_photos
 
 from plumage.data.dataset.store import Dataset
+from plumage.registry import served_model
 from plumage.serving import load_predictor
 
 
@@ -77,6 +79,13 @@ def ask(address: str, photo: bytes) -> list[dict[str, Any]]:
     with urllib.request.urlopen(request, timeout=60) as response:
         answer: list[dict[str, Any]] = json.load(response)["predictions"]
     return answer
+
+
+@pytest.mark.parametrize("value", [None, "models/model.json", 1.5])
+def test_a_value_that_is_not_bytes_is_one_line_and_never_a_path(value: object) -> None:
+    with pytest.raises(MlflowException, match=rf"photo 0: is {type(value).__name__}; takes bytes") as caught:
+        served_model.ServedModel().predict(None, pd.DataFrame({"image": [value]}))
+    assert caught.value.get_http_status_code() == 400
 
 
 @pytest.mark.slow

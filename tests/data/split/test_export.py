@@ -28,7 +28,7 @@ def make(tmp_path: Path) -> Callable[..., Dataset]:
     """Makes a data set of the photos given."""
 
     def make(*photos: Photo) -> Dataset:
-        ingest(MemorySource(list(photos)), tmp_path / "dataset", min_size=8, max_refused=0)
+        ingest(MemorySource(list(photos)), tmp_path / "dataset", min_size=8, max_refused=0, processes=0)
         return Dataset(tmp_path / "dataset")
 
     return make
@@ -58,7 +58,7 @@ def test_an_exported_folder_is_a_source_of_the_same_photos_with_the_same_labels(
         photo("0001.webp", "train", 6, "WEBP"),
     )
     assert export_photos(dataset, tmp_path / "out", None) == 6
-    ingest(FolderSource(tmp_path / "out"), tmp_path / "again", min_size=8, max_refused=0)
+    ingest(FolderSource(tmp_path / "out"), tmp_path / "again", min_size=8, max_refused=0, processes=0)
     assert held(Dataset(tmp_path / "again")) == held(dataset)
 
 
@@ -68,7 +68,7 @@ def test_with_splits_the_folders_are_train_val_test_without_unused_photos(make, 
     assert export_photos(dataset, tmp_path / "out", splits) == 3
     assert files(tmp_path / "out") == {"train/JAY/0.jpg", "val/JAY/1.jpg", "test/JAY/2.jpg"}
     source = FolderSource(tmp_path / "out")
-    ingest(source, tmp_path / "again", min_size=8, max_refused=0)
+    ingest(source, tmp_path / "again", min_size=8, max_refused=0, processes=0)
     assert sorted(Dataset(tmp_path / "again").official_splits) == ["test", "train", "val"]
 
 
@@ -87,7 +87,7 @@ def test_classes_that_differ_only_in_case_stay_apart(make, tmp_path):
     dataset = make(photo("1.jpg", "jay", 1), photo("2.jpg", "JAY", 2))
     export_photos(dataset, tmp_path / "out", None)
     source = FolderSource(tmp_path / "out")
-    ingest(source, tmp_path / "again", min_size=8, max_refused=0)
+    ingest(source, tmp_path / "again", min_size=8, max_refused=0, processes=0)
     assert len(Dataset(tmp_path / "again").classes) == 2
 
 
