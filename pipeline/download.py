@@ -17,7 +17,8 @@ def main(params: Params) -> None:
     root = project_root()
     photos = link_photos(params.data.path, root, Path.cwd())
     with open_source(params.data, SourcePaths(photos, root / DOWNLOADS, UNPACKED)) as source:
-        report = ingest(source, DATASET, params.data.min_size, params.data.max_refused)
+        data = params.data
+        report = ingest(source, DATASET, data.min_size, data.max_refused, data.max_pixels)
     write_json(DATA_REPORT, {"source": params.data.source, **report})
     first, *others = describe(report)
     print(f"{first} (see {DATA_REPORT})", *others, sep="\n")

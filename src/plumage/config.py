@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     ModelName = str
 else:
     ModelName = Literal[tuple(ARCHITECTURES)]
+MAX_PIXELS = 250_000_000
+"""The default of `data.max_pixels`, and the limit for photos to predict: enough for phones of 200 megapixels."""
 PhotoSource = Literal["sample", "folder", "archive", "url", "kaggle", "huggingface"]
 """The modules of `plumage.data.sources` that can be `data.source`."""
 DEFAULT_DATASETS = {
@@ -56,6 +58,8 @@ class Data(Section):
     """a commit, tag or branch (huggingface); null: the newest when it is fetched"""
     min_size: int = Field(32, ge=1, le=10_000)
     """1 to 10000 pixels: photos with a side below this are refused"""
+    max_pixels: int = Field(MAX_PIXELS, ge=1_000_000, le=4_000_000_000)
+    """1000000 to 4000000000: photos with more pixels are refused, to protect the memory"""
     max_refused: float = Field(0.01, ge=0, le=1)
     """0 to 1: the share of refused photos above which the stage fails"""
     species: int = Field(10, ge=4, le=1000)

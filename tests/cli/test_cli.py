@@ -115,7 +115,7 @@ def with_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, name in enumerate(["BLUE JAY/1.jpg", "BLUE JAY/2.jpg", "[red]OWL/1.jpg"]):
         (folder / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "photos" / name).write_bytes(make_photo((60, 90, 200), number))
-    ingest(FolderSource(folder / "photos"), folder / "data" / "dataset", min_size=8, max_refused=0)
+    ingest(FolderSource(folder / "photos"), folder / "data" / "dataset", min_size=8, max_refused=0, processes=0)
     dataset = Dataset(folder / "data" / "dataset")
     write_splits(folder / "data" / "splits.csv", dataset.keys, dataset.labels, ["train", "unused", "test"])
     return folder

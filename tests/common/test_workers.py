@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from plumage.common.workers import map_in_processes
+from plumage.common import workers
+from plumage.common.workers import begin, map_in_processes
 from plumage.errors import DataError
 
 
@@ -24,6 +25,24 @@ def die(number: int) -> int:
     if number == 7:
         os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+def in_steps(number: int, faults: dict[int, str] | None = None) -> list[str]:
+    """Five steps per item; one of item 1 crashes, one of item 2 hangs, two of item 3 exit."""
+    done = []
+    for step in range(5):
+        if faults and step in faults:
+            done.append(faults[step])
+            continue
+        begin(step)
+        if (number, step) == (1, 2):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if (number, step) == (2, 4):
+            time.sleep(1000)
+        if number == 3 and step < 2:
+            os._exit(5)
+        done.append("done")
+    return done
 
 
 def fail(number: int) -> int:
@@ -54,6 +73,16 @@ def test_an_error_reaches_the_caller_and_no_process_remains() -> None:
 def test_a_killed_process_is_one_line() -> None:
     with pytest.raises(DataError, match="worker process was killed"):
         list(map_in_processes(die, range(50), processes=2))
+
+
+def test_a_step_that_crashes_or_hangs_is_left_out_and_the_others_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "SECONDS_PER_STEP", 2)
+    first, crashed, hung, exited, last = map_in_processes(in_steps, range(5), processes=2)
+    assert first == last == ["done"] * 5
+    assert crashed == ["done", "done", "was killed (SIGSEGV)", "done", "done"]
+    assert hung == ["done"] * 4 + ["took over 2 seconds"]
+    assert exited == ["was killed (exit code 5)"] * 2 + ["done"] * 3
+    assert not multiprocessing.active_children()
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from damaged import exif as exif_block
+from damaged import picture, saved
 from PIL import Image
 
 from plumage.errors import ModelError, PhotoError
@@ -88,6 +90,15 @@ def test_a_file_that_is_not_a_photo_is_named(predictor: Predictor, photos: list[
         with pytest.raises(PhotoError, match=name) as caught:
             predictor.predict([photos[0], bad])
         assert "\n" not in str(caught.value)
+
+
+def test_a_photo_is_answered_or_named_whatever_its_metadata_holds(predictor: Predictor) -> None:
+    lying = saved(picture(), "JPEG", exif=exif_block(6, "signed rational"))
+    as_bytes, as_image = predictor.predict([lying, Image.open(io.BytesIO(lying))])
+    assert as_bytes == as_image
+    for bad in (lying[:-100], Image.open(io.BytesIO(lying[:-100])), "a\0b"):
+        with pytest.raises(PhotoError, match="^(photo 1: truncated|a.b: embedded null byte)"):
+            predictor.predict([lying, bad])
 
 
 def test_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from registering import CLASSES, TEST, add, hits, make_photos
 from plumage.accelerate import kernels
 from plumage.common.files import sha256
 from plumage.data.dataset.store import Dataset
+from plumage.registry.served_model import ServedModel
 from plumage.serving import Predictor, load_predictor
 
 MODEL = "models:/bird-classifier@champion"
@@ -226,3 +227,10 @@ def test_a_model_does_not_load_without_the_hashes_of_its_files(copy: Path) -> No
     (copy / "MLmodel").write_text(yaml.safe_dump(about))
     with pytest.raises(MlflowException, match="MLmodel lacks the SHA-256"):
         mlflow.pyfunc.load_model(str(copy))
+
+
+@pytest.mark.parametrize("value", [None, "models/model.json", 1.5])
+def test_a_value_that_is_not_bytes_is_one_line_and_never_a_path(value: object) -> None:
+    with pytest.raises(MlflowException, match=rf"photo 0: is {type(value).__name__}; takes bytes") as caught:
+        ServedModel().predict(None, pd.DataFrame({"image": [value]}))
+    assert caught.value.get_http_status_code() == 400

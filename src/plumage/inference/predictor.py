@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from plumage.accelerate.inference import compile_for_inference, probabilities
-from plumage.data.dataset.decode import pixels
+from plumage.data.dataset.decode import named, pixels, to_rgb
 from plumage.data.loading.transforms import eval_view, to_model_input
 from plumage.errors import PhotoError
 from plumage.models.saved_model import SavedModel
@@ -53,10 +53,14 @@ class Predictor:
 
 def _read(photo: Photo, index: int) -> NDArray[np.uint8]:
     """Decode a photo to RGB, H x W x 3. Error messages name it by its path, or by `index` when it has none."""
-    if isinstance(photo, Image.Image):
-        return np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))
+    with named(str(photo) if isinstance(photo, str | Path) else f"photo {index}"):
+        if isinstance(photo, Image.Image):
+            return np.asarray(to_rgb(photo))
+        return pixels(photo if isinstance(photo, bytes) else _read_file(photo))
+
+
+def _read_file(path: str | Path) -> bytes:
     try:
-        return pixels(photo if isinstance(photo, bytes) else Path(photo).read_bytes())
-    except (PhotoError, OSError) as error:
-        name = f"photo {index}" if isinstance(photo, bytes) else str(photo)
-        raise PhotoError(f"{name}: {error.strerror if isinstance(error, OSError) else error}") from None
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise PhotoError(getattr(error, "strerror", None) or str(error)) from None

@@ -71,8 +71,13 @@ class ServedModel(PythonModel):
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """Predict the photos in the column `image`: one row per photo, the columns of `output_columns`."""
+        photos = list(model_input["image"])
+        for number, photo in enumerate(photos):
+            if not isinstance(photo, bytes):  # text would be taken for the path of a file here
+                problem = f"photo {number}: is {type(photo).__name__}; takes bytes, in JSON as base64"
+                raise MlflowException.invalid_parameter_value(problem)
         try:
-            probabilities = self._predictor.probabilities(list(model_input["image"]))
+            probabilities = self._predictor.probabilities(photos)
         except self._photo_error as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
         classes = self._predictor.classes

@@ -7,6 +7,18 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from damaged import (
+    FORMATS,
+    ODD_TAGS,
+    damaged_photo,
+    picture,
+    verdict,
+    whole_photos,
+    with_png_chunk,
+)
+from damaged import (
+    exif as exif_block,
+)
 from PIL import Image, ImageDraw
 from support import make_photo
 
@@ -166,3 +178,70 @@ def test_pixels_of_any_other_photo_are_repaired_as_well(what: str) -> None:
 def test_pixels_refuses_what_decode_refuses(data: bytes) -> None:
     with pytest.raises(PhotoError):
         pixels(data)
+
+
+def test_every_format_and_mode_is_taken_alike_by_download_training_and_the_data_page() -> None:
+    assert {format for format, _ in whole_photos()} >= set(FORMATS) - {"HEIF"}
+    for format, data in whole_photos():
+        assert verdict(f"a.{format.lower()}", data) == "", format
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about metadata
+def test_damaged_photos_are_taken_or_refused_alike_and_nothing_else_is_raised() -> None:
+    """A seeded part of benchmarks/fuzz_photos.py."""
+    refused = 0
+    for number in range(300):
+        format, _, data = damaged_photo(seed=0, number=number)
+        refused += bool(verdict(f"a.{format.lower()}", data))
+    assert 100 < refused < 290
+
+
+def test_a_gif_cut_anywhere_is_taken_or_refused_alike() -> None:
+    data = saved(picture(), "GIF", save_all=True, append_images=[picture().rotate(90)])
+    reasons = [verdict("a.gif", data[:size]) for size in range(0, len(data), 7)]
+    assert reasons[0] == "zero bytes" and "truncated (IndexError: index out of range)" in reasons and "" in reasons
+
+
+@pytest.mark.parametrize("tag", ODD_TAGS)
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_a_photo_is_turned_whatever_else_its_exif_holds(format: str, tag: str) -> None:
+    lying = saved(scene().transpose(Image.Transpose.ROTATE_90), format, exif=exif_block(6, tag))
+    image = decode(lying)
+    assert image.size == (60, 40) == examine(lying, f"a.{format.lower()}")[1]
+    assert image.getpixel((5, 5))[0] > 200 and image.getpixel((55, 35))[2] > 180
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + b"x" * 1_200_000),
+        (b"zTXt", b"XML:com.adobe.xmp\0\0" + zlib.compress(b"x" * 1_200_000)),
+        (b"iCCP", b"profile\0\0" + zlib.compress(np.random.default_rng(0).bytes(2_000_000))),
+    ],
+    ids=["XMP", "packed XMP", "ICC"],
+)
+def test_a_png_with_much_metadata_is_whole(name: bytes, data: bytes) -> None:
+    assert np.array_equal(pixels(with_png_chunk(name, data)), np.asarray(picture()))
+
+
+def test_a_png_whose_metadata_unpacks_to_over_64_mb_is_refused() -> None:
+    bomb = zlib.compress(bytes((64 << 20) + 1), 1)
+    with pytest.raises(PhotoError, match="too large"):
+        decode(with_png_chunk(b"zTXt", b"k\0\0" + bomb))
+
+
+def test_a_very_long_photo_takes_little_memory_for_its_thumbnail() -> None:
+    luma, size, _ = examine(saved(Image.new("L", (2, 300_000)), "PNG"), "a.png")
+    assert size == (2, 300_000) and max(luma.shape) < 1 << 16
+
+
+def test_heic_is_read_with_pillow_heif() -> None:
+    pytest.importorskip("pillow_heif")
+    data = saved(scene(), "HEIF", quality=95)
+    _, size, repairs = examine(data, "IMG_0001.HEIC")
+    assert (size, repairs) == ((60, 40), [])
+    assert np.abs(pixels(data).astype(int) - np.asarray(scene(), int)).mean() < 6
+    turned = saved(scene().transpose(Image.Transpose.ROTATE_90), "HEIF", quality=95, exif=exif(6).tobytes())
+    assert examine(turned, "a.heic")[1] == (60, 40) == decode(turned).size
+    with pytest.raises(PhotoError):
+        decode(data[: len(data) // 2])

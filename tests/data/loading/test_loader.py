@@ -24,12 +24,13 @@ def test_batches_have_the_requested_rows_in_order(color_dataset: Callable[[int],
     assert all(np.array_equal(flat[i], np.asarray(decode(dataset.photo(row)))[:, :32]) for i, row in enumerate(rows))
 
 
-def test_an_error_in_a_thread_reaches_the_caller(color_dataset: Callable[[int], Dataset]) -> None:
+def test_an_error_in_a_thread_reaches_the_caller_with_the_photo_s_name(color_dataset: Callable[[int], Dataset]) -> None:
     def transform(photo: object, row: int, out: object) -> None:
         raise PhotoError("torn")
 
-    with pytest.raises(PhotoError, match="torn"):
-        list(load_batches(color_dataset(3), [[0], [1]], transform, 8))
+    dataset = color_dataset(3)
+    with pytest.raises(PhotoError, match=f"^{dataset.keys[0]}: torn$"):
+        list(load_batches(dataset, [[0], [1]], transform, 8))
 
 
 def test_the_typical_side_is_the_photos_median_short_side(tmp_path: Path) -> None:

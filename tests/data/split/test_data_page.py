@@ -67,7 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Dataset, list[str], 
         (folder_of_copy / f"near {seed} again.jpg").write_bytes(scene(seed, 60))
     source = FolderSource(root)
     about = {"source": "folder", "dataset": "owner/birds", "revision": "abc123"}
-    about |= ingest(source, folder / "dataset", min_size=16, max_refused=1)
+    about |= ingest(source, folder / "dataset", min_size=16, max_refused=1, processes=0)
     dataset = Dataset(folder / "dataset")
     splits = ["test" if i % 5 == 0 else "val" if i % 7 == 0 else "train" for i in range(len(dataset))]
     splits[dataset.keys.index("BLUE JAY/near 10.jpg")] = "unused"
@@ -245,7 +245,7 @@ def test_photos_of_any_format_are_shown_upright_and_cropped_to_squares(tmp_path)
     halves.resize((900, 600)).save(tmp_path / "photos" / "JAY" / "1.jpg", exif=lying)
     standing.save(tmp_path / "photos" / "JAY" / "2.png")
     standing.quantize(2).save(tmp_path / "photos" / "JAY" / "3.gif")
-    about = ingest(FolderSource(tmp_path / "photos"), tmp_path / "dataset", min_size=16, max_refused=0)
+    about = ingest(FolderSource(tmp_path / "photos"), tmp_path / "dataset", min_size=16, max_refused=0, processes=0)
     dataset = Dataset(tmp_path / "dataset")
     write_data_page(tmp_path / "data.html", dataset, ["train", "val", "test", "train"], about, clean(dataset, about)[1])
     sheet = re.findall(r'src="data:image/jpeg;base64,([^"]+)" width="240"', (tmp_path / "data.html").read_text())

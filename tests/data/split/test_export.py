@@ -57,7 +57,7 @@ def test_an_exported_folder_is_a_source_of_the_same_photos_with_the_same_labels(
         photo("0001.webp", "train", 6, "WEBP"),
     )
     assert export_photos(dataset, tmp_path / "out", None) == 6
-    ingest(FolderSource(tmp_path / "out"), tmp_path / "again", min_size=8, max_refused=0)
+    ingest(FolderSource(tmp_path / "out"), tmp_path / "again", min_size=8, max_refused=0, processes=0)
     assert held(Dataset(tmp_path / "again")) == held(dataset)
 
 
@@ -85,7 +85,7 @@ def test_classes_with_nearly_the_same_name_stay_apart(make, tmp_path, names):
     dataset = make(photo("1.jpg", names[0], 1), photo("2.jpg", names[1], 2))
     export_photos(dataset, tmp_path / "out", None)
     source = FolderSource(tmp_path / "out")
-    ingest(source, tmp_path / "again", min_size=8, max_refused=0)
+    ingest(source, tmp_path / "again", min_size=8, max_refused=0, processes=0)
     assert len(Dataset(tmp_path / "again").classes) == 2
 
 

@@ -5,7 +5,7 @@ Of copies in one class one is kept; copies in several classes (a label conflict)
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from plumage.common.files import atomic_path
 from plumage.common.progress import Progress
-from plumage.common.workers import map_in_processes
+from plumage.common.workers import begin, map_in_processes
+from plumage.config import MAX_PIXELS
 from plumage.data.dataset.class_rules import refuse_empty_classes, refuse_lost_classes, refuse_single_class
-from plumage.data.dataset.decode import examine
+from plumage.data.dataset.decode import INSTALL_HEIC, NEEDS_PILLOW_HEIF, examine
 from plumage.data.dataset.store import SCHEMA, Dataset, leave_out, read_batch, write_dataset
 from plumage.data.dataset.thumbnail import thumbnail
 from plumage.data.sources.layout import in_words
@@ -28,10 +29,18 @@ from plumage.errors import DataError, PhotoError
 LISTED = 1000  # the number of refused photos that the error for too many lists
 
 
-def ingest(source: Source, folder: Path, min_size: int, max_refused: float) -> dict[str, Any]:
+def ingest(
+    source: Source,
+    folder: Path,
+    min_size: int,
+    max_refused: float,
+    max_pixels: int = MAX_PIXELS,
+    processes: int | None = None,
+) -> dict[str, Any]:
     """Write the usable photos of `source` into the data set `folder`, and return the report (reports/data.json).
 
-    The folder appears completely or not at all.
+    The folder appears completely or not at all. `processes` check the photos (None: one per core), so that one that crashes
+    its decoder or hangs is refused, too; 0: this process does, which saves a second and isn't safe from these.
 
     Raises:
         DataError: more than a share `max_refused` of the photos is refused (the message lists them), a class ends up without
@@ -43,7 +52,8 @@ def ingest(source: Source, folder: Path, min_size: int, max_refused: float) -> d
 
     def usable() -> Iterator[pa.RecordBatch]:
         with Progress("photos", len(source)) as progress:
-            checked = map_in_processes(partial(check_photos, min_size=min_size), source.chunks())
+            check = partial(check_photos, min_size=min_size, max_pixels=max_pixels)
+            checked = map_in_processes(check, source.chunks(), processes)
             for rows, refused_here, repaired_here, total in checked:
                 refused.extend(refused_here)
                 repaired.update(repaired_here)
@@ -96,12 +106,18 @@ def describe(report: dict[str, Any]) -> list[str]:
         )
     merged = report.get("merged_classes") or {}
     lines += [f"one class, {label!r}: {', '.join(map(repr, spellings))}" for label, spellings in merged.items()]
-    return lines
+    return lines + heic_hint(report["refused"])
 
 
 def _conflict(photo: dict[str, str], photos: list[dict[str, str]]) -> dict[str, str]:
     others = ", ".join(other["key"] for other in photos if other is not photo)
     return {"key": photo["key"], "label": photo["label"], "reason": f"label conflict (the same bytes as {others})"}
+
+
+def heic_hint(refused: list[dict[str, str]]) -> list[str]:
+    """The line, if any, that says how to read the HEIC photos among the refused ones."""
+    count = sum(photo["reason"] == NEEDS_PILLOW_HEIF for photo in refused)
+    return [f"{count:,} refused for want of pillow-heif; {INSTALL_HEIC}, then `dvc repro -f download`"] if count else []
 
 
 def _check_refused(refused: list[dict[str, str]], total: int, max_refused: float) -> None:
@@ -110,25 +126,32 @@ def _check_refused(refused: list[dict[str, str]], total: int, max_refused: float
     lines = [f"  {photo['key']}: {photo['reason']}" for photo in refused[:LISTED]]
     if len(refused) > LISTED:
         lines.append(f"  ... and {len(refused) - LISTED:,} more")
+    lines += heic_hint(refused)
     raise DataError(
         f"{len(refused):,} of {total:,} photos are refused, more than data.max_refused: {max_refused:g} of all; repair "
         "or remove them, or raise it\n" + "\n".join(lines)
     )
 
 
-def check_photos(chunk: Chunk, min_size: int) -> tuple[bytes, list[dict[str, str]], Counter[str], int]:
-    """Read a chunk of photos and check each. A photo with a side under `min_size` pixels is refused.
+def check_photos(
+    chunk: Chunk, min_size: int, max_pixels: int = MAX_PIXELS, faults: Mapping[int, str] | None = None
+) -> tuple[bytes, list[dict[str, str]], Counter[str], int]:
+    """Read a chunk of photos and check each. A photo with a side under `min_size` pixels, or more than `max_pixels`, is refused.
 
+    `faults` says of photos, by their place in the chunk, how they ended the process that checked them: they are refused.
     Return the usable photos (a record batch of the data set, as Arrow IPC), key, label and reason of each refused one, the
     number of usable photos by kind of repair, and the number of all.
     """
     rows, refused, repaired = [], [], Counter[str]()
     photos = chunk()
-    for photo in photos:
+    for number, photo in enumerate(photos):
         try:
             if photo.unreadable:
                 raise PhotoError(f"unreadable ({photo.unreadable})")
-            luma, (width, height), repairs = examine(photo.data, photo.key)
+            if faults and number in faults:
+                raise PhotoError(f"its decoder {faults[number]}")
+            begin(number)
+            luma, (width, height), repairs = examine(photo.data, photo.key, max_pixels)
             if min(width, height) < min_size:
                 raise PhotoError(
                     f"too small ({width} x {height} pixels; data.min_size asks for {min_size} or more per side)"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from plumage.common.cores import cores
-from plumage.data.dataset.decode import pixels
+from plumage.data.dataset.decode import named, pixels
 from plumage.data.dataset.store import Dataset
 from plumage.data.loading.transforms import eval_view
 from plumage.models.preprocessing import Preprocessing
@@ -39,7 +39,7 @@ def load_batches(
     """Yield the transformed photos of each list of rows, uint8 N x size x size x 3, in order; `threads` threads work ahead.
 
     Raises:
-        PhotoError: a photo can't be decoded.
+        PhotoError: a photo can't be decoded; the message names it.
     """
 
     def load(rows: Sequence[int]) -> torch.Tensor:
@@ -48,7 +48,8 @@ def load_batches(
         buffer = np.empty(BUFFER + 1, np.uint8)[1:]
         batch = np.empty((len(rows), size, size, 3), np.uint8)
         for row, out in zip(rows, batch, strict=True):
-            transform(pixels(dataset.photo(row), buffer), row, out)
+            with named(dataset.keys[row]):
+                transform(pixels(dataset.photo(row), buffer, max_pixels=None), row, out)
         return torch.from_numpy(batch)
 
     ahead: deque[Future[torch.Tensor]] = deque()

@@ -18,9 +18,8 @@ from typing import Any
 
 from plumage.common.files import naming
 from plumage.config import Data
-from plumage.data.sources.content import HEAD_BYTES
 from plumage.data.sources.layout import Found, in_chunks, recognise
-from plumage.data.sources.photo import Chunk, Photo, SourcePaths
+from plumage.data.sources.photo import HEAD_BYTES, Chunk, Photo, SourcePaths
 from plumage.data.sources.zip_names import zip_names
 from plumage.errors import DataError
 

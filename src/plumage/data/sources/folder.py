@@ -6,11 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from plumage.config import Data
-from plumage.data.sources.content import HEAD_BYTES
 from plumage.data.sources.layout import EXPECTED, Found, in_chunks, recognise
 from plumage.data.sources.listing import Listing
 from plumage.data.sources.names import escaped
-from plumage.data.sources.photo import Chunk, Photo, SourcePaths
+from plumage.data.sources.photo import HEAD_BYTES, Chunk, Photo, SourcePaths
 from plumage.errors import DataError
 
 

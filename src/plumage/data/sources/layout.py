@@ -8,16 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 from unicodedata import normalize
 
-from plumage.data.sources.content import NO_PHOTOS, suffix_by_content
 from plumage.data.sources.names import class_identity, escaped, is_system_file, merge_spellings, unique_keys
-from plumage.data.sources.photo import SUFFIXES
+from plumage.data.sources.photo import RAW_SUFFIXES, SUFFIXES, suffix_by_content
 from plumage.errors import DataError
 
 SPLIT_NAMES = {
     "train": "train", "training": "train", "valid": "val", "validation": "val", "val": "val", "dev": "val", "test": "test",
     "testing": "test",
 }  # fmt: skip
-PHOTO_SUFFIXES = set().union(*SUFFIXES.values(), [".heic", ".heif", ".hif"])
+PHOTO_SUFFIXES = set().union(*SUFFIXES.values())
 EXPECTED = "takes <class>/<photo>, or train|valid|test/<class>/<photo>"
 PHOTOS_PER_CHUNK = 64
 BYTES_PER_CHUNK = 8 * 1024**2
@@ -131,7 +130,7 @@ def _in_brackets(counts: Mapping[str, int]) -> str:
 
 def _is_photo(name: str, last: str, head: Callable[[str], bytes]) -> bool:
     suffix = _suffix(last)
-    return suffix in PHOTO_SUFFIXES or (suffix not in NO_PHOTOS and bool(suffix_by_content(head(name))))
+    return suffix in PHOTO_SUFFIXES or (suffix not in RAW_SUFFIXES and bool(suffix_by_content(head(name))))
 
 
 def _suffix(name: str) -> str:

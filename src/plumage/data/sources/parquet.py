@@ -8,10 +8,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from plumage.data.sources.content import HEAD_BYTES, suffix_by_content
 from plumage.data.sources.layout import BYTES_PER_CHUNK, PHOTO_SUFFIXES, PHOTOS_PER_CHUNK
 from plumage.data.sources.names import merge_spellings
-from plumage.data.sources.photo import Chunk, Photo
+from plumage.data.sources.photo import HEAD_BYTES, Chunk, Photo, suffix_by_content
 from plumage.data.sources.retry import one_line
 from plumage.errors import DataError
 

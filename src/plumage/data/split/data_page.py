@@ -15,9 +15,8 @@ from PIL import Image, ImageOps
 
 from plumage.common.cores import cores
 from plumage.common.page import write_page
-from plumage.data.dataset.decode import decode
+from plumage.data.dataset.decode import decode, named
 from plumage.data.dataset.store import Dataset
-from plumage.data.sources.photo import FORMATS
 from plumage.data.split.splits_file import SPLITS, UNUSED
 
 TILE, TILES_PER_CLASS, COLUMNS = 80, 12, 4
@@ -208,7 +207,7 @@ def _pictured(
     rows = list(pictured)
     # Runs of photos: a single one is too little work for a thread.
     runs = [rows[start : start + 16] for start in range(0, len(rows), 16)]
-    uris = threads.map(lambda run: [_picture(dataset.photo(row)) for row in run], runs)
+    uris = threads.map(lambda run: [_picture(dataset, row) for row in run], runs)
     pictured.update(zip(rows, (uri for run in uris for uri in run), strict=True))
     return {**context, "pictures": pictured}
 
@@ -252,8 +251,8 @@ def _sheets(threads: ThreadPoolExecutor, dataset: Dataset) -> list[dict[str, Any
     ]
 
 
-def _picture(data: memoryview) -> str:
-    photo = _reduced(data, PICTURE)
+def _picture(dataset: Dataset, row: int) -> str:
+    photo = _reduced(dataset, row, PICTURE)
     photo.thumbnail((PICTURE, PICTURE), Image.Resampling.BILINEAR)
     return _data_uri(photo, 80)
 
@@ -263,21 +262,15 @@ def _sprite(dataset: Dataset, rows: list[int]) -> str:
     columns = min(COLUMNS, len(rows))
     sheet = Image.new("RGB", (columns * TILE, -(-len(rows) // COLUMNS) * TILE), "#888")
     for index, row in enumerate(rows):
-        tile = ImageOps.fit(_reduced(dataset.photo(row), TILE), (TILE, TILE), Image.Resampling.BILINEAR)
+        tile = ImageOps.fit(_reduced(dataset, row, TILE), (TILE, TILE), Image.Resampling.BILINEAR)
         sheet.paste(tile, (index % COLUMNS * TILE, index // COLUMNS * TILE))
     return _data_uri(sheet, 72)
 
 
-def _reduced(data: memoryview, side: int) -> Image.Image:
-    """Decode a photo, upright; a JPEG at reduced size, but no smaller than `side`."""
-    try:
-        photo = Image.open(io.BytesIO(data), formats=FORMATS)
-        if photo.format == "JPEG" and photo.mode == "RGB":
-            photo.draft("RGB", (side, side))
-            return ImageOps.exif_transpose(photo)
-    except Exception:  # Pillow raises nearly anything on damaged metadata; `decode` handles it
-        pass
-    return decode(data)
+def _reduced(dataset: Dataset, row: int, side: int) -> Image.Image:
+    """The photo, upright; a JPEG at reduced size, but no smaller than `side`."""
+    with named(dataset.keys[row]):
+        return decode(dataset.photo(row), max_pixels=None, side=side)
 
 
 def _data_uri(picture: Image.Image, quality: int) -> Markup:

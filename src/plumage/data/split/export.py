@@ -4,24 +4,20 @@ import bisect
 import csv
 import difflib
 import hashlib
-import io
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
-
-from PIL import Image
 
 from plumage.common.files import atomic_path
 from plumage.common.progress import track
 from plumage.data.dataset.store import Dataset
 from plumage.data.sources.layout import PHOTO_SUFFIXES
 from plumage.data.sources.names import class_identity, is_system_file
-from plumage.data.sources.photo import FORMATS, SUFFIXES
+from plumage.data.sources.photo import SUFFIXES, suffix_by_content
 from plumage.data.split.splits_file import read_split
 from plumage.errors import DataError
 
-SUFFIX_OF = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif"}  # the suffix by format; other formats use their name
 MAX_NAME_BYTES = 200  # file systems allow 255; the rest is for a suffix, and a hash that keeps equal names apart
 MAX_COMPARED = 2000  # keys compared with a mistyped one: comparing a million would take a minute
 
@@ -123,7 +119,7 @@ def _own_name(key: str, photo: memoryview) -> str:
     """The last segment of the key, with a suffix that fits the photo's format."""
     stem, suffix = _stem_and_suffix(key)
     proper = _suffix_of(photo)
-    fitting = next((suffixes for suffixes in SUFFIXES.values() if proper in suffixes), {proper})
+    fitting = next((suffixes for suffixes in SUFFIXES.values() if proper in suffixes), (proper,))
     if suffix.lower() in fitting:
         return stem + suffix
     return (stem if suffix.lower() in PHOTO_SUFFIXES else stem + suffix) + proper
@@ -137,8 +133,9 @@ def _stem_and_suffix(key: str) -> tuple[str, str]:
 
 
 def _suffix_of(photo: memoryview) -> str:
-    with Image.open(io.BytesIO(photo), formats=FORMATS) as image:
-        return SUFFIX_OF.get(image.format or "", f".{(image.format or '').lower()}")
+    return (
+        suffix_by_content(photo) or ".ppm"
+    )  # photos of the data set have been decoded, and rare kinds of PPM show nothing
 
 
 def _safe(name: str) -> str:
