@@ -7,9 +7,10 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 
 from plumage.errors import TrackingError
-from plumage.tracking.store import connect, tracking_uri, use_store
+from plumage.tracking.store import connect, one_line_errors, tracking_uri, use_store
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +71,15 @@ def test_an_unreachable_store_is_a_one_line_error(uri: str, tmp_path: Path, monk
         connect(tmp_path, "plumage")
     message = str(caught.value)
     assert "\n" not in message and uri.split("secret@")[-1] in message and "secret" not in message
+
+
+def test_a_reason_that_mlflow_gives_on_a_later_line_is_kept() -> None:
+    with pytest.raises(TrackingError) as caught, one_line_errors("the store"):
+        raise MlflowException("Failures while downloading:\n##### File a.txt #####\n[Errno 28] No space left on device")
+    assert (
+        str(caught.value)
+        == "the store: Failures while downloading: ##### File a.txt ##### [Errno 28] No space left on device"
+    )
 
 
 def test_a_file_that_is_not_a_database_is_named(tmp_path: Path) -> None:

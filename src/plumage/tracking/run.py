@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Param
 
 from plumage.common.files import naming
+from plumage.common.paths import MLFLOW_ARTIFACTS
 from plumage.tracking.outbox import Outbox, deliver
 from plumage.tracking.tags import LOGGED_TABLES, STAGE
 
@@ -96,7 +97,8 @@ class Run:
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Copy a file, or the content of a folder, to `folder` of the run's artifacts, replacing what is there."""
         log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
-        log(self.id, str(path), folder)
+        with naming(MLFLOW_ARTIFACTS / path.name):
+            log(self.id, str(path), folder)
 
     def log_table(self, path: Path, name: str) -> None:
         """Log a CSV file as it is, and as `<name>.json`, which MLflow's UI shows as a table.

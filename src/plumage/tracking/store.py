@@ -126,8 +126,9 @@ def one_line_errors(what: str, *more: type[Exception]) -> Iterator[None]:
     try:
         yield
     except (*STORE_ERRORS, *more) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise TrackingError(f"{what}: {reason}") from error
+        first, *others = (str(error).strip() or type(error).__name__).splitlines()
+        reason = " ".join([first, *others]) if first.endswith(":") else first  # SQLAlchemy's others are the statement
+        raise TrackingError(f"{what}: {reason[:300]}") from error
 
 
 def _without_password(uri: str) -> str:
