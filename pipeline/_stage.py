@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 try:
     from filelock import FileLock, Timeout
 
+    from plumage.common.environment import discard_output, settle_environment
     from plumage.common.parent_process import exit_with_parent
     from plumage.common.paths import DVC_TMP, PARAMS
     from plumage.config import Params
@@ -21,6 +22,11 @@ except ModuleNotFoundError as error:
     sys.exit(
         f"error: {error.name} is not installed for {sys.executable}; run `make repro`, or first `. .venv/bin/activate`"
     )
+
+try:
+    settle_environment()  # before the stage imports MLflow and torch
+except PlumageError as error:
+    sys.exit(f"error: {error}")
 
 LOCK = DVC_TMP / "plumage.lock"
 
@@ -42,6 +48,9 @@ def run_stage(main: Callable[[Params], None]) -> None:
         sys.exit(f"error: {name}: {error}")
     except KeyboardInterrupt:
         sys.exit(f"{name}: interrupted; `dvc repro` resumes with this stage")
+    except BrokenPipeError:
+        discard_output()
+        sys.exit(f"error: {name}: its output was closed; run it without `| head`, or into a file")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
