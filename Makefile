@@ -6,6 +6,9 @@ VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt
 
+# DVC asks for a user name, which a bare user ID in a container lacks.
+export LOGNAME ?= $(shell id -un 2>/dev/null)
+
 .PHONY: repro test ui bench constraints clean help
 .DELETE_ON_ERROR:
 

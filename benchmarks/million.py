@@ -14,6 +14,7 @@ from PIL import Image
 
 from plumage.common.paths import PARAMS, REPORTS
 from plumage.common.workers import map_in_processes
+from plumage.common.yaml_file import read_yaml
 
 NOTE = "A million photos of 32 pixels in a tar file: `pipeline/download.py`, then `pipeline/split.py`."
 
@@ -31,7 +32,7 @@ def measure(parent: Path, photos: Path | None) -> Rows:
                 member = tarfile.TarInfo(f"CLASS {number:03d}/{index:03d}.jpg")
                 member.size = len(photo)
                 archive.addfile(member, io.BytesIO(photo))
-    params = yaml.safe_load((ROOT / PARAMS).read_text())
+    params = read_yaml(ROOT / PARAMS)
     params["data"] |= {"source": "archive", "path": "photos.tar"}
     (work / PARAMS).write_text(yaml.safe_dump(params))
     rows = []

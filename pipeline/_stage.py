@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 try:
     from filelock import FileLock, Timeout
 
+    from plumage.common.environment import discard_output, settle_environment
     from plumage.common.files import what_failed
-    from plumage.common.git import forget_left_overs
     from plumage.common.parent_process import exit_with_parent
     from plumage.common.paths import PARAMS
     from plumage.common.project import scratch_folder
@@ -25,6 +25,11 @@ except ModuleNotFoundError as error:
         f"error: {error.name} is not installed for {sys.executable}; run `make repro`, or first `. .venv/bin/activate`"
     )
 
+try:
+    settle_environment()  # before the stage imports MLflow and torch
+except PlumageError as error:
+    sys.exit(f"error: {error}")
+
 LOCK = "plumage.lock"
 
 
@@ -33,7 +38,6 @@ def run_stage(main: Callable[[Params], None]) -> None:
     name = Path(sys.argv[0]).stem
     if "DVC_STAGE" in os.environ or "LOCAL_RANK" in os.environ:
         exit_with_parent()
-    forget_left_overs()
     lock = scratch_folder(Path.cwd()) / (LOCK + os.environ.get("RANK", ""))  # one per process of a distributed training
     try:
         params = load_params(PARAMS)
@@ -46,6 +50,9 @@ def run_stage(main: Callable[[Params], None]) -> None:
         sys.exit(f"error: {name}: {error}")
     except KeyboardInterrupt:
         sys.exit(f"{name}: interrupted; `dvc repro` resumes with this stage")
+    except BrokenPipeError:
+        discard_output()
+        sys.exit(f"error: {name}: its output was closed; run it without `| head`, or into a file")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             where = f" at {os.fsdecode(error.filename)}" if error.filename else ""

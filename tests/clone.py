@@ -12,6 +12,8 @@ from typing import Any
 import yaml
 from mlflow import MlflowClient
 
+from plumage.common.yaml_file import read_yaml
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -63,7 +65,7 @@ class Clone:
     def set(self, **sections: dict[str, Any]) -> None:
         """Change keys of params.yaml, given by section."""
         path = self.folder / "params.yaml"
-        params = yaml.safe_load(path.read_text())
+        params = read_yaml(path)
         for name, keys in sections.items():
             params[name] |= keys
         path.write_text(yaml.safe_dump(params, sort_keys=False))

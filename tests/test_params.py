@@ -1,5 +1,6 @@
 """All of params.yaml is checked: a mistake is one line that names the key, what it got and what it takes."""
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,35 @@ ROOT = Path(__file__).parents[1]
         ({"split": {"on_leak": "ignore"}}, ["split.on_leak", "got 'ignore'", "repair", "refuse"]),
         ({"split": {"on_leak": "mend"}}, ["split.on_leak: mend is called repair now"]),
         ({"train": {"mixing": 0.5}}, ["train.mixing: is called train.wise_ft_alpha now"]),
-        ({"register": {"model_name": "a/b"}}, ["register.model_name", "got 'a/b'"]),
+        *(
+            ({"register": {"model_name": name}}, [f"register.model_name: got {name!r}", "takes up to 250 characters"])
+            for name in (
+                "a/b",
+                "birds@home",
+                "a:b",
+                "a#b",
+                "a?b",
+                "50%",
+                "it's",
+                '"a"',
+                "..",
+                "",
+                " a",
+                "a ",
+                "a\tb",
+                "x" * 251,
+            )
+        ),
+        *(
+            ({"tracking": {"experiment": name}}, [f"tracking.experiment: got {name!r}", "1 to 200 characters"])
+            for name in ("", " ", "a ", "a\nb", "x" * 201)
+        ),
+        ({"register": {"model_name": 123}}, ["register.model_name: got 123, a number in YAML unless quoted; takes up"]),
+        ({"data": {"path": date(2024, 1, 1)}}, ["data.path: got 2024-01-01, a date in YAML unless quoted; takes"]),
+        ({"tracking": {"experiment": True}}, ["got True, a boolean in YAML unless quoted"]),
+        ({"train": {"flip": "yes"}}, ["train.flip: got 'yes', text in YAML 1.2; takes true or false"]),
+        ({1: {}}, ["1: unknown key"]),
+        ({"data": {2: 3}}, ["data.2: unknown key; known keys: source"]),
         ({"train": {"recipe": "probe"}}, ["model.weights", "got null", "imagenet"]),
         (
             {"model": {"weights": "imagenet"}, "train": {"recipe": "probe", "lr": 0.1}},
@@ -77,6 +106,12 @@ def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("train: {lr: 1e-3, weight_decay: 5}\n")
     train = load_params(tmp_path / "params.yaml").train
     assert (train.lr, train.weight_decay) == (1e-3, 5.0)
+
+
+@pytest.mark.parametrize("name", ["Vögel", "鳥", "garden birds", "123", "m-1", "no"])
+def test_a_model_may_have_any_name_that_addresses_take(tmp_path: Path, name: str) -> None:
+    (tmp_path / "params.yaml").write_text(f"register: {{model_name: '{name}'}}\n", encoding="utf-8")
+    assert load_params(tmp_path / "params.yaml").register_.model_name == name
 
 
 def test_the_repositorys_params_are_valid() -> None:

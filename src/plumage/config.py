@@ -23,6 +23,8 @@ MAX_PIXELS = 250_000_000
 """The default of `data.max_pixels`, and the limit for photos to predict: enough for phones of 200 megapixels."""
 PhotoSource = Literal["sample", "folder", "archive", "url", "kaggle", "huggingface"]
 """The modules of `plumage.data.sources` that can be `data.source`."""
+NAME = r"^[^\s\x00-\x1f\x7f-\x9f{barred}]([^\x00-\x1f\x7f-\x9f{barred}]*[^\s\x00-\x1f\x7f-\x9f{barred}])?$"
+"""A line of text without control characters, `barred` ones and spaces around it."""
 DEFAULT_DATASETS = {
     "kaggle": "gpiosenka/100-bird-species",
     "huggingface": "yashikota/birds-525-species-image-classification",
@@ -94,7 +96,7 @@ class Model(Section):
 
     name: ModelName = Field("efficientnet_b0", description=", ".join(ARCHITECTURES))
     weights: str | None = Field(None, min_length=1)
-    """null (random), imagenet, or the path of a .safetensors or .pth file (DVC sees only its name: rename a changed file)"""
+    """null (random), imagenet, or the path of a .safetensors or PyTorch file (DVC sees only its name: rename a changed file)"""
     image_size: int | None = Field(None, ge=32, le=1024)
     """32 to 1024 pixels: the side of the model's input; null: 9/7 of the pretrained size; from scratch, the photos' size"""
     crop: float | None = Field(None, gt=0.3, le=1)
@@ -266,8 +268,8 @@ class Evaluate(Section):
 class Register(Section):
     """The model's name in the MLflow registry, and the conditions for becoming champion."""
 
-    model_name: str = Field("bird-classifier", pattern=r"^[^/:.%\"']+$")
-    """a name without / : . % and quotes"""
+    model_name: str = Field("bird-classifier", max_length=250, pattern=NAME.format(barred=r"/:@.%#?\"'"))
+    """up to 250 characters without / : @ . % # ? and quotes, which have a meaning in models:/NAME@champion"""
     gate: Literal["superior", "not_inferior"] = "superior"
     """superior (significantly better than the champion) or not_inferior (significantly less than `margin` worse)"""
     margin: float = Field(0.01, gt=0, le=0.5)
@@ -295,8 +297,8 @@ class Register(Section):
 class Tracking(Section):
     """Where MLflow records the run."""
 
-    experiment: str = Field("plumage", min_length=1, max_length=200)
-    """the name of an MLflow experiment, 1 to 200 characters"""
+    experiment: str = Field("plumage", max_length=200, pattern=NAME.format(barred=""))
+    """the name of an MLflow experiment, 1 to 200 characters without spaces around them"""
 
 
 class Params(Section):

@@ -4,14 +4,13 @@ An unknown key, a wrong type or an impossible value is a ConfigError: the key's 
 """
 
 import difflib
-import re
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from plumage.common.merge_conflicts import conflict_line, has_markers
+from plumage.common.yaml_file import read_yaml
 from plumage.config import Params, Section, sections
 from plumage.errors import ConfigError
 
@@ -28,22 +27,8 @@ RENAMED_VALUES = {("split.on_leak", "mend"): "repair"}
 """Values that had another name in earlier versions, by key."""
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2, as DVC reads it: `1e-3` is a number, and a repeated key is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
-    list("-+0123456789."),
-)
+TYPES = {bool: "a boolean", int: "a number", float: "a number", date: "a date", datetime: "a time"}
+"""What YAML may make of unquoted text."""
 
 
 def load_params(path: Path) -> Params:
@@ -52,16 +37,7 @@ def load_params(path: Path) -> Params:
     Raises:
         ConfigError: it can't be read, or something in it is wrong; one line.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        if has_markers(text):
-            raise ConfigError(conflict_line([str(path)]))
-        tree = yaml.load(text, _Loader) or {}
-    except OSError as error:
-        raise ConfigError(f"{path}: can't be read ({error.strerror}); takes a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from None
-    return check_params(tree, str(path))
+    return check_params(read_yaml(path), str(path))
 
 
 def check_params(tree: Any, where: str = "params.yaml") -> Params:
@@ -71,7 +47,7 @@ def check_params(tree: Any, where: str = "params.yaml") -> Params:
         ConfigError: names the first wrong key, what it got and what it takes.
     """
     if not isinstance(tree, dict):
-        raise ConfigError(f"{where}: got {tree!r}; takes sections: {', '.join(_keys(Params))}")
+        raise ConfigError(f"{where}: got {tree!r} at the top; takes sections: {', '.join(_keys(Params))}")
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
@@ -91,7 +67,7 @@ def _line(error: Any) -> str:
         return f"{key}: is called {RENAMED[key]} now"
     if isinstance(error["input"], str) and (key, error["input"]) in RENAMED_VALUES:
         return f"{key}: {error['input']} is called {RENAMED_VALUES[key, error['input']]} now"
-    if error["type"] == "extra_forbidden":
+    if error["type"] in ("extra_forbidden", "invalid_key"):
         known = _keys(section) if section and len(location) > 1 else _keys(Params)
         near = difflib.get_close_matches(location[-1], known, n=1)
         guess = f"; did you mean {'.'.join([*location[:-1], near[0]])}?" if near else ""
@@ -100,7 +76,16 @@ def _line(error: Any) -> str:
         takes = f"a section with the keys {', '.join(_keys(section))}" if section else error["msg"]
     else:
         takes = section.model_fields[location[1]].description or error["msg"]
-    return f"{key}: got {error['input']!r}; takes {takes}"
+    return f"{key}: got {_shown(error['input'], error['type'])}; takes {takes}"
+
+
+def _shown(value: Any, mistake: str) -> str:
+    """A wrong value, and what YAML made of it where that may surprise."""
+    if mistake == "string_type" and type(value) in TYPES:
+        return f"{value}, {TYPES[type(value)]} in YAML unless quoted"
+    if mistake in ("bool_type", "int_type", "float_type") and isinstance(value, str):
+        return f"{value!r}, text in YAML 1.2"
+    return repr(value)
 
 
 def _keys(section: type[Section]) -> list[str]:

@@ -184,8 +184,9 @@ def test_a_file_the_site_lacks_says_so(served: Served, monkeypatch: pytest.Monke
 
 def test_code_in_a_download_is_not_run(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(served, monkeypatch, pickle.dumps(Malicious(tmp_path / "was-here")))
-    refusal("efficientnet_b0", "imagenet")
+    refused = refusal("efficientnet_b0", "imagenet")
     assert not (tmp_path / "was-here").exists()
+    assert refused.endswith(".pth is damaged; delete it, and it is downloaded again")
 
 
 # Files
@@ -201,11 +202,11 @@ class Malicious:
         return Path.touch, (self.target,)
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".pt"])
-def test_code_in_a_file_is_not_run(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(("suffix", "zipped"), [(".pth", True), (".pt", False)])
+def test_code_in_a_file_is_not_run(tmp_path: Path, suffix: str, zipped: bool) -> None:
     path = tmp_path / f"weights{suffix}"
-    torch.save({"stem.conv.weight": Malicious(tmp_path / "was-here")}, path)
-    assert "is damaged, or holds more than plain tensors" in refusal("efficientnet_b0", path)
+    torch.save({"stem.conv.weight": Malicious(tmp_path / "was-here")}, path, _use_new_zipfile_serialization=zipped)
+    assert "holds more than plain tensors" in refusal("efficientnet_b0", path)
     assert not (tmp_path / "was-here").exists()
     torch.load(path, weights_only=False)
     assert (tmp_path / "was-here").exists(), "the file is harmless, so the test above shows nothing"
@@ -215,9 +216,14 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, suffix: str) -> None:
     ("name", "content", "message"),
     [
         ("absent.pth", None, "is not a file; takes null, imagenet, or a .safetensors or .pth file"),
-        ("weights.h5", b"\x89HDF", "is of an unknown kind; takes a .safetensors or .pth file"),
-        ("weights.pth", b"not a pickle", "is damaged"),
-        ("weights.pth", b"", "is damaged"),
+        ("weights.h5", b"\x89HDF", "is an HDF5 file (Keras); takes a .safetensors or .pth file"),
+        ("weights.pth", b"not a pickle", "is of an unknown kind; takes a .safetensors or .pth file"),
+        ("weights.pth", b"\x80\x02not a pickle", "is damaged"),
+        ("weights.pth", b"", "is empty"),
+        ("weights.safetensors", b"", "is empty"),
+        ("weights.pth", b"PK\x03\x04 and no more", "is not complete; fetch it again"),
+        ("weights.pth", b"\n<!DOCTYPE html><html>404</html>", "is a web page; download the file itself"),
+        ("weights.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS; fetch"),
         ("weights.safetensors", b"\x00" * 40, "not a whole .safetensors file"),
     ],
 )

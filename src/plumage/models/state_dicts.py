@@ -1,5 +1,6 @@
 """State dicts under the names of torchvision, timm and lukemelas/EfficientNet-PyTorch, both ways, in any order."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,9 @@ from plumage.models.efficientnet import EfficientNet, scaled_stages
 
 LayoutName = Literal["plumage", "torchvision", "timm", "lukemelas"]
 
+_WRAPPERS = re.compile(r"\b(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What DataParallel, torch.compile, FSDP and checkpointing put into names."""
+_AVERAGED = "n_averaged"  # the counter of torch's AveragedModel
 _COUNTER = "num_batches_tracked"  # batch norm's counter, read only if its momentum is None
 
 
@@ -59,6 +63,25 @@ _LAYOUTS: dict[LayoutName, _Layout] = {
 }  # fmt: skip
 
 
+def stems() -> tuple[str, ...]:
+    """The name of the first convolution's weight in each layout."""
+    return ("stem.conv.weight", *(f"{layout.outer['stem.conv']}.weight" for layout in _LAYOUTS.values()))
+
+
+def unwrap(tensors: Mapping[str, Tensor], source: str) -> Mapping[str, Tensor]:
+    """The network in a larger module's state dict: `module.model.conv_stem.weight` becomes `conv_stem.weight`.
+
+    Tensors outside of the network, as a loss has them, are left out. WeightsError if there are several networks.
+    """
+    inner = {_WRAPPERS.sub("", key): value for key, value in tensors.items() if key != _AVERAGED}
+    prefixes = {key.removesuffix(stem) for key in inner for stem in stems() if f".{key}".endswith(f".{stem}")}
+    if len(prefixes) > 1:
+        names = ", ".join(sorted(prefix.rstrip(".") or "no prefix" for prefix in prefixes))
+        raise WeightsError(f"{source}: holds several networks ({names}); takes the state dict of one")
+    prefix = prefixes.pop() if prefixes else ""
+    return {key.removeprefix(prefix): value for key, value in inner.items() if key.startswith(prefix)}
+
+
 def detect_layout(tensors: Mapping[str, Tensor], source: str) -> LayoutName:
     """The library whose name the stem's weight has. WeightsError if it is none of them."""
     if "stem.conv.weight" in tensors:
@@ -74,7 +97,7 @@ def detect_layout(tensors: Mapping[str, Tensor], source: str) -> LayoutName:
 
 
 def load_tensors(model: ImageClassifier, tensors: Mapping[str, Tensor], source: str) -> bool:
-    """Copy a state dict of any known layout into `model`; False if its classifier has other classes and is left out.
+    """Copy a state dict of any known layout into `model`; False if its classifier is missing or has other classes, and is left out.
 
     WeightsError names the first tensor that is missing, unknown or of another shape; `model` is then unchanged.
     """
@@ -89,6 +112,9 @@ def load_tensors(model: ImageClassifier, tensors: Mapping[str, Tensor], source: 
             continue
         their_key = f"{their_name(module)}.{leaf}"
         known.add(their_key)
+        if module == "classifier" and f"{their_name(module)}.weight" not in tensors:
+            has_classifier = False
+            continue
         if their_key not in tensors:
             raise WeightsError(f"{source}: lacks {their_key!r} of {name}")
         value = tensors[their_key]
@@ -101,8 +127,9 @@ def load_tensors(model: ImageClassifier, tensors: Mapping[str, Tensor], source: 
             )
         else:
             pairs.append((ours, value))
+    own_head = "" if has_classifier else their_name("classifier").split(".")[0] + "."
     for key in tensors:
-        if key not in known and not key.endswith(_COUNTER):
+        if key not in known and not key.endswith(_COUNTER) and not (own_head and key.startswith(own_head)):
             raise WeightsError(f"{source}: {key!r} is unknown to {name}: these are another model's weights")
     with torch.no_grad():
         for ours, value in pairs:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import yaml
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from plumage.common import paths
 from plumage.common.files import sha256
+from plumage.common.yaml_file import parse_yaml
 from plumage.errors import NoStoreError, TrackingError
 from plumage.registry.versions import find_version, model_versions, recorded_hashes
 from plumage.tracking import tags
@@ -84,7 +84,7 @@ def lineage_of(uri: str, root: Path) -> Lineage:
         files = fetch_provenance(version, Path(folder))
         texts = {name: path.read_text(encoding="utf-8", errors="replace") for name, path in files.items()}
     run = version.tags.get(tags.RUN_ID, version.run_id or "")
-    params = yaml.safe_load(texts.get(PARAMS_FILE, "{}"))
+    params = parse_yaml(texts.get(PARAMS_FILE, ""), PARAMS_FILE)
     return Lineage(
         name=version.name,
         version=int(version.version),

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import filelock
-import yaml
 
 from plumage.common import git, paths
 from plumage.common.files import remove
 from plumage.common.project import scratch_folder
+from plumage.common.yaml_file import read_yaml
 from plumage.config import Data
 from plumage.data.sources.link_photos import link_photos
 from plumage.errors import GitError, PipelineError
@@ -172,8 +172,9 @@ def _bring_data(root: Path, tree: Path, variables: Mapping[str, str], title: str
         for arguments in (["cache", "dir", "--local", cache], ["checkout", *tracked]):
             if _run([*DVC, *arguments], tree, variables):
                 raise PipelineError(f"{title}: data that DVC tracks is not in its cache {cache}; run `dvc fetch`")
-    params = yaml.safe_load((tree / PARAMS_FILE).read_text(encoding="utf-8"))
-    for path in (params["data"].get("path", Data().path), params["model"].get("weights"), paths.DOWNLOADS.as_posix()):
+    params = read_yaml(tree / PARAMS_FILE)
+    data, model = params.get("data", {}), params.get("model", {})
+    for path in (data.get("path", Data().path), model.get("weights"), paths.DOWNLOADS.as_posix()):
         if path and not Path(path).is_absolute() and f"{path}.dvc" not in tracked:
             _link(root, tree, path)
 

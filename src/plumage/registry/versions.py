@@ -36,7 +36,7 @@ def find_version(uri: str, root: Path) -> ModelVersion:
     Raises:
         TrackingError: the registry can't be reached or has no such model, alias or version.
     """
-    match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", uri)
+    match = re.fullmatch(r"models:/([^/@']+)(?:@([^/@]+)|/(\d+))", uri)
     if match is None:
         raise TrackingError(f"{uri}: takes models:/NAME@ALIAS or models:/NAME/VERSION, as models:/bird-classifier/3")
     name, alias, number = match.groups()

@@ -8,13 +8,13 @@ from typing import Any
 
 import psutil
 import torch
-import yaml
 
 import plumage
 from plumage.common import git
 from plumage.common.cores import cores
 from plumage.common.files import naming, write_json, write_text
 from plumage.common.paths import DVC_LOCK, DVC_YAML
+from plumage.common.yaml_file import read_yaml
 from plumage.errors import GitError
 from plumage.tracking.tags import DVC, GIT_COMMIT, GIT_DIRTY, GIT_UNKNOWN, VERSION
 
@@ -134,7 +134,7 @@ def _stages(path: Path) -> dict[str, Any]:
     """Stages of a dvc.yaml or dvc.lock; empty if the file does not exist."""
     if not path.is_file():
         return {}
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages") or {}
+    return read_yaml(path).get("stages") or {}
 
 
 def _outputs(spec: dict[str, Any]) -> list[str]:

@@ -62,7 +62,7 @@ def killing(photos: list[Photo]) -> list[Photo]:
 
 
 def test_a_photo_that_crashes_its_decoder_is_refused_by_name(tmp_path: Path) -> None:
-    photos = [*many("a", 5), *many("b", 1)]
+    photos = [*many("a", 5), photo("b/0.jpg", WHOLE)]
     source = MemorySource(photos)
     source.chunks = lambda: iter([partial(killing, photos)])  # type: ignore[method-assign]
     report = ingest(source, tmp_path / "dataset", min_size=1, max_refused=0.2)
@@ -87,7 +87,9 @@ def test_heic_without_pillow_heif_is_refused_with_the_command_that_installs_it(
     monkeypatch.setitem(sys.modules, "pillow_heif", None)  # makes its import fail
     decode._reads_heif.cache_clear()
     header = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
-    source = MemorySource([photo("a/1.heic", header), photo("a/2.HEIC", header + b"2"), *many("a", 5), *many("b", 1)])
+    source = MemorySource(
+        [photo("a/1.heic", header), photo("a/2.HEIC", header + b"2"), *many("a", 5), photo("b/0.jpg", WHOLE)]
+    )
     report = ingest(source, tmp_path / "dataset", min_size=1, max_refused=1, processes=0)
     assert {refused["key"]: "pip install" in refused["reason"] for refused in report["refused"]} == {
         "a/1.heic": True,

@@ -11,7 +11,9 @@ import hashlib
 import os
 import platform
 import re
+import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 from contextlib import suppress
@@ -63,11 +65,12 @@ def keep_memory() -> None:
             libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def c_compiler() -> str | None:
-    """The C compiler, or None. Always None off Linux, where torch ships an OpenMP that is not the compiler's."""
+def c_compiler() -> list[str] | None:
+    """The C compiler's command, or None. Always None off Linux, where torch ships an OpenMP that is not the compiler's."""
     if platform.system() != "Linux":
         return None
-    return os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    candidates = (shlex.split(name) for name in (os.environ.get("CC", ""), "cc", "gcc", "clang"))
+    return next((command for command in candidates if command and shutil.which(command[0])), None)
 
 
 @functools.cache
@@ -80,22 +83,39 @@ def compiled(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
         flags = [*FLAGS, *(["-DBF16"] if dtype == torch.bfloat16 else [])]
         sources = [FOLDER / name for name in SOURCES[dtype]]
         code = b"".join(file.read_bytes() for file in (FOLDER / "common.h", *sources))
-        target = "\n".join([compiler, *flags, platform.machine(), _processor()])
+        target = "\n".join([*compiler, *flags, platform.machine(), _processor()])
         name = f"kernels-{hashlib.sha256(code + target.encode()).hexdigest()[:16]}.so"
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plumage"
+        cache = _cache(name)
         if not (cache / name).exists():
-            cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=cache) as beside:  # other processes may compile it, too
                 library = Path(beside) / name
-                command = [compiler, *flags, *map(str, sources), "-o", str(library), "-lm"]
+                command = [*compiler, *flags, *map(str, sources), "-o", str(library), "-lm"]
                 subprocess.run(command, check=True, capture_output=True)
                 library.replace(cache / name)
         loaded = ctypes.CDLL(str(cache / name))
-    except (OSError, RuntimeError, subprocess.CalledProcessError):  # RuntimeError: no home folder
+    except (OSError, subprocess.CalledProcessError):
         return None
     for function in (getattr(loaded, name) for name in _ARGUMENTS if hasattr(loaded, name)):
         function.argtypes, function.restype = _ARGUMENTS[function.__name__], None
     return loaded
+
+
+def _cache(name: str) -> Path:
+    """A folder that has the file `name` or can take it: the user's cache, else this user's folder of temporary files.
+
+    OSError if there is neither.
+    """
+    with suppress(OSError, RuntimeError):  # RuntimeError: no home folder
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plumage"
+        cache.mkdir(parents=True, exist_ok=True)
+        if (cache / name).exists() or os.access(cache, os.W_OK):
+            return cache
+    temporary = Path(tempfile.gettempdir()) / f"plumage-{os.getuid()}"
+    temporary.mkdir(mode=0o700, exist_ok=True)
+    owner = temporary.lstat()
+    if owner.st_uid != os.getuid() or stat.S_IMODE(owner.st_mode) != 0o700 or not stat.S_ISDIR(owner.st_mode):
+        raise PermissionError(f"{temporary} is not this user's alone")
+    return temporary
 
 
 def _processor() -> str:

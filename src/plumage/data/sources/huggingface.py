@@ -11,8 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-import yaml
-
+from plumage.common.yaml_file import parse_yaml
 from plumage.config import DEFAULT_DATASETS, Data
 from plumage.data.sources.archive import ArchiveSource
 from plumage.data.sources.folder import FolderSource
@@ -21,7 +20,7 @@ from plumage.data.sources.names import class_identity, merge_spellings
 from plumage.data.sources.parquet import ParquetSource, columns_of
 from plumage.data.sources.photo import Chunk, Photo, Source, SourcePaths
 from plumage.data.sources.retry import TransientError, is_transient, one_line, retry
-from plumage.errors import DataError
+from plumage.errors import ConfigError, DataError
 
 T = TypeVar("T")
 ARCHIVES = re.compile(r"\.(zip|tar|tgz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
@@ -167,8 +166,8 @@ class _Dataset:
             return None
         head = re.match(r"---\s*\n(.*?)\n---", self.fetch_file("README.md").read_text("utf-8", "replace"), re.DOTALL)
         try:
-            given = yaml.safe_load(head[1]) if head else None
-        except yaml.YAMLError:
+            given = parse_yaml(head[1], "README.md") if head else None
+        except ConfigError:
             return None
         named = given.get("license") if isinstance(given, dict) else None
         return ", ".join(map(str, named)) if isinstance(named, list) else str(named) if named else None
