@@ -13,6 +13,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
+from plumage.tracking.environment import undisturbed
 from plumage.tracking.lineage import lineage_tags
 from plumage.tracking.outbox import deliver_pending
 from plumage.tracking.run import Stage, param_texts
@@ -69,5 +70,6 @@ def begin_execution(
         TrackingError: the store can't be reached, or the experiment was deleted.
     """
     experiment_id = connect(root, experiment)
-    deliver_pending(root)
+    with undisturbed():
+        deliver_pending(root)
     return Execution(root, experiment_id, training_key, params, lineage_tags(Path.cwd(), stage))
