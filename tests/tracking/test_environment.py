@@ -11,9 +11,10 @@ from mlflow import MlflowClient
 
 from plumage.errors import TrackingError
 from plumage.tracking.environment import wants_system_metrics
-from plumage.tracking.execution import begin_execution
+from plumage.tracking.execution import Execution, begin_execution
 from plumage.tracking.open_run import training_run
 from plumage.tracking.store import connect
+from plumage.tracking.tags import GIT_COMMIT
 
 PARAMS = {"train.lr": 0.01}
 SITECUSTOMIZE = """
@@ -55,6 +56,13 @@ def test_leftover_variables_redirect_no_run(root: Path, monkeypatch: pytest.Monk
     assert untouched.info.status == "RUNNING" and not untouched.data.params and not untouched.data.metrics
     assert {name: os.environ.get(name) for name in leftover} == leftover  # for the program that they are for
     assert begin_execution(root, "plumage", "key", PARAMS, "evaluate").runs()[0].info.run_id == run.id
+
+
+def test_the_name_of_an_experiment_counts_at_its_commit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "puffy-owl")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "a" * 40)
+    inside, outside = (Execution(root, "1", "key", PARAMS, {GIT_COMMIT: letter * 40}) for letter in "ab")
+    assert inside.dvc_experiment == "puffy-owl" and outside.dvc_experiment is None
 
 
 @pytest.mark.slow

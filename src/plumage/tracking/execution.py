@@ -18,7 +18,7 @@ from plumage.tracking.lineage import lineage_tags
 from plumage.tracking.outbox import deliver_pending
 from plumage.tracking.run import Stage, param_texts
 from plumage.tracking.store import connect, one_line_errors
-from plumage.tracking.tags import TRAINING_KEY
+from plumage.tracking.tags import GIT_COMMIT, TRAINING_KEY
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,10 @@ class Execution:
 
     @property
     def dvc_experiment(self) -> str | None:
-        """DVC's name for the experiment, inside `dvc exp run`."""
-        return os.environ.get("DVC_EXP_NAME")
+        """DVC's name for the experiment, inside `dvc exp run`. One that was left over started from another commit."""
+        commit = self.lineage.get(GIT_COMMIT)
+        is_current = commit is None or commit == os.environ.get("DVC_EXP_BASELINE_REV")
+        return os.environ.get("DVC_EXP_NAME") if is_current else None
 
     @property
     def run_name(self) -> str | None:
