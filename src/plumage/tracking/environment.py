@@ -7,12 +7,18 @@ switched off while one is open: where it goes is decided by params.yaml and by t
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import mlflow
+import sqlalchemy
 from mlflow import environment_variables
+from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.utils.autologging_utils import disable_autologging
+from mlflow.utils.uri import get_uri_scheme
 
 from plumage.errors import TrackingError
+from plumage.tracking.server import is_server, redacted
 
 REDIRECTING = (
     "MLFLOW_RUN_ID",  # a new run would be that one
@@ -57,6 +63,24 @@ def check_values() -> None:
                 variable.get()
             except ValueError as error:
                 raise TrackingError(f"environment: {error}") from None
+
+
+def store_uri(name: str) -> str | None:
+    """The URI of a store in the environment variable `name`; None if it is not set.
+
+    Raises:
+        TrackingError: it can't be read as a URI.
+    """
+    uri = os.environ.get(name, "").strip()
+    try:
+        if is_server(uri):
+            urlsplit(uri).port  # noqa: B018  # raises
+        elif get_uri_scheme(uri) in DATABASE_ENGINES:
+            sqlalchemy.make_url(uri)
+    except (ValueError, MlflowException, sqlalchemy.exc.ArgumentError):
+        takes = "takes http(s)://HOST, sqlite:///FILE, or another database's URI"
+        raise TrackingError(f"{name}: {redacted(uri)} is no store; {takes}") from None
+    return uri or None
 
 
 def wants_system_metrics() -> bool:

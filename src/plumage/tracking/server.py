@@ -28,8 +28,7 @@ def is_server(uri: str) -> bool:
 def address(uri: str) -> str:
     """The address of a server without credentials and without a slash at its end."""
     parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2] if parts.password else parts.netloc
-    return parts._replace(netloc=host).geturl().rstrip("/")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
 
 
 def use_credentials(uri: str) -> None:
@@ -38,9 +37,9 @@ def use_credentials(uri: str) -> None:
     MLflow prints and stores URIs and names them in its errors, but never the variables.
     """
     parts = urlsplit(uri)
-    if is_server(uri) and parts.username and parts.password:
-        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
-        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
+    for name, value in (("USERNAME", parts.username), ("PASSWORD", parts.password)):
+        if is_server(uri) and value:
+            os.environ[f"MLFLOW_TRACKING_{name}"] = unquote(value)
 
 
 def redacted(text: str) -> str:
@@ -80,8 +79,8 @@ def _why_refused(response: requests.Response) -> str | None:
         case HTTPStatus.TOO_MANY_REQUESTS:
             return None
     try:
-        answer = response.json()
-    except ValueError:
+        answer = dict(response.json())
+    except (ValueError, TypeError):
         return "the answer is not an MLflow server's; check the address" if response.ok else response.reason
     return None if response.ok else str(answer.get("message", response.reason))
 
@@ -91,9 +90,9 @@ def _why_unreachable(error: MlflowException) -> str:
     cause = error.__cause__ or error.__context__
     if isinstance(cause, requests.exceptions.ProxyError):
         return "its proxy can't be reached; check HTTP_PROXY and HTTPS_PROXY, or list the host in NO_PROXY"
-    if isinstance(cause, requests.Timeout):
-        return f"no answer for {TIMEOUT_SECONDS} s"
     reason = _innermost(cause) if isinstance(cause, requests.ConnectionError) else cause
+    if isinstance(reason, (TimeoutError, requests.Timeout)):
+        return f"no answer for {TIMEOUT_SECONDS} s"
     if isinstance(reason, ssl.SSLCertVerificationError):
         hint = "; MLFLOW_TRACKING_SERVER_CERT_PATH takes the PEM file of the authority that issued it"
         return f"its certificate can't be verified: {reason.verify_message}{hint if _unknown_issuer(reason) else ''}"

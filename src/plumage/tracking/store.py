@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from plumage.common.paths import MLFLOW_ARTIFACTS, MLFLOW_DB
 from plumage.errors import TrackingError
 from plumage.tracking import server
-from plumage.tracking.environment import check_values, hidden
+from plumage.tracking.environment import check_values, hidden, store_uri
 
 logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())  # if it was imported before Plumage
 logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -36,14 +36,14 @@ STORE_ERRORS: tuple[type[Exception], ...] = (MlflowException, SQLAlchemyError, r
 
 def tracking_uri(root: Path) -> str:
     """URI of the store. A relative SQLite path in `MLFLOW_TRACKING_URI` is relative to `root`, as for `mlflow ui` there."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{MLFLOW_DB}"
+    uri = store_uri("MLFLOW_TRACKING_URI") or f"sqlite:///{MLFLOW_DB}"
     return server.address(uri) if server.is_server(uri) else _at_root(uri, root)
 
 
 def registry_uri(root: Path) -> str:
     """URI of the store of the registered models: `MLFLOW_REGISTRY_URI`, else that of the runs."""
-    uri = os.environ.get("MLFLOW_REGISTRY_URI")
-    return _at_root(uri, root) if uri and uri != os.environ.get("MLFLOW_TRACKING_URI") else tracking_uri(root)
+    uri = store_uri("MLFLOW_REGISTRY_URI")
+    return _at_root(uri, root) if uri and uri != store_uri("MLFLOW_TRACKING_URI") else tracking_uri(root)
 
 
 def _at_root(uri: str, root: Path) -> str:
@@ -64,12 +64,10 @@ def use_store(root: Path) -> str:
     """
     check_values()
     uri, registry = tracking_uri(root), registry_uri(root)
-    server.use_credentials(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    server.use_credentials(store_uri("MLFLOW_TRACKING_URI") or "")
     with one_line_errors(f"the MLflow store {uri}", ImportError, OSError):
         _probe(uri, server.EXPERIMENTS)
-        with hidden(
-            "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"
-        ):  # MLflow would leave both set, for other repositories
+        with hidden("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):  # MLflow sets both, also for the next repository
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(registry)
         with lock(root):
