@@ -17,6 +17,7 @@ from mlflow.utils.rest_utils import http_request
 TIMEOUT_SECONDS = 10
 EXPERIMENTS = "/api/2.0/mlflow/experiments/search"
 MODELS = "/api/2.0/mlflow/registered-models/search"
+"""What MLflow's API answers with the experiments, or the registered models, of a server."""
 CREDENTIALS = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 
 
@@ -71,7 +72,7 @@ def _why_refused(response: requests.Response) -> str | None:
     """What is wrong with the server's answer; None if nothing is, or it only asks to wait."""
     match response.status_code:
         case HTTPStatus.UNAUTHORIZED:
-            return f"the server takes no such user, password or token; it reads {CREDENTIALS}"
+            return f"the server accepts no such user, password or token; check {CREDENTIALS}"
         case HTTPStatus.FORBIDDEN:
             return f"the server allows this user nothing; check {CREDENTIALS}"
         case HTTPStatus.NOT_FOUND:
