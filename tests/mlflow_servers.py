@@ -38,7 +38,7 @@ class Server:
              "--artifacts-destination", str(self.folder / "files"), "--workers", "1"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        for _ in range(600):
+        for _ in range(3000):
             try:
                 if requests.get(f"{self.url}/health", timeout=1).ok:
                     return
