@@ -62,6 +62,11 @@ def test_the_environments_tracking_uri_wins(tmp_path: Path, monkeypatch: pytest.
         "postgresql://bird:secret@127.0.0.1:9/mlflow",
         "sqlite:////proc/nowhere/mlflow.db",
         "nonsense://x",
+        "databricks-uc",
+        "sqlite:mlflow.db",
+        "postgresql://bird:secret@127.0.0.1:x/mlflow",
+        "https://bird:secret@127.0.0.1:x/mlflow",
+        "http://[::1",
         "file:///somewhere/mlruns",
     ],
 )

@@ -39,7 +39,7 @@ def test_the_printed_address_answers_until_the_command_stops(root: Path) -> None
     code = (
         f"from pathlib import Path; from plumage.tracking.ui import serve_ui; serve_ui(Path.cwd(), '127.0.0.1', {port})"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "MLFLOW_STATIC_PREFIX": "/of-another-server"}
     command = subprocess.Popen(
         [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )

@@ -23,7 +23,7 @@ def check_current(root: Path, photos: str, last_stage: str) -> None:
     command = [sys.executable, "-m", "dvc", "status", "--json", "--with-deps", last_stage]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     if done.returncode:
-        raise PipelineError(f"dvc status: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
+        raise PipelineError(f"dvc status: {error_line(done.stderr)}")
     missing, changed = [], []
     for stage, entries in json.loads(done.stdout).items():
         for entry in entries:
@@ -38,6 +38,13 @@ def check_current(root: Path, photos: str, last_stage: str) -> None:
         raise PipelineError(f"{_first(missing)} missing from the working tree; run `dvc checkout` or `dvc pull`")
     if changed:
         raise PipelineError(f"{_first(changed)} changed since the model was made; run `dvc repro`")
+
+
+def error_line(said: str) -> str:
+    """The reason among what DVC said on stderr. Warnings come before it, and where to get help after it."""
+    lines = said.strip().splitlines() or ["it failed"]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return (errors or lines)[-1]
 
 
 def _inputs(dependencies: dict[str, Any]) -> list[str]:

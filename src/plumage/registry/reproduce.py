@@ -17,6 +17,7 @@ from pathlib import Path
 import filelock
 
 from plumage.common import git, paths
+from plumage.common.dvc_status import error_line
 from plumage.common.files import remove
 from plumage.common.project import scratch_folder
 from plumage.common.yaml_file import read_yaml
@@ -37,6 +38,8 @@ COMPARED = {
 }
 NEEDED = (PARAMS_FILE, LOCK_FILE, METRICS_FILE, PACKAGES_FILE, MACHINE_FILE)
 DVC = (sys.executable, "-m", "dvc")
+DVC_SETTINGS = ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR")
+"""Where the person's configuration of DVC is. Other variables of DVC and MLflow are about the repository."""
 LAST_STAGE = "evaluate"
 """The stage after it, register, would add a version."""
 SECONDS_TO_END = 30
@@ -168,7 +171,10 @@ def _bring_data(root: Path, tree: Path, variables: Mapping[str, str], title: str
     tracked = [os.fsdecode(name) for name in _git(tree, title, "ls-files", "-z", "*.dvc").split(b"\0") if name]
     if tracked:
         command = [*DVC, "cache", "dir"]
-        cache = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+        found = subprocess.run(command, cwd=root, capture_output=True, text=True)
+        if found.returncode:
+            raise PipelineError(f"{title}: dvc cache dir: {error_line(found.stderr)}")
+        cache = found.stdout.strip()
         for arguments in (["cache", "dir", "--local", cache], ["checkout", *tracked]):
             if _run([*DVC, *arguments], tree, variables):
                 raise PipelineError(f"{title}: data that DVC tracks is not in its cache {cache}; run `dvc fetch`")
@@ -191,7 +197,11 @@ def _link(root: Path, tree: Path, path: str) -> None:
 
 def _variables(tree: Path, scratch: Path) -> dict[str, str]:
     """This process's environment variables, with the worktree's code, and MLflow's and DVC's stores in `scratch`."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_"))}
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if name in DVC_SETTINGS or not name.startswith(("DVC_", "MLFLOW_"))
+    }
     return own | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", "")]),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(tree / "src"), own.get("PYTHONPATH")])),

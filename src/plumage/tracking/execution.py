@@ -13,11 +13,12 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
+from plumage.tracking.environment import undisturbed
 from plumage.tracking.lineage import lineage_tags
 from plumage.tracking.outbox import deliver_pending
 from plumage.tracking.run import Stage, param_texts
 from plumage.tracking.store import connect, one_line_errors
-from plumage.tracking.tags import GIT_UNKNOWN, TRAINING_KEY
+from plumage.tracking.tags import GIT_COMMIT, GIT_UNKNOWN, TRAINING_KEY
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,10 @@ class Execution:
 
     @property
     def dvc_experiment(self) -> str | None:
-        """DVC's name for the experiment, inside `dvc exp run`."""
-        return os.environ.get("DVC_EXP_NAME")
+        """DVC's name for the experiment, inside `dvc exp run`. One that was left over started from another commit."""
+        commit = self.lineage.get(GIT_COMMIT)
+        is_current = commit is None or commit == os.environ.get("DVC_EXP_BASELINE_REV")
+        return os.environ.get("DVC_EXP_NAME") if is_current else None
 
     @property
     def run_name(self) -> str | None:
@@ -69,7 +72,8 @@ def begin_execution(
         TrackingError: the store can't be reached, or the experiment was deleted.
     """
     experiment_id = connect(root, experiment)
-    deliver_pending(root)
+    with undisturbed():
+        deliver_pending(root)
     lineage = lineage_tags(Path.cwd(), stage)
     if GIT_UNKNOWN in lineage and stage != "evaluate":  # evaluate adds to what train recorded
         print(f"no commit is recorded: {lineage[GIT_UNKNOWN]}", flush=True)

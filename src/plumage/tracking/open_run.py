@@ -13,7 +13,9 @@ from typing import Any, NoReturn
 
 import mlflow
 
+from plumage.errors import TrackingError
 from plumage.tracking import watchdog
+from plumage.tracking.environment import undisturbed, wants_system_metrics
 from plumage.tracking.execution import Execution, begin_execution
 from plumage.tracking.outbox import UNREACHABLE, Outbox
 from plumage.tracking.run import Run, Stage
@@ -33,12 +35,15 @@ def open_run(execution: Execution, stage: Stage, run_id: str | None = None, *, r
     after the process disappeared. A real training logs through an outbox, so the store may be down meanwhile.
 
     Raises:
-        TrackingError: the store can't be reached.
+        TrackingError: the store can't be reached, or a run is open in this process already.
     """
+    if other := mlflow.active_run():
+        raise TrackingError(f"MLflow run {other.info.run_id} is open in this process; end it first (mlflow.end_run())")
     training = stage == "train" and not restored
-    system_metrics = stage != "register" and not restored
+    system_metrics = stage != "register" and not restored and wants_system_metrics()
     name = None if run_id else execution.run_name
-    with one_line_errors("MLflow"), _sigterm_raises():
+    with one_line_errors("MLflow"), undisturbed(), _sigterm_raises():
+        mlflow.set_experiment(experiment_id=execution.experiment_id)  # MLflow reopens no run of another experiment
         active = mlflow.start_run(run_id, execution.experiment_id, name, log_system_metrics=system_metrics)
         watching = _start_watchdog(active.info.run_id)
         status, run = "FAILED", None
@@ -120,7 +125,12 @@ def _sigterm_raises() -> Iterator[None]:
 
 
 def _start_watchdog(run_id: str) -> subprocess.Popen[bytes]:
-    """Start the watchdog of a run. It keeps no terminal, pipe or folder of this process open."""
-    command = [sys.executable, "-P", watchdog.__file__, mlflow.get_tracking_uri(), run_id, str(os.getpid())]
-    null = subprocess.DEVNULL
-    return subprocess.Popen(command, stdin=null, stdout=null, stderr=null, cwd=os.sep, start_new_session=True)
+    """Start the watchdog of a run. It keeps no terminal, pipe or folder of this process open.
+
+    The store's URI may hold a password, so it is no argument: everyone on the machine sees those.
+    """
+    command = [sys.executable, "-P", watchdog.__file__, run_id, str(os.getpid())]
+    environment, null = {**os.environ, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}, subprocess.DEVNULL
+    return subprocess.Popen(
+        command, env=environment, stdin=null, stdout=null, stderr=null, cwd=os.sep, start_new_session=True
+    )

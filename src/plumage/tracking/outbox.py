@@ -19,7 +19,7 @@ from mlflow.entities import Metric, RunTag
 
 from plumage.common.files import naming, write_text
 from plumage.common.paths import OUTBOX
-from plumage.tracking.store import STORE_ERRORS
+from plumage.tracking.store import STORE_ERRORS, first_line
 
 RETRY_SECONDS = 10.0
 CLOSE_SECONDS = 15.0
@@ -66,7 +66,7 @@ class Outbox:
                     _write(self.path, _read(self.path)[len(entries) :])
         except UNREACHABLE as error:
             if not self._outage_reported:
-                reason = _first_line(error)
+                reason = first_line(error)[:120]
                 print(f"MLflow is unreachable ({reason}); metrics and tags wait in {self.path.parent}", flush=True)
             self._outage_reported = True
             return False
@@ -98,7 +98,9 @@ def deliver_pending(root: Path) -> None:
             deliver(path.stem, _read(path))
             path.unlink()
         except UNREACHABLE as error:
-            print(f"{path}: can't be delivered ({_first_line(error)}); delete it if its run was deleted", flush=True)
+            print(
+                f"{path}: can't be delivered ({first_line(error)[:120]}); delete it if its run was deleted", flush=True
+            )
         finally:
             _release(lock)
 
@@ -110,10 +112,6 @@ def _lock_of(path: Path) -> FileLock:
 def _release(lock: FileLock) -> None:
     Path(lock.lock_file).unlink(missing_ok=True)
     lock.release()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:120]
 
 
 def _store_folder(root: Path) -> Path:
@@ -147,4 +145,4 @@ def deliver(run_id: str, entries: list[dict[str, Any]]) -> None:
         points = entry.get("metrics", {})
         metrics = [Metric(name, value, entry["time"], entry["step"]) for name, value in points.items()]
         tags = [RunTag(key, value) for key, value in entry.get("tags", {}).items()]
-        client.log_batch(run_id, metrics=metrics, tags=tags)
+        client.log_batch(run_id, metrics=metrics, tags=tags, synchronous=True)

@@ -10,8 +10,11 @@ from mlflow import MlflowClient
 
 from plumage.common.paths import MLFLOW_ARTIFACTS
 from plumage.errors import TrackingError
-from plumage.tracking.store import one_line_errors, tracking_uri, use_store
+from plumage.tracking.server import is_server
+from plumage.tracking.store import one_line_errors, registry_uri, tracking_uri, use_store
 
+OTHER_SERVERS = ("MLFLOW_STATIC_PREFIX", "MLFLOW_ARTIFACTS_ONLY", "MLFLOW_READ_REPLICA_BACKEND_STORE_URI")
+"""Options of `mlflow server` that would move or empty this UI."""
 VIEW = "workflowType=machine_learning"
 """Without this query MLflow opens its generative AI view, where runs are hard to find."""
 
@@ -23,7 +26,7 @@ def serve_ui(root: Path, host: str, port: int) -> NoReturn:
         TrackingError: the store can't be reached or is a server with its own UI, or the port is taken.
     """
     uri = tracking_uri(root)
-    if uri.startswith("http"):
+    if is_server(uri):
         raise TrackingError(f"MLFLOW_TRACKING_URI is a server: open {uri} in a browser")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -38,10 +41,15 @@ def serve_ui(root: Path, host: str, port: int) -> NoReturn:
     for name, experiment_id in experiments.items():
         print(f"  runs of {name}: {ui}/experiments/{experiment_id}/runs?{VIEW}")
     print(f"  models: {ui}/models", flush=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command = [sys.executable, "-m", "mlflow", "server"]
     command += ["--default-artifact-root", (root / MLFLOW_ARTIFACTS).as_uri(), "--host", host, "--port", str(port)]
     command += ["--workers", "1"]  # each takes seconds to start, and there is one user
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    environment = {name: value for name, value in os.environ.items() if name not in OTHER_SERVERS} | {
+        "MLFLOW_BACKEND_STORE_URI": uri,  # may hold a password, which everyone on the machine would see in an argument
+        "MLFLOW_REGISTRY_STORE_URI": registry_uri(root),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "PYTHONWARNINGS": "ignore",
+    }
     os.chdir(root)
     os.execve(sys.executable, command, environment)  # replaces this process, so that a signal to it stops the server
 

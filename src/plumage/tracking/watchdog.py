@@ -1,8 +1,8 @@
 """A process that marks a run KILLED when the run's own process disappears (kill -9, out of memory).
 
-Started as `python watchdog.py TRACKING_URI RUN_ID PARENT_PID` in its own session, so that it outlives its parent. It checks
-once per second whether it still has that parent, and imports MLflow only when the parent is gone. The run's process kills it
-once the run has ended normally.
+Started as `python watchdog.py RUN_ID PARENT_PID`, with the store in MLFLOW_TRACKING_URI, in its own session, so that it
+outlives its parent. It checks once per second whether it still has that parent, and imports MLflow only when the parent is
+gone. The run's process kills it once the run has ended normally.
 """
 
 import os
@@ -11,13 +11,13 @@ import time
 
 
 def main() -> None:
-    uri, run_id, parent = sys.argv[1:]
+    run_id, parent = sys.argv[1:]
     while os.getppid() == int(parent):
         time.sleep(1)
 
     from mlflow import MlflowClient
 
-    client = MlflowClient(uri)
+    client = MlflowClient()
     if client.get_run(run_id).info.status == "RUNNING":
         client.set_terminated(run_id, "KILLED")
 
