@@ -1,15 +1,19 @@
 """The MLflow store of a repository: its URI, its creation, its lock, and one-line errors when it can't be reached.
 
-The store is `MLFLOW_TRACKING_URI` if that is set, else `mlflow.db` (SQLite) with artifacts in `mlartifacts/`. Both are at
-the root of the original repository (`plumage.common.paths.project_root`), even when DVC runs an experiment in a copy.
+The store is `MLFLOW_TRACKING_URI` if that is set, else `mlflow.db` (SQLite) at the root of the original repository
+(`plumage.common.paths.project_root`), even when DVC runs an experiment in a copy. A SQLite store has its artifacts in
+`mlartifacts/` beside the database.
 """
 
 import logging
 import os
 import re
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import filelock
 import mlflow
@@ -17,29 +21,44 @@ import requests
 import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_registered_artifact_repositories
 from sqlalchemy.exc import SQLAlchemyError
 
 from plumage.common.paths import MLFLOW_ARTIFACTS, MLFLOW_DB
 from plumage.errors import TrackingError
+from plumage.tracking.artifacts import StoreArtifactRepository, sqlite_database
+from plumage.tracking.locations import make_portable
 
 logging.getLogger("mlflow").setLevel(os.environ.get("MLFLOW_LOGGING_LEVEL", "WARNING"))
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 PROBE_SECONDS = 10
 LOCK_SECONDS = 600
-STORE_ERRORS: tuple[type[Exception], ...] = (MlflowException, SQLAlchemyError, requests.RequestException)
+STORE_ERRORS: tuple[type[Exception], ...] = (
+    MlflowException,
+    SQLAlchemyError,
+    sqlite3.Error,
+    requests.RequestException,
+)
 """What MLflow, its database and its server raise."""
 
 
 def tracking_uri(root: Path) -> str:
     """URI of the store. A relative SQLite path in `MLFLOW_TRACKING_URI` is relative to `root`, as for `mlflow ui` there."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{MLFLOW_DB}"
-    if not uri.startswith("sqlite:"):
-        return uri
-    url = sqlalchemy.make_url(uri)
-    if url.database and url.database != ":memory:":
-        url = url.set(database=str(root / url.database))
-    return url.render_as_string(hide_password=False)
+    database = sqlite_database(uri)
+    return sqlite_uri(root / database, sqlalchemy.make_url(uri).query) if database else uri
+
+
+def sqlite_uri(database: Path, query: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """URI of a SQLite store, with any characters in its path.
+
+    SQLAlchemy quotes some. MLflow makes the folder that it reads after `sqlite:///` without decoding it, as `j%C3%BCrgen`
+    beside `jürgen`. It does not when the URI names the driver.
+    """
+    url = sqlalchemy.URL.create("sqlite", database=str(database), query=query)
+    uri = url.render_as_string(hide_password=False)
+    return uri if url.database in uri else uri.replace("sqlite:", "sqlite+pysqlite:", 1)
 
 
 def use_store(root: Path) -> str:
@@ -49,6 +68,8 @@ def use_store(root: Path) -> str:
         TrackingError: the store can't be reached, or is not an MLflow store.
     """
     uri = tracking_uri(root)
+    # As the entry point does in an installed Plumage: a checkout's code may run without being installed.
+    get_registered_artifact_repositories()["file"] = StoreArtifactRepository
     with one_line_errors(f"the MLflow store {_without_password(uri)}", ImportError, OSError):
         _probe(uri)
         with _environment_restored():
@@ -56,6 +77,8 @@ def use_store(root: Path) -> str:
             mlflow.set_registry_uri(uri)
         with lock(root):
             MlflowClient()  # creates the database if it is missing
+            if database := sqlite_database(uri):
+                make_portable(database)
     return uri
 
 
@@ -85,8 +108,13 @@ def connect(root: Path, experiment: str) -> str:
         client = MlflowClient()
         found = client.get_experiment_by_name(experiment)
         if found is None:
-            artifacts = None if uri.startswith("http") else (root / MLFLOW_ARTIFACTS).as_uri()
-            return client.create_experiment(experiment, artifact_location=artifacts)
+            database = sqlite_database(uri)
+            artifacts = (database.parent if database else root) / MLFLOW_ARTIFACTS
+            location = None if uri.startswith("http") else artifacts.as_uri()
+            created = client.create_experiment(experiment, artifact_location=location)
+            if database:
+                make_portable(database)
+            return created
     if found.lifecycle_stage == "deleted":
         raise TrackingError(
             f"the MLflow experiment {experiment!r} was deleted; restore it with `mlflow experiments restore "
@@ -100,10 +128,9 @@ def _probe(uri: str) -> None:
     if uri.startswith("http"):
         requests.get(uri, timeout=PROBE_SECONDS)
     elif "://" in uri and not uri.startswith("file:"):
-        url = sqlalchemy.make_url(uri)
-        if url.drivername == "sqlite" and url.database:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = sqlalchemy.create_engine(url)
+        if database := sqlite_database(uri):
+            database.parent.mkdir(parents=True, exist_ok=True)
+        engine = sqlalchemy.create_engine(uri)
         sqlalchemy.inspect(engine).get_table_names()
         engine.dispose()
 
@@ -112,8 +139,11 @@ def _probe(uri: str) -> None:
 def lock(root: Path) -> Iterator[None]:
     """Hold the repository's MLflow lock, so that only one process at a time checks for something and creates it.
 
-    Reentrant.
+    Reentrant. A repository on a read-only disk needs none: nothing can be created there.
     """
+    if not os.access(root, os.W_OK):
+        yield
+        return
     try:
         with filelock.FileLock(root / f"{MLFLOW_DB}.lock", timeout=LOCK_SECONDS, is_singleton=True):
             yield
