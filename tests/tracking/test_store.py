@@ -61,6 +61,7 @@ def test_the_environments_tracking_uri_wins(tmp_path: Path, monkeypatch: pytest.
         "postgresql://bird:secret@127.0.0.1:9/mlflow",
         "sqlite:////proc/nowhere/mlflow.db",
         "nonsense://x",
+        "sqlite:mlflow.db",
         "file:///somewhere/mlruns",
     ],
 )

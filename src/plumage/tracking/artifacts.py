@@ -14,17 +14,28 @@ import mlflow
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
+from plumage.common.paths import MLFLOW_ARTIFACTS
+
 SERVER_STORE = "_MLFLOW_SERVER_FILE_STORE"
 """Where `mlflow server` passes its store to its worker processes, whose tracking URI is another."""
 
 
 class StoreArtifactRepository(LocalArtifactRepository):
-    """MLflow's local artifacts. A relative location starts at the folder of the store; see `_folder_of_store`."""
+    """MLflow's local artifacts. A relative location starts at the folder of the store; see `_folder_of_store`.
+
+    An absolute one is taken as it is, unless it is gone and its artifacts are beside the store: one on a read-only disk
+    keeps the locations of an earlier version.
+    """
 
     def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
         super().__init__(artifact_uri, tracking_uri, registry_uri)
-        if not os.path.isabs(self._artifact_dir):
-            self._artifact_dir = os.path.join(_folder_of_store(tracking_uri), self._artifact_dir)  # noqa: PTH118
+        path = Path(self._artifact_dir)
+        if not path.is_absolute():
+            self._artifact_dir = str(_folder_of_store(tracking_uri) / path)
+        elif MLFLOW_ARTIFACTS.name in path.parts and not path.exists():
+            below = self._artifact_dir.rpartition(f"/{MLFLOW_ARTIFACTS}/")[2]
+            here = _folder_of_store(tracking_uri) / MLFLOW_ARTIFACTS / below
+            self._artifact_dir = str(here if here.exists() else path)
 
     def download_artifacts(self, artifact_path: str, dst_path: str | None = None) -> str:
         """Copy to `dst_path`; without it, return the path in the store.
@@ -55,8 +66,7 @@ def sqlite_database(uri: str) -> Path | None:
     return None if not database or database.startswith((":memory:", "file:")) else Path(database)
 
 
-def _folder_of_store(tracking_uri: str | None) -> str:
+def _folder_of_store(tracking_uri: str | None) -> Path:
     """Folder of the SQLite database, else the repository in which DVC runs this stage, else the working directory."""
     database = sqlite_database(tracking_uri or os.environ.get(SERVER_STORE) or mlflow.get_tracking_uri())
-    folder = database.parent if database else os.environ.get("DVC_ROOT", "")
-    return os.path.abspath(folder)  # noqa: PTH100  # keeps links as they are
+    return (database.parent if database else Path(os.environ.get("DVC_ROOT", ""))).absolute()

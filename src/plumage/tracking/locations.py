@@ -1,7 +1,7 @@
 """Relative artifact locations in a SQLite store, so that it can be moved and copied together with its artifacts.
 
 MLflow writes absolute ones. Those below the database's folder become relative to it, and so do those below a folder in
-which the store was before. A location elsewhere that a person chose stays. `plumage.tracking.artifacts` reads both.
+which the store was before. A location elsewhere that a person chose stays. `plumage.tracking.artifacts` reads them.
 """
 
 import shlex
@@ -57,7 +57,7 @@ def make_portable(database: Path) -> None:
     folder = database.parent.resolve()
     with closing(sqlite3.connect(database, BUSY_SECONDS, isolation_level=None)) as store:
         locations = _absolute_locations(store)
-        roots = _own_roots(locations, folder)
+        roots = _own_roots(locations, folder, database.name)
         changes = {
             location: path.relative_to(root)
             for location in locations
@@ -84,30 +84,28 @@ def _absolute_locations(store: sqlite3.Connection) -> list[Location]:
     ]
 
 
-def _own_roots(locations: list[Location], folder: Path) -> list[Path]:
-    """The folders in which the store lies or lay, the deepest first."""
+def _own_roots(locations: list[Location], folder: Path, database: str) -> list[Path]:
+    """The folders in which the store `database` lies or lay, the deepest first.
+
+    A folder `mlartifacts` elsewhere is one that a person chose, unless the folder around it is gone, is this one by another
+    path, or has the database too, or some of what was logged came along.
+    """
     roots = {folder}
     for location in locations:
         artifacts = location.path
         while artifacts.name not in ("", MLFLOW_ARTIFACTS.name):
             artifacts = artifacts.parent
         if location.is_experiment and artifacts.name and artifacts.parent not in roots:
+            root = artifacts.parent
             logged = [found.path for found in locations if not found.is_experiment]
-            if _is_former(artifacts, folder, [path for path in logged if path.is_relative_to(artifacts)]):
-                roots.add(artifacts.parent)
+            if (
+                not root.exists()
+                or _same(root, folder)
+                or (root / database).exists()
+                or any((folder / path.relative_to(root)).exists() for path in logged if path.is_relative_to(artifacts))
+            ):
+                roots.add(root)
     return sorted(roots, key=lambda root: -len(root.parts))
-
-
-def _is_former(artifacts: Path, folder: Path, logged: list[Path]) -> bool:
-    """Whether `artifacts` is a former place of the store's artifacts, and not one that a person chose.
-
-    Then it is gone, or its content came along: at least one of the places in which something was logged is here too.
-    """
-    return (
-        not artifacts.exists()
-        or _same(artifacts.parent, folder)
-        or any((folder / path.relative_to(artifacts.parent)).exists() for path in logged)
-    )
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -121,9 +119,7 @@ def _empty_default(store: sqlite3.Connection, locations: list[Location]) -> list
     return [
         location
         for location in locations
-        if location.is_experiment
-        and found == (location.uri,)
-        and location.path.parts[-2:] == ("mlruns", "0")
+        if location.is_experiment and found == (location.uri,) and location.path.parts[-2:] == ("mlruns", "0")
     ]
 
 
@@ -149,8 +145,9 @@ def _report(database: Path, folder: Path, logged: dict[Location, Path], former: 
     for root in former:
         below = {path for location, path in logged.items() if location.path.is_relative_to(root)}
         if count := sum(_count_missing(root / path, folder / path) for path in below):
-            there, here = (shlex.quote(f"{place / MLFLOW_ARTIFACTS}/") for place in (root, folder))
-            line += f"; {count:,} of their files are only in {there}, copy them: cp -rn {there}. {here}"
+            there, here = (shlex.quote(f"{place / MLFLOW_ARTIFACTS}") for place in (root, folder))
+            files = "file is" if count == 1 else "files are"
+            line += f"; {count:,} {files} only in {there}, copy them: cp -rn {there}/. {here}"
     print(line, file=sys.stderr, flush=True)
 
 

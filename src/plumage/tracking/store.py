@@ -44,10 +44,21 @@ STORE_ERRORS: tuple[type[Exception], ...] = (
 
 
 def tracking_uri(root: Path) -> str:
-    """URI of the store. A relative SQLite path in `MLFLOW_TRACKING_URI` is relative to `root`, as for `mlflow ui` there."""
+    """URI of the store. A relative SQLite path in `MLFLOW_TRACKING_URI` is relative to `root`, as for `mlflow ui` there.
+
+    Raises:
+        TrackingError: `MLFLOW_TRACKING_URI` is no URI.
+    """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{MLFLOW_DB}"
-    database = sqlite_database(uri)
-    return sqlite_uri(root / database, sqlalchemy.make_url(uri).query) if database else uri
+    with one_line_errors(f"MLFLOW_TRACKING_URI={_without_password(uri)}"):
+        database = sqlite_database(uri)
+        return sqlite_uri(root / database, sqlalchemy.make_url(uri).query) if database else uri
+
+
+def store_folder(root: Path) -> Path:
+    """Folder with the store's artifacts: that of a SQLite database, else `root`."""
+    database = sqlite_database(tracking_uri(root))
+    return database.parent if database else root
 
 
 def sqlite_uri(database: Path, query: Mapping[str, Any] = MappingProxyType({})) -> str:
@@ -58,7 +69,7 @@ def sqlite_uri(database: Path, query: Mapping[str, Any] = MappingProxyType({})) 
     """
     url = sqlalchemy.URL.create("sqlite", database=str(database), query=query)
     uri = url.render_as_string(hide_password=False)
-    return uri if url.database in uri else uri.replace("sqlite:", "sqlite+pysqlite:", 1)
+    return uri if str(database) in uri else uri.replace("sqlite:", "sqlite+pysqlite:", 1)
 
 
 def use_store(root: Path) -> str:
@@ -69,7 +80,8 @@ def use_store(root: Path) -> str:
     """
     uri = tracking_uri(root)
     # As the entry point does in an installed Plumage: a checkout's code may run without being installed.
-    get_registered_artifact_repositories()["file"] = StoreArtifactRepository
+    repositories: dict[str, Any] = get_registered_artifact_repositories()
+    repositories["file"] = StoreArtifactRepository
     with one_line_errors(f"the MLflow store {_without_password(uri)}", ImportError, OSError):
         _probe(uri)
         with _environment_restored():
@@ -108,11 +120,9 @@ def connect(root: Path, experiment: str) -> str:
         client = MlflowClient()
         found = client.get_experiment_by_name(experiment)
         if found is None:
-            database = sqlite_database(uri)
-            artifacts = (database.parent if database else root) / MLFLOW_ARTIFACTS
-            location = None if uri.startswith("http") else artifacts.as_uri()
+            location = None if uri.startswith("http") else (store_folder(root) / MLFLOW_ARTIFACTS).as_uri()
             created = client.create_experiment(experiment, artifact_location=location)
-            if database:
+            if database := sqlite_database(uri):
                 make_portable(database)
             return created
     if found.lifecycle_stage == "deleted":

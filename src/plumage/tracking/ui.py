@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from plumage.common.paths import MLFLOW_ARTIFACTS
 from plumage.errors import TrackingError
-from plumage.tracking.store import one_line_errors, tracking_uri, use_store
+from plumage.tracking.store import one_line_errors, store_folder, tracking_uri, use_store
 
 VIEW = "workflowType=machine_learning"
 """Without this query MLflow opens its generative AI view, where runs are hard to find."""
@@ -38,10 +38,11 @@ def serve_ui(root: Path, host: str, port: int) -> NoReturn:
         print(f"  runs of {name}: {ui}/experiments/{experiment_id}/runs?{VIEW}")
     print(f"  models: {ui}/models", flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    command += ["--default-artifact-root", (root / MLFLOW_ARTIFACTS).as_uri(), "--host", host, "--port", str(port)]
+    folder = store_folder(root)
+    command += ["--default-artifact-root", (folder / MLFLOW_ARTIFACTS).as_uri(), "--host", host, "--port", str(port)]
     command += ["--workers", "1"]  # each takes seconds to start, and there is one user
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
-    os.chdir(root)
+    os.chdir(folder)  # where MLflow looks for artifacts, also if Plumage is not installed
     os.execve(sys.executable, command, environment)  # replaces this process, so that a signal to it stops the server
 
 
