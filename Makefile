@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 # Everything runs in the environment, as after `. .venv/bin/activate`; DVC starts the stages with its `python`.
-RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+RUN := PATH="$$PWD/$(VENV)/bin:$$PATH"
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt
 
 # DVC asks for a user name, which a bare user ID in a container lacks.

@@ -13,6 +13,7 @@ import yaml
 from mlflow import MlflowClient
 
 from plumage.common.yaml_file import read_yaml
+from plumage.tracking.store import sqlite_uri
 
 ROOT = Path(__file__).parents[1]
 
@@ -87,7 +88,7 @@ class Clone:
     @property
     def mlflow(self) -> MlflowClient:
         """A client of this clone's MLflow store."""
-        uri = f"sqlite:///{self.folder}/mlflow.db"
+        uri = sqlite_uri(self.folder / "mlflow.db")
         return MlflowClient(uri, uri)  # without the second, the registry is the one that this process used last
 
     def runs(self) -> list[Any]:

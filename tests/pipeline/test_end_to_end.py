@@ -1,8 +1,10 @@
-"""The real `dvc repro`, in a temporary clone with a space in its path, on a tiny sample, with a real MLflow store."""
+"""The real `dvc repro`, in a temporary clone with all kinds of characters in its path, on a tiny sample, with a real MLflow store."""
 
 import csv
+import hashlib
 import json
 import os
+import shutil
 import signal
 from typing import Any
 
@@ -25,6 +27,9 @@ CONFUSION, RELIABILITY, LEARNING_RATE = (
     f"reports/{path}.csv" for path in ("plot_data/confusion", "plot_data/reliability", "history")
 )
 DATA_PLOTS = {"Loss", "Accuracy", CONFUSION, RELIABILITY, LEARNING_RATE}
+FOLDER = "it's 50% [new] & more"
+COPY = "jürgen's C#birds 50% %20 [new]\t?&鳥🐦"
+"""DVC can't make its copies for experiments there."""
 MODEL = ("models/model.safetensors", "models/model.json", "models/run.json")
 
 pytestmark = pytest.mark.slow
@@ -33,7 +38,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone in which the pipeline has run once, and what Git tracks of it is committed."""
-    folder = tmp_path_factory.mktemp("end to end") / "clone"
+    folder = tmp_path_factory.mktemp("end to end") / FOLDER
     clone = Clone.of_working_tree(folder)
     clone.set(**TINY)
     clone.commit()
@@ -124,6 +129,34 @@ def test_the_model_is_registered_once_and_can_be_used(clone: Clone, monkeypatch:
     (clone.folder.parent / "no photo.jpg").write_text("birds")
     said = clone.run("plumage", "predict", str(clone.folder.parent / "no photo.jpg"), code=1)
     assert "no photo.jpg" in said and "Traceback" not in said
+
+
+def test_a_copy_is_complete_and_writes_nothing_into_the_original(clone: Clone) -> None:
+    def content() -> dict[str, str]:
+        files = (path for path in clone.folder.rglob("*") if path.is_file())
+        return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+    before, known, copy = content(), len(clone.runs()), Clone(clone.folder.parent / COPY)
+    shutil.copytree(clone.folder, copy.folder, symlinks=True)
+    photo = copy.folder.parent / "copied.jpg"
+    photo.write_bytes(make_photo((200, 40, 50), 0))
+    clone.folder.rename(clone.folder.parent / "gone")  # so that the copy can't read it either
+    try:
+        assert copy.stages_run() == []
+        champion = copy.run("plumage", "predict", str(photo), "--model", "models:/bird-classifier@champion")
+        assert champion == copy.run("plumage", "predict", str(photo))
+        (found,) = json.loads(copy.run("plumage", "lineage", "1", "--json"))
+        assert len(found["packages"]) > 50 and found["params"]
+        copy.set(data={"seed": 1})
+        assert copy.stages_run() == list(STAGES)
+        assert len(copy.runs()) == known + 1 and not clone.folder.exists()
+    finally:
+        (clone.folder.parent / "gone").rename(clone.folder)
+    assert content() == before
+    photo.unlink()
+    shutil.rmtree(copy.folder)
+    beside = {path.name for path in clone.folder.parent.iterdir()}
+    assert beside <= {FOLDER, "photo.jpg", "no photo.jpg"}, "nothing appears beside the repository"
 
 
 def test_a_version_says_what_it_was_made_from_and_a_file_whose_it_is(clone: Clone) -> None:

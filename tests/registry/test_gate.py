@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 from mlflow import MlflowClient
@@ -33,9 +34,8 @@ from plumage.registry.gate import BY_HAND, Gate
 
 def run_files(version: int) -> Path:
     """The folder with the files of a version's run."""
-    client = MlflowClient()
-    run = client.get_run(client.get_model_version(NAME, str(version)).run_id)
-    return Path(run.info.artifact_uri.removeprefix("file://"))
+    run_id = MlflowClient().get_model_version(NAME, str(version)).run_id
+    return Path(mlflow.artifacts.download_artifacts(run_id=run_id))
 
 
 @pytest.fixture

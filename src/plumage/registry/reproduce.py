@@ -29,6 +29,7 @@ from plumage.registry.versions import find_version
 from plumage.tracking import tags
 from plumage.tracking.lineage import DIFF_FILE, MACHINE_FILE, PACKAGES_FILE, environment, locked_hashes
 from plumage.tracking.resume import flatten_metrics
+from plumage.tracking.store import sqlite_uri
 
 COMPARED = {
     "data": paths.DATASET.as_posix(),
@@ -205,7 +206,7 @@ def _variables(tree: Path, scratch: Path) -> dict[str, str]:
     return own | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", "")]),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(tree / "src"), own.get("PYTHONPATH")])),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{scratch / paths.MLFLOW_DB}",
+        "MLFLOW_TRACKING_URI": sqlite_uri(scratch / paths.MLFLOW_DB),
         "DVC_SITE_CACHE_DIR": str(scratch / "site"),
         "DVC_NO_ANALYTICS": "true",
     }

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from plumage.common.files import atomic_path, remove
 from plumage.errors import TrackingError
+from plumage.tracking.artifacts import sqlite_database
 
 LOCK_SECONDS = 600
 SIDE_FILES = ("-journal", "-wal", "-shm")
@@ -62,12 +63,8 @@ def prepare_database(uri: str) -> None:
 
 def database_file(uri: str) -> Path | None:
     """The SQLite file of the store `uri`; None for other databases and servers, and for SQLite in memory."""
-    if not uri.startswith("sqlite"):
-        return None
-    name = sqlalchemy.make_url(uri).database
-    if not name or name == ":memory:" or name.startswith("file:"):
-        return None
-    return Path(name).resolve() if Path(name).is_symlink() else Path(name)  # a rename would replace the link
+    path = sqlite_database(uri)
+    return path.resolve() if path and path.is_symlink() else path  # a rename would replace the link
 
 
 def newest_schema() -> str:
@@ -205,8 +202,11 @@ def _copy(path: Path, target: Path) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock of the database at `path`, so that only one process at a time checks for something and creates it.
 
-    Reentrant.
+    Reentrant. A database on a read-only disk needs no lock: nothing can be created there.
     """
+    if path.parent.exists() and not os.access(path.parent, os.W_OK):
+        yield
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(f"{path}.lock", timeout=LOCK_SECONDS, is_singleton=True):

@@ -19,6 +19,7 @@ from mlflow.entities import Metric, RunTag
 
 from plumage.common.files import naming, write_text
 from plumage.common.paths import OUTBOX
+from plumage.tracking.artifacts import sqlite_database
 from plumage.tracking.store import STORE_ERRORS, first_line
 
 RETRY_SECONDS = 10.0
@@ -115,8 +116,11 @@ def _release(lock: FileLock) -> None:
 
 
 def _store_folder(root: Path) -> Path:
-    """Folder of the store that MLflow points at; another store does not know its runs."""
-    return root / OUTBOX / hashlib.sha256(mlflow.get_tracking_uri().encode()).hexdigest()[:8]
+    """Folder of the store that MLflow points at; another store does not know its runs. It moves with the repository."""
+    uri = mlflow.get_tracking_uri()
+    database = sqlite_database(uri)
+    store = str(database.relative_to(root)) if database and database.is_relative_to(root) else uri
+    return root / OUTBOX / hashlib.sha256(store.encode()).hexdigest()[:8]
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

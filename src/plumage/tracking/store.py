@@ -1,41 +1,56 @@
 """The MLflow store of a repository: its URI, its creation, its lock, and one-line errors when it can't be reached.
 
-The store is `MLFLOW_TRACKING_URI` if that is set, else `mlflow.db` (SQLite) with artifacts in `mlartifacts/`. Both are at
-the root of the original repository (`plumage.common.paths.project_root`), even when DVC runs an experiment in a copy.
-The registry is in the same store unless `MLFLOW_REGISTRY_URI` names another.
+The store is `MLFLOW_TRACKING_URI` if that is set, else `mlflow.db` (SQLite) at the root of the original repository
+(`plumage.common.project.project_root`), even when DVC runs an experiment in a copy. A SQLite store has its artifacts in
+`mlartifacts/` beside the database. The registry is in the same store unless `MLFLOW_REGISTRY_URI` names another.
 """
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
-import filelock
 import mlflow
 import requests
 import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_registered_artifact_repositories
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.utils.uri import get_uri_scheme
 from sqlalchemy.exc import SQLAlchemyError
 
 from plumage.common.paths import MLFLOW_ARTIFACTS, MLFLOW_DB
-from plumage.errors import TrackingError
+from plumage.errors import NoStoreError, TrackingError
 from plumage.tracking import server
+from plumage.tracking.artifacts import StoreArtifactRepository, sqlite_database
+from plumage.tracking.database import database_file, locked, prepare_database
 from plumage.tracking.environment import check_values, hidden, store_uri
+from plumage.tracking.locations import make_portable
 
 logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())  # if it was imported before Plumage
+logging.getLogger("mlflow.utils.git_utils").setLevel(logging.ERROR)  # `lineage_tags` says that Git is missing
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
-LOCK_SECONDS = 600
-STORE_ERRORS: tuple[type[Exception], ...] = (MlflowException, SQLAlchemyError, requests.RequestException)
+STORE_ERRORS: tuple[type[Exception], ...] = (
+    MlflowException,
+    SQLAlchemyError,
+    sqlite3.Error,
+    requests.RequestException,
+)
 """What MLflow, its database and its server raise."""
 
 
 def tracking_uri(root: Path) -> str:
-    """URI of the store. A relative SQLite path in `MLFLOW_TRACKING_URI` is relative to `root`, as for `mlflow ui` there."""
+    """URI of the store. A relative SQLite path in `MLFLOW_TRACKING_URI` is relative to `root`, as for `mlflow ui` there.
+
+    Raises:
+        TrackingError: `MLFLOW_TRACKING_URI` can't be read as a URI.
+    """
     uri = store_uri("MLFLOW_TRACKING_URI") or f"sqlite:///{MLFLOW_DB}"
     return server.address(uri) if server.is_server(uri) else _at_root(uri, root)
 
@@ -46,37 +61,65 @@ def registry_uri(root: Path) -> str:
     return _at_root(uri, root) if uri and uri != store_uri("MLFLOW_TRACKING_URI") else tracking_uri(root)
 
 
+def store_folder(root: Path) -> Path:
+    """Folder with the store's artifacts: that of a SQLite database, else `root`."""
+    database = sqlite_database(tracking_uri(root))
+    return database.parent if database else root
+
+
 def _at_root(uri: str, root: Path) -> str:
     """A relative SQLite URI made absolute; others as they are."""
-    if not uri.startswith("sqlite:"):
-        return uri
-    url = sqlalchemy.make_url(uri)
-    if url.database and url.database != ":memory:":
-        url = url.set(database=str(root / url.database))
-    return url.render_as_string(hide_password=False)
+    database = sqlite_database(uri)
+    return sqlite_uri(root / database, sqlalchemy.make_url(uri).query) if database else uri
 
 
-def use_store(root: Path) -> str:
+def sqlite_uri(database: Path, query: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """URI of a SQLite store, with any characters in its path.
+
+    SQLAlchemy quotes some. MLflow makes the folder that it reads after `sqlite:///` without decoding it, as `j%C3%BCrgen`
+    beside `jürgen`. It does not when the URI names the driver.
+    """
+    url = sqlalchemy.URL.create("sqlite", database=str(database), query=query)
+    uri = url.render_as_string(hide_password=False)
+    return uri if str(database) in uri else uri.replace("sqlite:", "sqlite+pysqlite:", 1)
+
+
+def use_store(root: Path, create: bool = False) -> str:
     """Point MLflow at the store of the repository at `root` and return its URI.
 
     Raises:
-        TrackingError: the store can't be reached, or is not an MLflow store.
+        TrackingError: the store or the registry can't be reached, or is not MLflow's.
+        NoStoreError: it does not exist yet, and `create` is not set.
     """
     check_values()
     uri, registry = tracking_uri(root), registry_uri(root)
     server.use_credentials(store_uri("MLFLOW_TRACKING_URI") or "")
-    with one_line_errors(f"the MLflow store {uri}", ImportError, OSError):
-        _probe(uri, server.EXPERIMENTS)
+    # As the entry point does in an installed Plumage: a checkout's code may run without being installed.
+    repositories: dict[str, Any] = get_registered_artifact_repositories()
+    repositories["file"] = StoreArtifactRepository
+    with _opened(f"the MLflow store {uri}", uri, server.EXPERIMENTS, root, create):
         with hidden("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):  # MLflow sets both, also for the next repository
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(registry)
-        with lock(root):
-            MlflowClient()  # creates the database if it is missing
+        MlflowClient()  # creates the `Default` experiment if it is missing
+        if database := sqlite_database(uri):
+            make_portable(database)
     if registry != uri:
-        with one_line_errors(f"the registry {registry} in MLFLOW_REGISTRY_URI", ImportError, OSError), lock(root):
-            _probe(registry, server.MODELS)
+        with _opened(f"the registry {registry} in MLFLOW_REGISTRY_URI", registry, server.MODELS, root, create):
             MlflowClient().search_registered_models(max_results=1)
     return uri
+
+
+@contextmanager
+def _opened(what: str, uri: str, endpoint: str, root: Path, create: bool) -> Iterator[None]:
+    """Make sure that a store, or a registry, is there and can be reached; hold the lock if it may be created."""
+    if not create and (file := database_file(uri)) and not file.exists():
+        raise NoStoreError(f"{file} does not exist yet; `dvc repro` makes it with the first run")
+    with one_line_errors(what, ImportError, OSError):
+        prepare_database(uri)
+        _probe(uri, endpoint)
+        with lock(root) if create else nullcontext():
+            yield
 
 
 def connect(root: Path, experiment: str) -> str:
@@ -87,13 +130,16 @@ def connect(root: Path, experiment: str) -> str:
     Raises:
         TrackingError: the store can't be reached, or the experiment was deleted.
     """
-    uri = use_store(root)
+    uri = use_store(root, create=True)
     with one_line_errors(f"the MLflow store {uri}"), lock(root):
         client = MlflowClient()
         found = client.get_experiment_by_name(experiment)
         if found is None:
-            artifacts = None if server.is_server(uri) else (root / MLFLOW_ARTIFACTS).as_uri()
-            return client.create_experiment(experiment, artifact_location=artifacts)
+            location = None if server.is_server(uri) else (store_folder(root) / MLFLOW_ARTIFACTS).as_uri()
+            created = client.create_experiment(experiment, artifact_location=location)
+            if database := sqlite_database(uri):
+                make_portable(database)
+            return created
     if found.lifecycle_stage == "deleted":
         raise TrackingError(
             f"the MLflow experiment {experiment!r} was deleted; restore it with `mlflow experiments restore "
@@ -107,10 +153,7 @@ def _probe(uri: str, endpoint: str) -> None:
     if server.is_server(uri):
         server.check_server(uri, endpoint)
     elif get_uri_scheme(uri) in DATABASE_ENGINES:
-        url = sqlalchemy.make_url(uri)
-        if url.drivername == "sqlite" and url.database:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = sqlalchemy.create_engine(url)
+        engine = sqlalchemy.create_engine(uri)
         sqlalchemy.inspect(engine).get_table_names()
         engine.dispose()
 
@@ -121,13 +164,8 @@ def lock(root: Path) -> Iterator[None]:
 
     Reentrant.
     """
-    try:
-        with filelock.FileLock(root / f"{MLFLOW_DB}.lock", timeout=LOCK_SECONDS, is_singleton=True):
-            yield
-    except filelock.Timeout as error:
-        raise TrackingError(
-            f"{error.lock_file}: another process has held this lock for {LOCK_SECONDS} s; check whether it is stuck"
-        ) from error
+    with locked(root / MLFLOW_DB):
+        yield
 
 
 @contextmanager
@@ -140,5 +178,6 @@ def one_line_errors(what: str, *more: type[Exception]) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text, without passwords."""
-    return server.redacted((str(error).strip() or type(error).__name__).splitlines()[0])
+    """The first line of an error's text, without passwords; with the others where it only announces them."""
+    first, *others = (str(error).strip() or type(error).__name__).splitlines()
+    return server.redacted(" ".join([first, *others]) if first.endswith(":") else first)

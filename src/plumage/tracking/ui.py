@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from plumage.common.paths import MLFLOW_ARTIFACTS
 from plumage.errors import TrackingError
 from plumage.tracking.server import is_server
-from plumage.tracking.store import one_line_errors, registry_uri, tracking_uri, use_store
+from plumage.tracking.store import one_line_errors, registry_uri, store_folder, tracking_uri, use_store
 
 OTHER_SERVERS = ("MLFLOW_STATIC_PREFIX", "MLFLOW_ARTIFACTS_ONLY", "MLFLOW_READ_REPLICA_BACKEND_STORE_URI")
 """Options of `mlflow server` that would move or empty this UI."""
@@ -42,7 +42,8 @@ def serve_ui(root: Path, host: str, port: int) -> NoReturn:
         print(f"  runs of {name}: {ui}/experiments/{experiment_id}/runs?{VIEW}")
     print(f"  models: {ui}/models", flush=True)
     command = [sys.executable, "-m", "mlflow", "server"]
-    command += ["--default-artifact-root", (root / MLFLOW_ARTIFACTS).as_uri(), "--host", host, "--port", str(port)]
+    folder = store_folder(root)
+    command += ["--default-artifact-root", (folder / MLFLOW_ARTIFACTS).as_uri(), "--host", host, "--port", str(port)]
     command += ["--workers", "1"]  # each takes seconds to start, and there is one user
     environment = {name: value for name, value in os.environ.items() if name not in OTHER_SERVERS} | {
         "MLFLOW_BACKEND_STORE_URI": uri,  # may hold a password, which everyone on the machine would see in an argument
@@ -50,7 +51,7 @@ def serve_ui(root: Path, host: str, port: int) -> NoReturn:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "PYTHONWARNINGS": "ignore",
     }
-    os.chdir(root)
+    os.chdir(folder)  # where MLflow looks for artifacts, also if Plumage is not installed
     os.execve(sys.executable, command, environment)  # replaces this process, so that a signal to it stops the server
 
 

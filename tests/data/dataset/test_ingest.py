@@ -66,7 +66,7 @@ def test_a_photo_that_crashes_its_decoder_is_refused_by_name(tmp_path: Path) -> 
     source = MemorySource(photos)
     source.chunks = lambda: iter([partial(killing, photos)])  # type: ignore[method-assign]
     report = ingest(source, tmp_path / "dataset", min_size=1, max_refused=0.2)
-    assert report["refused"] == [{"key": "a/002.jpg", "reason": "its decoder was killed (SIGSEGV)"}]
+    assert report["refused"] == [{"key": "a/002.jpg", "label": "a", "reason": "its decoder was killed (SIGSEGV)"}]
     assert report["photos"] == 5
 
 
