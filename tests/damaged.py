@@ -143,7 +143,7 @@ def verdict(name: str, data: bytes) -> str:
     """The reason why a photo is refused, or "". AssertionError: download, training, prediction and the data page disagree."""
     photo = Photo(name, "a", None, data)
     _, refused, _, _ = check_photos(lambda: [photo], 1, MAX_PIXELS)
-    reason = refused[0][1] if refused else ""
+    reason = refused[0]["reason"] if refused else ""
     assert reason.isprintable() and " at 0x" not in reason, reason
     for reader, read in {"training": pixels, "the data page": partial(decode, side=8)}.items():
         try:
