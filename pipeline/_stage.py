@@ -1,6 +1,5 @@
 """Common to all stages: use the `src` of this checkout, lock it, check params.yaml, report errors on one line."""
 
-import errno
 import os
 import sys
 from collections.abc import Callable
@@ -54,7 +53,4 @@ def run_stage(main: Callable[[Params], None]) -> None:
         discard_output()
         sys.exit(f"error: {name}: its output was closed; run it without `| head`, or into a file")
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = f" at {os.fsdecode(error.filename)}" if error.filename else ""
-            sys.exit(f"error: {name}: the disk is full{where}; make room and run `dvc repro` again")
         sys.exit(f"error: {name}: {what_failed(error)}")

@@ -43,7 +43,10 @@ def test_docstrings_are_needed_and_the_line_says_so() -> None:
 def test_a_full_disk_behind_the_output_is_one_line() -> None:
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = plumage(full)
-    assert (done.returncode, done.stderr) == (1, "error: the disk is full; make room and run the command again\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: the disk is full; make room, then run the same command again\n",
+    )
 
 
 def test_an_output_that_nobody_reads_is_no_traceback() -> None:

@@ -31,7 +31,8 @@ def test_the_first_is_champion_and_only_a_better_one_replaces_it(photos: Path) -
     assert MlflowClient().get_registered_model(NAME).aliases == {"challenger": 4, "champion": 4}
 
 
-def test_a_name_in_any_script_is_an_address(photos: Path) -> None:
+def test_a_name_in_any_script_is_an_address(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(photos))
     add(photos, 1, hits(40), model_name="Vögel 鳥")
     for address in ("models:/Vögel 鳥@champion", "models:/Vögel 鳥/1"):
         assert load_predictor(address).classes == CLASSES

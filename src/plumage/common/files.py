@@ -1,5 +1,6 @@
 """Atomic writes: a file or folder is written under a temporary name and renamed into place, so it is complete or absent."""
 
+import errno
 import hashlib
 import json
 import os
@@ -52,6 +53,8 @@ def naming(path: Path) -> Iterator[None]:
 def what_failed(error: OSError) -> str:
     """What the system could not do, and with which file: `reports/data.json: Input/output error`."""
     reason = error.strerror or (str(error).strip() or type(error).__name__).splitlines()[0]
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason = "the disk is full; make room, then run the same command again"
     name = error.filename2 or error.filename  # of a copy, its target
     return f"{os.fsdecode(name)}: {reason}" if name else reason
 
