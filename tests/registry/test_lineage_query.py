@@ -1,5 +1,6 @@
 """Lineage queries: what a version was made from, and which version a file belongs to."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,10 @@ def test_unknown_parts_of_a_lineage_are_empty(photos: Path) -> None:
     assert found.sha256.keys() == {"model.safetensors", "model.json"}
     with pytest.raises(TrackingError, match="no such version"):
         lineage_of(f"models:/{NAME}/2", photos)
+
+
+def test_a_version_whose_files_are_gone_is_an_error_not_an_empty_lineage(photos: Path) -> None:
+    add(photos, 1, hits(40))
+    shutil.rmtree(photos / "mlartifacts")
+    with pytest.raises(TrackingError, match=r"the files of models:/.*/1 are gone.*mlartifacts/"):
+        lineage_of(f"models:/{NAME}/1", photos)

@@ -130,9 +130,16 @@ def versions_of_file(path: Path, root: Path) -> list[ModelVersion]:
 
 
 def fetch_provenance(version: ModelVersion, folder: Path) -> dict[str, Path]:
-    """Download those of PROVENANCE_FILES that a version has into `folder`. Returns their paths by their names."""
+    """Download those of PROVENANCE_FILES that a version has into `folder`. Returns their paths by their names.
+
+    Raises:
+        TrackingError: the version's files can't be downloaded, or are no longer there.
+    """
     uri = f"models:/{version.name}/{version.version}"
     with one_line_errors(f"the files of {uri}", OSError):
+        if not mlflow.artifacts.list_artifacts(uri):
+            where = f"{paths.MLFLOW_ARTIFACTS}/ beside the database"
+            raise TrackingError(f"the files of {uri} are gone; a SQLite store has them in {where}")
         existing = {Path(file.path).name for file in mlflow.artifacts.list_artifacts(f"{uri}/artifacts") or []}
         return {
             name: Path(mlflow.artifacts.download_artifacts(f"{uri}/artifacts/{name}", dst_path=str(folder)))
