@@ -55,6 +55,9 @@ ROOT = Path(__file__).parents[1]
             ({"tracking": {"experiment": name}}, [f"tracking.experiment: got {name!r}", "1 to 200 characters"])
             for name in ("", " ", "a ", "a\nb", "x" * 201)
         ),
+        ({"train": {"seed": 2**63}}, ["train.seed: got 9223372036854775808; takes 0 to 2^63 - 1"]),
+        ({"data": {"path": "a\nb"}}, [r"data.path: got 'a\nb'; takes a folder"]),
+        ({"model": {"weights": "a\0b"}}, [r"model.weights: got 'a\x00b'; takes null"]),
         ({"register": {"model_name": 123}}, ["register.model_name: got 123, a number in YAML unless quoted; takes up"]),
         ({"data": {"path": date(2024, 1, 1)}}, ["data.path: got 2024-01-01, a date in YAML unless quoted; takes"]),
         ({"tracking": {"experiment": True}}, ["got True, a boolean in YAML unless quoted"]),

@@ -25,6 +25,10 @@ PhotoSource = Literal["sample", "folder", "archive", "url", "kaggle", "huggingfa
 """The modules of `plumage.data.sources` that can be `data.source`."""
 NAME = r"^[^\s\x00-\x1f\x7f-\x9f{barred}]([^\x00-\x1f\x7f-\x9f{barred}]*[^\s\x00-\x1f\x7f-\x9f{barred}])?$"
 """A line of text without control characters, `barred` ones and spaces around it."""
+LINE = r"^[^\x00\r\n]+$"
+"""A path in one line."""
+MAX_SEED = 2**63 - 1
+"""Seeds up to this one fit torch's generators."""
 DEFAULT_DATASETS = {
     "kaggle": "gpiosenka/100-bird-species",
     "huggingface": "yashikota/birds-525-species-image-classification",
@@ -44,7 +48,7 @@ class Data(Section):
 
     source: PhotoSource = "sample"
     """sample (birds drawn by Plumage), folder or archive (your photos at `path`), url, kaggle or huggingface"""
-    path: str = Field("data/photos", min_length=1)
+    path: str = Field("data/photos", pattern=LINE)
     """a folder with one folder per class, or with train, valid and test above these; for `archive`, a zip, tar or tar.gz"""
     url: str | None = Field(None, pattern=r"^https?://[^\s/]+/\S+$")
     """http(s)://... of a zip, tar or tar.gz (url)"""
@@ -70,8 +74,8 @@ class Data(Section):
     """3 to 100000: photos per species (sample)"""
     image_size: int = Field(96, ge=32, le=224)
     """32 to 224 pixels: the side of a photo (sample)"""
-    seed: int = Field(0, ge=0)
-    """an integer, 0 or more: the random seed (sample)"""
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+    """0 to 2^63 - 1: the random seed (sample)"""
 
 
 class Split(Section):
@@ -87,15 +91,15 @@ class Split(Section):
     """over 0 to 0.5: the share of the photos that are not test"""
     test: float = Field(0.10, gt=0, le=0.5)
     """over 0 to 0.5: the share of each class"""
-    seed: int = Field(0, ge=0)
-    """an integer, 0 or more"""
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+    """0 to 2^63 - 1"""
 
 
 class Model(Section):
     """The network and its initial weights."""
 
     name: ModelName = Field("efficientnet_b0", description=", ".join(ARCHITECTURES))
-    weights: str | None = Field(None, min_length=1)
+    weights: str | None = Field(None, pattern=LINE)
     """null (random), imagenet, or the path of a .safetensors or PyTorch file (DVC sees only its name: rename a changed file)"""
     image_size: int | None = Field(None, ge=32, le=1024)
     """32 to 1024 pixels: the side of the model's input; null: 9/7 of the pretrained size; from scratch, the photos' size"""
@@ -161,8 +165,8 @@ class Train(Section):
     """0 to 1: interpolate between the initial (0) and the fine-tuned (1) weights"""
     l2: float | None = Field(None, gt=0, le=1e6)
     """over 0 to 1000000: the L2 penalty of the probe; null: chosen on held-out training photos"""
-    seed: int = Field(0, ge=0)
-    """an integer, 0 or more"""
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+    """0 to 2^63 - 1"""
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     """auto, cpu, mps, cuda or cuda:N"""
     precision: Precision = "auto"
@@ -261,15 +265,15 @@ class Evaluate(Section):
     """over 0 to 1: the accuracy that a model that may abstain should reach; val gives the threshold"""
     tta: bool = False
     """true or false: also evaluate the mean over each photo and its mirror image"""
-    seed: int = Field(0, ge=0)
-    """an integer, 0 or more"""
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+    """0 to 2^63 - 1"""
 
 
 class Register(Section):
     """The model's name in the MLflow registry, and the conditions for becoming champion."""
 
     model_name: str = Field("bird-classifier", max_length=250, pattern=NAME.format(barred=r"/:@.%#?\"'"))
-    """up to 250 characters without / : @ . % # ? and quotes, which have a meaning in models:/NAME@champion"""
+    """up to 250 characters without spaces around them, and without / : @ . % # ? and quotes, which models:/NAME@champion can't have"""
     gate: Literal["superior", "not_inferior"] = "superior"
     """superior (significantly better than the champion) or not_inferior (significantly less than `margin` worse)"""
     margin: float = Field(0.01, gt=0, le=0.5)

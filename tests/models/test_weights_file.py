@@ -3,6 +3,7 @@
 import argparse
 import collections
 import logging
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def test_wrappers_within_a_network_and_tensors_outside_it_are_left_out(tmp_path:
         "weights.pt",
         "weights",
         "w.model",
+        "w.safetensors",
     ],
 )
 def test_the_suffix_does_not_matter(tmp_path: Path, name: str) -> None:
@@ -127,6 +129,8 @@ def test_programs_archives_and_old_files_with_objects_are_refused_by_name(tmp_pa
     content = {"state_dict": network(), "args": argparse.Namespace()}
     torch.save(content, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     assert "holds more than plain tensors: argparse.Namespace" in refusal(tmp_path / "old.pth")
+    (tmp_path / "pickle.pth").write_bytes(pickle.dumps(network(), protocol=5))
+    assert "is damaged, or torch.save did not write it" in refusal(tmp_path / "pickle.pth")
 
 
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="classes to print per photo")] = 5,
 ) -> None:
     """Print the most probable classes of photos. A file that isn't a photo gets a line on stderr, and exit code 1."""
+    from plumage.data.sources.names import escaped
     from plumage.errors import PhotoError
     from plumage.serving import load_predictor
 
@@ -33,12 +34,12 @@ def predict(
             (ranked,) = predictor.predict([photo], top_k=top)
         except PhotoError as error:
             failed = True
-            print(f"error: {error}", file=sys.stderr)
+            print(escaped(f"error: {error}"), file=sys.stderr)
             continue
         table = plain_table()
         for name, probability in ranked:
             table.add_row(f"  {probability:7.2%}", name)
-        out.print(photo)
+        out.print(escaped(str(photo)))
         out.print(table)
     if failed:
         raise typer.Exit(1)

@@ -15,6 +15,7 @@ from plumage.errors import ConfigError
 REWORDED = {
     r"found character '\\t' that cannot start any token": "a tab; indent with spaces",
     r"expected <block end>, but found .*": "indented differently from the lines above",
+    r"but found another document": "a second document; takes one",
     r"found duplicate key \"(.*)\" with value.*": r"the key \1 is given twice",
 }
 """The parser's messages that say too little, and what to say instead."""

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -51,13 +52,22 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
     for beginning, what in OTHER_FILES.items():
         if start.lstrip().startswith(beginning):
             raise WeightsError(f"model.weights: {path} {what}")
-    if path.suffix.lower() == ".safetensors" or start[8:9] == b"{":
-        return unwrap(read_safetensors(path), str(path))
+    source = f"model.weights: {path}"
+    is_torch = start.startswith((b"PK", b"\x80"))
+    if start[8:9] == b"{" or (path.suffix.lower() == ".safetensors" and not is_torch):
+        return unwrap(_load_safetensors(path), source)
     if start.startswith(b"PK"):
-        return unwrap(_state_dict(_load_zip(path), path), str(path))
+        return unwrap(_state_dict(_load_zip(path), path), source)
     if start.startswith(b"\x80"):
-        return unwrap(_state_dict(_load(path), path), str(path))
+        return unwrap(_state_dict(_load(path), path), source)
     raise WeightsError(f"model.weights: {path} is of an unknown kind; takes a .safetensors or .pth file")
+
+
+def _load_safetensors(path: Path) -> Mapping[str, Tensor]:
+    try:
+        return read_safetensors(path)
+    except WeightsError as error:
+        raise WeightsError(f"model.weights: {error}") from None
 
 
 class _Inert:
@@ -94,7 +104,8 @@ def _load_zip(path: Path) -> Any:
 
 def _load(path: Path, others: Sequence[str] = ()) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):  # of unusual pickles
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged pickles raise nearly anything
         raise _damaged(path, error, others) from None
 
@@ -102,7 +113,8 @@ def _load(path: Path, others: Sequence[str] = ()) -> Any:
 def _damaged(path: Path, error: Exception, others: Sequence[str] = ()) -> WeightsError:
     """torch's own messages are long, coloured, and advise to run the code in the file. `others`: what it refers to."""
     named = others or re.findall(r"GLOBAL ([\w.]+)", str(error))
-    what = f"holds more than plain tensors: {named[0]}" if named else f"is damaged ({type(error).__name__})"
+    damaged = f"is damaged, or torch.save did not write it ({type(error).__name__})"
+    what = f"holds more than plain tensors: {named[0]}" if named else damaged
     return WeightsError(f"model.weights: {path} {what}; {SAVE}")
 
 

@@ -79,6 +79,7 @@ SPLITS = ["train/JAY/1.jpg", "train/OWL/1.jpg", "Valid/JAY/2.jpg"]
         ([*SPLITS, "train/9.jpg"], "train/9.jpg is in no class folder, unlike Valid/JAY/2.jpg"),
         ([*SPLITS, "valid/OWL/x/1.jpg"], "valid/OWL/x/1.jpg is in a folder inside the class folder OWL"),
         ([*SPLITS, "extra/OWL/1.jpg"], "extra/OWL/1.jpg is in the folder extra, which is no split"),
+        ([*SPLITS, *(f"extra/birds/{n}.jpg" for n in range(9))], "extra/birds/0.jpg is in the folder extra"),
         ([*SPLITS, "cover.jpg"], "cover.jpg is in no class folder"),
         (["JAY/1.jpg", "JAY/2.jpg", "OWL/1.jpg", "cover.jpg"], "cover.jpg is in no class folder, unlike JAY/1.jpg"),
         (["JAY/1.jpg", "OWL/1.jpg", "OWL/set 2/1.jpg"], "OWL/set 2/1.jpg is in a folder inside the class folder OWL"),
@@ -98,6 +99,19 @@ def test_photos_without_a_label_beside_train_are_passed_over_and_counted(folder:
     photos, about = recognise(dict.fromkeys([*SPLITS, f"{folder}/1.jpg", f"{folder}/2.jpg"], 0), "here")
     assert len(photos) == len(SPLITS)
     assert about["passed_over"] == {f"photos without a class folder in {folder}/": 2}
+
+
+def test_unlabelled_photos_may_outnumber_the_others() -> None:
+    unlabelled = [f"{folder}/{n}.jpg" for folder in ("test", "images to predict") for n in range(9)]
+    assert len(found([*SPLITS, *unlabelled])) == len(SPLITS)
+
+
+def test_a_folder_alone_in_test_that_is_no_class_of_train_holds_unlabelled_photos() -> None:
+    names = [*SPLITS, *(f"test/unknown/{n}.jpg" for n in range(9))]
+    photos, about = recognise(dict.fromkeys(names, 0), "here", {"test/unknown": ""})
+    assert {photo.label for photo in photos} == {"JAY", "OWL"}
+    assert about == {"passed_over": {"photos of no class of train in test/unknown/": 9}, "merged_classes": {}}
+    assert len(found([*SPLITS, "test/jay/1.jpg"])) == len(SPLITS) + 1
 
 
 def test_training_dev_and_testing_are_splits_too() -> None:

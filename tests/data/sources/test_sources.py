@@ -65,8 +65,26 @@ def test_a_zip_with_a_damaged_member_is_an_error_that_names_it(class_folders: Pa
     data = bytearray(path.read_bytes())
     data[200:220] = bytes(20)
     path.write_bytes(data)
-    with pytest.raises(DataError, match="birds.zip is not a complete zip"):
+    with pytest.raises(DataError, match=r"birds.zip is not a complete zip, tar or tar.gz \(.*/\d.jpg: "):
         read_all(opened(path))
+
+
+def test_a_zip_may_be_replaced_between_two_readings(class_folders: Path, tmp_path: Path) -> None:
+    keys = [photo.key for photo in read_all(opened(pack(class_folders, tmp_path / "birds.zip")))]
+    (class_folders / keys[0]).rename(class_folders / keys[0].replace("0.jpg", "new.jpg"))
+    again = [photo.key for photo in read_all(opened(pack(class_folders, tmp_path / "birds.zip")))]
+    assert len(again) == len(keys)
+    assert again != keys
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [(b"7z\xbc\xaf\x27\x1c", "a 7z archive"), (b"Rar!\x1a\x07", "a RAR archive"), (b"<!DOCTYPE", "a web page")],
+)
+def test_other_archives_are_called_by_their_names(tmp_path: Path, start: bytes, what: str) -> None:
+    (tmp_path / "birds.tar").write_bytes(start + bytes(600))
+    with pytest.raises(DataError, match=f"birds.tar is {what}; takes a zip, tar, tar.gz, tar.bz2 or tar.xz"):
+        opened(tmp_path / "birds.tar")
 
 
 def test_another_file_is_not_an_archive(tmp_path: Path) -> None:
@@ -122,6 +140,8 @@ def test_links_inside_an_archive_are_passed_over(tmp_path: Path, class_folders: 
     source = opened(path)
     assert [photo.key for photo in read_all(source)] == ["CARDINAL/0.jpg"]
     assert source.about["passed_over"] == {"(link)": 2}
+    tar_with(path, photo, ("FINCH/1.jpg", tarfile.SYMTYPE, "../CARDINAL/0.jpg"))
+    assert opened(path).about["empty_classes"] == {"FINCH": "empty"}
 
 
 def escaping(archive: zipfile.ZipFile) -> None:

@@ -1,7 +1,9 @@
 """Zips of Windows, macOS and Japan are read with the names that their makers saw."""
 
 import io
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,17 @@ def test_names_without_the_utf_8_flag_are_read(
     assert [photo.key for photo in read_all(source)] == keys
     assert source.about.get("name_encoding") == encoding
     assert "empty_classes" not in source.about
+
+
+def test_the_unicode_path_of_info_zip_is_the_name(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "birds.zip", "w") as archive:
+        for number, name in enumerate(["麻雀/1.jpg", "喜鹊/1.jpg"]):
+            info = zipfile.ZipInfo(f"?{number}/1.jpg")
+            field = struct.pack("<BI", 1, zlib.crc32(info.filename.encode())) + name.encode()
+            info.extra = struct.pack("<HHB", 0x5455, 1, 0) + struct.pack("<HH", 0x7075, len(field)) + field
+            archive.writestr(info, make_photo((9, 9, 9), number))
+    source = ArchiveSource(tmp_path / "birds.zip", tmp_path / "scratch")
+    assert {photo.label for photo in read_all(source)} == {"麻雀", "喜鹊"}
 
 
 def test_an_unknown_encoding_keeps_names_apart() -> None:

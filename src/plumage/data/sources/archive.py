@@ -7,18 +7,20 @@ devices or encrypted members, or a bomb, which unpacks to far more than its size
 import bz2
 import gzip
 import lzma
+import os
 import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from plumage.common.files import naming
 from plumage.config import Data
 from plumage.data.sources.layout import Found, in_chunks, recognise
+from plumage.data.sources.names import escaped
 from plumage.data.sources.photo import HEAD_BYTES, Chunk, Photo, SourcePaths
 from plumage.data.sources.zip_names import zip_names
 from plumage.errors import DataError
@@ -26,6 +28,11 @@ from plumage.errors import DataError
 MAX_RATIO = 100  # photos hardly compress: what unpacks to more than this many times its size, and BOMB_BYTES, is a bomb
 BOMB_BYTES = 32 * 1024**2
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
+OTHER_FILES = {
+    b"7z\xbc\xaf": "a 7z archive", b"Rar!": "a RAR archive", b"\x28\xb5\x2f\xfd": "compressed by Zstandard",
+    b"<": "a web page", b"version https://": "a pointer of Git LFS",
+}  # fmt: skip
+"""What is not read, by its first bytes."""
 OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.GzipFile, b"BZ": bz2.BZ2File, b"\xfd7": lzma.LZMAFile}
 
 
@@ -51,14 +58,11 @@ class ArchiveSource:
             self._offsets: dict[str, int] = {}  # of the members of a tar
             self._stored: dict[str, str] = {}  # the names of a zip's members, as the zip spells them
             self._folders: dict[str, str] = {}
-            self._links = 0
             self._encoding: str | None = None
             files = self._zip_members() if self._zip else self._tar_members()
             self.found, self.about = recognise(files, self.where, self._folders, self._head)
         except BROKEN as error:
             raise _broken(self.where, error) from None
-        if self._links:
-            self.about["passed_over"]["(link)"] = self._links  # its target is a member itself
         if self._encoding:
             self.about["name_encoding"] = self._encoding
 
@@ -79,8 +83,7 @@ class ArchiveSource:
     def _head(self, name: str) -> bytes:
         """The first bytes of a member."""
         if self._zip:
-            with _opened_zip(str(self.file)).open(self._stored[name]) as member:
-                return member.read(HEAD_BYTES)
+            return _member(str(self.file), self._stored[name], HEAD_BYTES)
         with self.file.open("rb") as file:
             file.seek(self._offsets[name])
             return file.read(HEAD_BYTES)
@@ -106,7 +109,7 @@ class ArchiveSource:
                     files[name] = info.file_size
                     self._stored[name] = info.filename
                 else:
-                    self._links += 1
+                    self._note_link(name, link)
         self._check_size(sum(info.file_size for info in members))
         return files
 
@@ -117,17 +120,27 @@ class ArchiveSource:
                 archive.members = []  # type: ignore[attr-defined]  # else a million members would stay in memory
                 link = member.linkname if member.islnk() or member.issym() else None
                 self._check(member.name, link, device=member.isdev(), from_root=member.islnk())
-                self._links += link is not None
-                if member.isdir():
+                if link is not None:
+                    self._note_link(member.name, link)
+                elif member.isdir():
                     self._folders[member.name] = ""
                 elif member.isreg() and not member.issparse():
                     files[member.name] = member.size  # the last of several with one name counts, as in tar
                     self._offsets[member.name] = member.offset_data
         return files
 
+    def _note_link(self, name: str, link: str) -> None:
+        """Pass over a link, whose target is a member itself. A class folder of links alone is reported as one without a photo."""
+        self._folders[name] = f"a link to {link}"
+        self._folders.setdefault(str(PurePosixPath(name).parent), "")
+
     def _plain_tar(self, path: Path, scratch: Path) -> Path:
         with path.open("rb") as file:
-            opener = OPENERS.get(file.read(2))
+            start = file.read(16)
+        for beginning, what in OTHER_FILES.items():
+            if start.startswith(beginning):
+                raise DataError(f"{self.where} is {what}; takes a zip, tar, tar.gz, tar.bz2 or tar.xz")
+        opener = OPENERS.get(start[:2])
         if opener is None:
             return path
         scratch.parent.mkdir(parents=True, exist_ok=True)
@@ -177,14 +190,29 @@ def _broken(where: str, error: BaseException) -> DataError:
     return DataError(f"{where} is not a complete zip, tar or tar.gz ({' '.join(str(error).split())}); get it again")
 
 
-@cache
 def _opened_zip(path: str) -> zipfile.ZipFile:
+    status = os.stat(path)  # noqa: PTH116  # once per chunk
+    return _reopened_zip(path, status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+@lru_cache(1)
+def _reopened_zip(path: str, *version: int) -> zipfile.ZipFile:
+    """The zip at `path`, whose list of members takes long to read. Another `version` is another file under its name."""
     return zipfile.ZipFile(path)
+
+
+def _member(path: str, name: str, most: int = -1) -> bytes:
+    """The first bytes of a zip's member. A ValueError names a damaged one."""
+    try:
+        with _opened_zip(path).open(name) as member:
+            return member.read(most)
+    except BROKEN as error:
+        raise ValueError(f"{escaped(name)}: {error}") from None
 
 
 def _read_zip(path: str, found: list[Found], stored: list[str], where: str) -> list[Photo]:
     try:
-        data = [_opened_zip(path).read(name) for name in stored]
+        data = [_member(path, name) for name in stored]
         return [Photo(photo.key, photo.label, photo.split, one) for photo, one in zip(found, data, strict=True)]
     except BROKEN as error:
         raise _broken(where, error) from None

@@ -27,7 +27,7 @@ class FolderSource:
     def __init__(self, root: Path, where: str = "data.path") -> None:
         if not root.is_dir():
             hint = "; for an archive set data.source: archive" if root.is_file() else ""
-            raise DataError(f"{where}: {root} is not a folder; takes a folder with photos ({EXPECTED}){hint}")
+            raise DataError(f"{where}: {root} is not a folder; {EXPECTED}{hint}")
         self.root = root
         listing = Listing(root)
         self._unreadable = listing.unreadable

@@ -5,6 +5,7 @@ Known layouts: class folders, or splits (keys of SPLIT_NAMES in any case) with c
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from itertools import takewhile
 from typing import Any, NamedTuple
 from unicodedata import normalize
 
@@ -83,11 +84,14 @@ def recognise(
     if not photos:
         raise DataError(f"{where}: holds no photos{_in_brackets(passed_over)}; {EXPECTED}")
     layout = _most_likely_layout(photos, where)
-    if odd := [name for name in photos if not layout.fits(_segments(name))]:
+    odd = [name for name in photos if not layout.fits(_segments(name))]
+    if odd:
         photos = sorted(set(photos).difference(odd))
-        unlabelled = _unlabelled(odd, photos, layout)
+    unlabelled = _unlabelled(odd, photos, layout) | _without_class(photos, layout)
+    _refuse_odd(sorted(set(odd).difference(unlabelled)), photos, layout, where)
+    if unlabelled:
+        photos = [name for name in photos if name not in unlabelled]
         passed_over.update(unlabelled.values())
-        _refuse_odd(sorted(set(odd).difference(unlabelled)), photos, layout, where)
 
     label_of, merged = merge_spellings(_labels(photos, layout, where))
     photos.sort(key=escaped)
@@ -98,7 +102,8 @@ def recognise(
         found.append(Found(name, name if key == name else key, label, layout.split_of(segments), files[name]))
     found.sort(key=lambda photo: photo.key)
     about: dict[str, Any] = {"passed_over": dict(sorted(passed_over.items())), "merged_classes": merged}
-    if empty := _empty_classes(set(label_of.values()), others, folders, layout):
+    labelled = set(label_of.values()) | {str(layout.class_folder(_segments(name))) for name in unlabelled}
+    if empty := _empty_classes(labelled, others, folders, layout):
         about["empty_classes"] = empty
     return found, about
 
@@ -139,9 +144,8 @@ def _suffix(name: str) -> str:
 
 
 def _segments(name: str) -> list[str]:
-    """The folders and the file name in a path, without a leading ./ or /, which many archives have."""
-    segments = escaped(name).split("/")
-    return segments[1:] if segments[0] in (".", "") and len(segments) > 1 else segments
+    """The folders and the file name in a path, without the ./ and // that archives may have."""
+    return [segment for segment in escaped(name).split("/") if segment not in ("", ".")]
 
 
 def _key(name: str, layout: Layout) -> str:
@@ -149,16 +153,37 @@ def _key(name: str, layout: Layout) -> str:
 
 
 def _most_likely_layout(photos: list[str], where: str) -> Layout:
-    """The layout that most of `photos` have. DataError if none has a class folder."""
+    """The layout that most of `photos` have. DataError if none has a class folder.
+
+    First come those with two classes. Before all comes one with two classes in train: more photos may lie unlabelled beside it.
+    """
     counts: Counter[Layout] = Counter()
+    classes: dict[Layout, set[str]] = {}
+    trained: dict[Layout, set[str]] = {}
     for segments in map(_segments, photos):
         if len(segments) > 1:
-            counts[Layout(tuple(segments[:-2]), has_splits=False)] += 1
-        if len(segments) > 2 and segments[-3].lower() in SPLIT_NAMES:
-            counts[Layout(tuple(segments[:-3]), has_splits=True)] += 1
+            layout = Layout(tuple(segments[:-2]), has_splits=False)
+            counts[layout] += 1
+            classes.setdefault(layout, set()).add(segments[-2])
+        split = SPLIT_NAMES.get(segments[-3].lower()) if len(segments) > 2 else None
+        if split:
+            layout = Layout(tuple(segments[:-3]), has_splits=True)
+            counts[layout] += 1
+            classes.setdefault(layout, set()).add(segments[-2])
+            if split == "train":
+                trained.setdefault(layout, set()).add(segments[-2])
     if not counts:
         raise DataError(f"{where}: its photos, such as {escaped(photos[0])}, are in no class folder; {EXPECTED}")
-    return min(counts, key=lambda layout: (-counts[layout], not layout.has_splits, len(layout.above), layout.above))
+    ends = zip(_segments(min(photos)), _segments(max(photos)), strict=False)
+    shared = len(list(takewhile(lambda pair: pair[0] == pair[1], ends)))
+
+    def rank(layout: Layout) -> tuple[Any, ...]:
+        sure = len(trained.get(layout, ())) > 1 and len(layout.above) <= shared
+        return (
+            not sure, len(classes[layout]) < 2, -counts[layout], not layout.has_splits, len(layout.above), layout.above,
+        )  # fmt: skip
+
+    return min(counts, key=rank)
 
 
 def _labels(photos: list[str], layout: Layout, where: str) -> Counter[str]:
@@ -185,6 +210,36 @@ def _unlabelled(odd: list[str], photos: list[str], layout: Layout) -> dict[str, 
         if beside and folders[-1] not in labelled and SPLIT_NAMES.get(folders[-1].lower()) != "train":
             unlabelled[name] = f"photos without a class folder in {folders[-1]}/"
     return unlabelled
+
+
+def _without_class(photos: list[str], layout: Layout) -> dict[str, str]:
+    """Those of `photos` in the only folder of val or test, and why they are passed over: the folder is no class of train.
+
+    So unlabelled photos lie where a program asks for class folders: `test/unknown/1.jpg`.
+    """
+    if not layout.has_splits:
+        return {}
+    depth = len(layout.above)
+    classes: dict[str, set[str]] = {}
+    for segments in map(_segments, photos):
+        classes.setdefault(segments[depth], set()).add(segments[depth + 1])
+    known = {
+        class_identity(label)
+        for split, labels in classes.items()
+        if SPLIT_NAMES[split.lower()] == "train"
+        for label in labels
+    }
+    unknown = {
+        (split, label)
+        for split, labels in classes.items()
+        for label in labels
+        if known and len(labels) == 1 and class_identity(label) not in known
+    }
+    return {
+        name: f"photos of no class of train in {'/'.join(folders)}/"
+        for name in (photos if unknown else [])
+        if (folders := tuple(_segments(name)[depth : depth + 2])) in unknown
+    }
 
 
 def _refuse_odd(odd: list[str], photos: list[str], layout: Layout, where: str) -> None:
@@ -215,7 +270,7 @@ def _empty_classes(classes: set[str], others: list[str], folders: Mapping[str, s
     contents: dict[str, Counter[str]] = {}
     problems: dict[str, str] = {}
     for name, problem in folders.items():
-        segments = _segments(name.rstrip("/"))
+        segments = _segments(name)
         label = layout.class_folder(segments)
         if (
             label

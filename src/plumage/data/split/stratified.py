@@ -66,7 +66,7 @@ def _check_enough(units: dict[str, list[list[int]]], reserved: dict[str, int], n
     if too_small:
         more = f" and {len(too_small) - 5} more" if len(too_small) > 5 else ""
         raise DataError(
-            f"too few photos in {', '.join(too_small[:5])}{more}; every class takes {1 + len(names)} or more, one for each of "
+            f"too few photos: {', '.join(too_small[:5])}{more}; every class takes {1 + len(names)} or more, one for each of "
             f"{', '.join(['train', *names])}; near-duplicates (split.similarity) count as one"
         )
 
