@@ -15,6 +15,13 @@ export LOGNAME ?= $(shell id -un 2>/dev/null)
 .PHONY: repro test ui bench constraints clean help
 .DELETE_ON_ERROR:
 
+# The scripts in a virtual environment name its folder, so one that was moved or copied is recreated.
+MADE_FOR = sed -n 's|^command = .* -m venv \(--[a-z-]* \)*\(/.*/$(VENV)\)$$|\2|p' $(VENV)/pyvenv.cfg 2>/dev/null
+MOVED := $(shell folder="$$($(MADE_FOR))"; [ -z "$$folder" ] || [ "$$folder" -ef $(VENV) ] || echo moved)
+ifdef MOVED
+.PHONY: $(VENV)/bin/python $(VENV)/installed
+endif
+
 repro: $(VENV)/installed ## Run the whole pipeline and say where to look
 	@$(RUN) plumage repair
 	@$(RUN) plumage data check
@@ -61,7 +68,7 @@ remove-moved:
 
 $(VENV)/bin/python: $(MOVED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Plumage takes Python 3.11 or newer, this is " + sys.version.split()[0] + "; make PYTHON=python3.11 ...")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 
 $(VENV)/installed: requirements.txt constraints.txt pyproject.toml $(MOVED) | $(VENV)/bin/python
 	@echo "Installing into $(VENV) (once; some minutes) ..."

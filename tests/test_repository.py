@@ -63,6 +63,21 @@ def test_help_lists_every_target() -> None:
     assert sorted(listed) == sorted(phony[1].split())
 
 
+def test_an_environment_that_was_moved_or_copied_is_recreated(tmp_path: Path) -> None:
+    project, link = tmp_path / "it's 50% new", tmp_path / "link"
+    project.mkdir()
+    for name in ("Makefile", "requirements.txt", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, project)
+    create(project, ".venv/bin/python", ".venv/installed")
+    (project / ".venv/pyvenv.cfg").write_text(f"command = /usr/bin/python3 -m venv {project}/.venv\n")
+    link.symlink_to(project)
+    assert "-m venv" not in make(project, "-n", "ui") + make(link, "-n", "ui")
+    shutil.copytree(project, tmp_path / "copy")
+    moved = project.rename(tmp_path / "moved")
+    for folder in (tmp_path / "copy", moved):
+        assert "-m venv --clear .venv" in make(folder, "-n", "ui")
+
+
 def test_clean_removes_what_tools_left_and_nothing_of_the_user(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     create(

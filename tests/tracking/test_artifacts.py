@@ -72,6 +72,22 @@ def test_a_relative_location_starts_at_the_store_and_not_at_the_working_director
     assert get_artifact_repository("file:///chosen/1").artifact_dir == "/chosen/1"
 
 
+def test_artifacts_of_an_earlier_version_are_beside_a_store_that_was_moved_or_copied(tmp_path: Path) -> None:
+    original, copy, chosen = (tmp_path / name for name in ("original", "copy", "chosen"))
+    (chosen / "mlartifacts").mkdir(parents=True)
+
+    def place(root: Path) -> str:
+        return StoreArtifactRepository(
+            (root / "mlartifacts/1/new").as_uri(), sqlite_uri(copy / "mlflow.db")
+        ).artifact_dir
+
+    assert place(original) == f"{copy}/mlartifacts/1/new", "the original is gone"
+    original.mkdir()
+    (original / "mlflow.db").touch()
+    assert place(original) == f"{copy}/mlartifacts/1/new"
+    assert place(chosen) == f"{chosen}/mlartifacts/1/new"
+
+
 def test_artifacts_of_a_database_elsewhere_are_beside_it(
     root: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from importlib import reload
 from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
 
+import plumage.tracking
 from plumage.errors import TrackingError
 from plumage.tracking.environment import wants_system_metrics
 from plumage.tracking.execution import Execution, begin_execution
@@ -115,3 +117,15 @@ def test_any_logging_level_lets_mlflow_start(given: str, used: str) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "MLFLOW_LOGGING_LEVEL": given}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == used
+
+
+def test_a_program_that_imports_mlflow_keeps_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "MLFLOW_LOGGING_LEVEL")
+    for name in ours:
+        monkeypatch.setenv(name, "before")
+        monkeypatch.delenv(name)
+    reload(plumage.tracking)  # which MLflow's entry point imports in every program
+    assert not set(ours) & set(os.environ)
+    monkeypatch.delitem(sys.modules, "mlflow")
+    reload(plumage.tracking)
+    assert set(ours) <= set(os.environ)

@@ -9,7 +9,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
+from mlflow.artifacts import download_artifacts, load_text
 
 from plumage.errors import TrackingError
 from plumage.tracking.locations import COLUMNS, make_portable
@@ -43,8 +43,8 @@ def locations(root: Path) -> set[str]:
         return {found for table, column in COLUMNS for (found,) in store.execute(f"SELECT {column} FROM {table}")}
 
 
-def are_relative(root: Path) -> bool:
-    return all(location.startswith(("file:mlartifacts", "models:/")) for location in locations(root))
+def are_relative(root: Path, *places: str) -> bool:
+    return all(location.startswith(("models:/", *(places or ["file:mlartifacts"]))) for location in locations(root))
 
 
 def content(root: Path) -> dict[Path, bytes]:
@@ -82,6 +82,18 @@ def test_a_copy_leaves_the_original_as_it_is(old: Path) -> None:
         mlflow.log_text("more", "more.txt")
     assert are_relative(copy) and len(list(copy.rglob("more.txt"))) == 1
     assert content(old) == before
+
+
+@pytest.mark.parametrize("where", [".", "reports"])
+def test_an_experiment_that_mlflow_made_in_the_project_moves_with_it(old: Path, where: str) -> None:
+    place = old / where / "mlruns"
+    use_store(old)
+    with mlflow.start_run(experiment_id=MlflowClient().create_experiment("mine", place.as_uri())) as run:
+        mlflow.log_text("mine", "mine.txt")
+    moved = old.rename(old.parent / "moved")
+    use_store(moved)
+    assert are_relative(moved, "file:mlartifacts", f"file:{Path(where, 'mlruns')}")
+    assert load_text(f"runs:/{run.info.run_id}/mine.txt") == "mine"
 
 
 def test_files_that_an_earlier_version_wrote_to_the_old_place_after_a_move_are_named(

@@ -23,8 +23,8 @@ SERVER_STORE = "_MLFLOW_SERVER_FILE_STORE"
 class StoreArtifactRepository(LocalArtifactRepository):
     """MLflow's local artifacts. A relative location starts at the folder of the store; see `_folder_of_store`.
 
-    An absolute one is taken as it is, unless it is gone and its artifacts are beside the store: one on a read-only disk
-    keeps the locations of an earlier version.
+    An absolute one of an earlier version, in a store that Plumage has not yet changed or that is read-only, is taken as it is
+    unless the store was moved or copied from there; see `_place_of_moved`.
     """
 
     def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
@@ -32,10 +32,8 @@ class StoreArtifactRepository(LocalArtifactRepository):
         path = Path(self._artifact_dir)
         if not path.is_absolute():
             self._artifact_dir = str(_folder_of_store(tracking_uri) / path)
-        elif MLFLOW_ARTIFACTS.name in path.parts and not path.exists():
-            below = self._artifact_dir.rpartition(f"/{MLFLOW_ARTIFACTS}/")[2]
-            here = _folder_of_store(tracking_uri) / MLFLOW_ARTIFACTS / below
-            self._artifact_dir = str(here if here.exists() else path)
+        elif MLFLOW_ARTIFACTS.name in path.parts:
+            self._artifact_dir = str(_place_of_moved(path, tracking_uri))
 
     def download_artifacts(self, artifact_path: str, dst_path: str | None = None) -> str:
         """Copy to `dst_path`; without it, return the path in the store.
@@ -66,7 +64,25 @@ def sqlite_database(uri: str) -> Path | None:
     return None if not database or database.startswith((":memory:", "file:")) else Path(database)
 
 
+def _place_of_moved(path: Path, tracking_uri: str | None) -> Path:
+    """Where artifacts are that were at `path`: beside the store if it was moved or copied from there, else there.
+
+    It was if the former folder is gone or has a database of the same name, or if only the artifacts here are left.
+    """
+    root = path
+    while root.name != MLFLOW_ARTIFACTS.name:
+        root = root.parent
+    root, database = root.parent, _database(tracking_uri)
+    here = _folder_of_store(tracking_uri) / path.relative_to(root)
+    moved = database and (not root.exists() or (root / database.name).exists())
+    return here if moved or (here.exists() and not path.exists()) else path
+
+
+def _database(tracking_uri: str | None) -> Path | None:
+    return sqlite_database(tracking_uri or os.environ.get(SERVER_STORE) or mlflow.get_tracking_uri())
+
+
 def _folder_of_store(tracking_uri: str | None) -> Path:
     """Folder of the SQLite database, else the repository in which DVC runs this stage, else the working directory."""
-    database = sqlite_database(tracking_uri or os.environ.get(SERVER_STORE) or mlflow.get_tracking_uri())
+    database = _database(tracking_uri)
     return (database.parent if database else Path(os.environ.get("DVC_ROOT", ""))).absolute()

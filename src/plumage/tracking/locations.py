@@ -23,6 +23,8 @@ COLUMNS = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
+FOLDERS = (MLFLOW_ARTIFACTS.name, "mlruns")
+"""The folders of artifacts that Plumage and MLflow make; MLflow in the working directory of the program."""
 BUSY_SECONDS = 60
 EMPTY_DEFAULT = """
     SELECT artifact_location FROM experiments WHERE experiment_id = 0
@@ -87,16 +89,17 @@ def _absolute_locations(store: sqlite3.Connection) -> list[Location]:
 def _own_roots(locations: list[Location], folder: Path, database: str) -> list[Path]:
     """The folders in which the store `database` lies or lay, the deepest first.
 
-    A folder `mlartifacts` elsewhere is one that a person chose, unless the folder around it is gone, is this one by another
-    path, or has the database too, or some of what was logged came along.
+    One of FOLDERS elsewhere is one that a person chose, unless the folder around it is gone, is this one by another path, or
+    has the database too, or some of what was logged came along.
     """
     roots = {folder}
     for location in locations:
         artifacts = location.path
-        while artifacts.name not in ("", MLFLOW_ARTIFACTS.name):
+        while artifacts.name not in ("", *FOLDERS):
             artifacts = artifacts.parent
         if location.is_experiment and artifacts.name and artifacts.parent not in roots:
-            root = artifacts.parent
+            tops = artifacts.parents  # those of a folder further down in the project, too
+            root = next((top for top in tops if (folder / artifacts.relative_to(top)).exists()), artifacts.parent)
             logged = [found.path for found in locations if not found.is_experiment]
             if (
                 not root.exists()

@@ -32,7 +32,8 @@ from plumage.tracking.database import database_file, locked, prepare_database
 from plumage.tracking.environment import check_values, hidden, store_uri
 from plumage.tracking.locations import make_portable
 
-logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())  # if it was imported before Plumage
+# As in `plumage.tracking`, if the program has imported MLflow first.
+logging.getLogger("mlflow").setLevel((os.environ.get("MLFLOW_LOGGING_LEVEL") or "WARNING").upper())
 logging.getLogger("mlflow.utils.git_utils").setLevel(logging.ERROR)  # `lineage_tags` says that Git is missing
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
