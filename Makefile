@@ -6,9 +6,6 @@ VENV := .venv
 RUN := PATH="$$PWD/$(VENV)/bin:$$PATH"
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt
 
-# The scripts in .venv hold its path, so it is made again where the folder was moved or copied to.
-MOVED := $(shell test -s $(VENV)/installed && ! grep -qxF -- "$$(pwd -P)" $(VENV)/installed && echo remove-moved)
-
 # DVC asks for a user name, which a bare user ID in a container lacks.
 export LOGNAME ?= $(shell id -un 2>/dev/null)
 
@@ -61,20 +58,15 @@ clean: ## Remove .venv, build leftovers and tool caches; keep data, models, runs
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: remove-moved
-remove-moved:
-	@echo "$(VENV) was made in another folder: making it again here ..."
-	@rm -rf $(VENV)
-
-$(VENV)/bin/python: $(MOVED)
+$(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Plumage takes Python 3.11 or newer, this is " + sys.version.split()[0] + "; make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv --clear $(VENV)
 
-$(VENV)/installed: requirements.txt constraints.txt pyproject.toml $(MOVED) | $(VENV)/bin/python
+$(VENV)/installed: requirements.txt constraints.txt pyproject.toml | $(VENV)/bin/python
 	@echo "Installing into $(VENV) (once; some minutes) ..."
 	@$(PIP) -r requirements.txt
 	@$(PIP) --no-deps --editable .
-	@pwd -P > $@
+	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 	@echo "Installing what the tests need ..."

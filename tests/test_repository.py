@@ -104,25 +104,6 @@ esac
 """
 
 
-def test_after_a_move_the_environment_is_made_again_and_at_its_place_it_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, moved = tmp_path / "it's #1", tmp_path / "moved"
-    create(first, "requirements.txt", "constraints.txt", "pyproject.toml")
-    shutil.copy(ROOT / "Makefile", first)
-    (tmp_path / "python").write_text(PYTHON_STAND_IN)
-    (tmp_path / "python").chmod(0o755)
-    monkeypatch.setenv("INSTALL_STATUS", "0")
-    target = (".venv/installed", f"PYTHON={tmp_path}/python")
-    assert "-m venv" in make(first, *target)
-    assert "up to date" in make(first, *target)
-    first.rename(moved)
-    create(moved, ".venv/bin/plumage")
-    assert ".venv was made in another folder" in make(moved, *target)
-    assert not (moved / ".venv/bin/plumage").exists()
-    assert "up to date" in make(moved, *target)
-
-
 @pytest.mark.parametrize(
     ("fails", "expected"), [(False, "numpy==2.4.6\ntorch==2.14.1\nzc.lockfile==4.0.post1\n"), (True, "numpy==2.4.5\n")]
 )
