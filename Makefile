@@ -2,12 +2,15 @@
 
 PYTHON ?= python3
 VENV := .venv
-# Everything runs in the environment, as after `. .venv/bin/activate`; DVC starts the stages with its `python`.
-RUN := PATH="$$PWD/$(VENV)/bin:$$PATH"
-PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt
+# Everything runs in the environment, as after `. .venv/bin/activate`; DVC starts the stages with its `python`, in SHELL,
+# which for a service's user may be /usr/sbin/nologin.
+RUN := SHELL=/bin/sh PATH="$$PWD/$(VENV)/bin:$$PATH"
+PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --no-user -c constraints.txt
 
 # DVC asks for a user name, which a bare user ID in a container lacks.
 export LOGNAME ?= $(shell id -un 2>/dev/null)
+# These would put packages elsewhere, or break the environment's Python or DVC.
+unexport PIP_DRY_RUN PIP_NO_DEPS PIP_PREFIX PIP_ROOT PIP_TARGET PIP_USER PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONWARNINGS
 
 .PHONY: repro test ui bench constraints clean help
 .DELETE_ON_ERROR:
@@ -66,6 +69,7 @@ $(VENV)/installed: requirements.txt constraints.txt pyproject.toml | $(VENV)/bin
 	@echo "Installing into $(VENV) (once; some minutes) ..."
 	@$(PIP) -r requirements.txt
 	@$(PIP) --no-deps --editable .
+	@test -x $(VENV)/bin/plumage || { echo "error: pip installed elsewhere than into $(VENV); see \`pip config list\`" >&2; exit 1; }
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed

@@ -119,6 +119,34 @@ def test_constraints_are_what_was_installed_and_stay_if_installing_fails(
     assert (tmp_path / "constraints.txt").read_text() == expected
 
 
+INSTALLER = """#!/bin/sh
+case "$*" in
+    "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+    *install*) env > environment; echo "$@" > arguments; [ -n "$ELSEWHERE" ] || { touch .venv/bin/plumage; chmod +x .venv/bin/plumage; } ;;
+esac
+"""
+
+
+def test_packages_go_into_the_environment_whatever_pip_and_python_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("Makefile", "requirements.txt", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "python").write_text(INSTALLER)
+    (tmp_path / "python").chmod(0o755)
+    for name in ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PYTHONHOME", "PYTHONPATH", "PIP_INDEX_URL"):
+        monkeypatch.setenv(name, "x")
+    install = (".venv/installed", "PYTHON=./python")
+    monkeypatch.setenv("ELSEWHERE", "as a pip.conf may say")
+    make(tmp_path, *install, fails=True)
+    assert not (tmp_path / ".venv/installed").exists()
+    monkeypatch.delenv("ELSEWHERE")
+    make(tmp_path, *install)
+    names = {line.partition("=")[0] for line in (tmp_path / "environment").read_text().splitlines()}
+    assert {name for name in names if name.startswith(("PIP_", "PYTHON"))} == {"PIP_INDEX_URL", "PYTHON"}
+    assert "--no-user" in (tmp_path / "arguments").read_text()
+
+
 def test_pre_commit_runs_the_linters_of_make_test_from_the_same_environment() -> None:
     recipe = re.search(r"^test:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
     assert recipe

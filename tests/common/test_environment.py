@@ -79,3 +79,28 @@ def test_ranks_count_only_where_torchrun_gave_them(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")
     settle_environment()
     assert not any(name in os.environ for name in LAUNCHER)
+
+
+def test_stages_run_in_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHELL", "/usr/sbin/nologin")
+    settle_environment()
+    assert os.environ["SHELL"] == "/bin/sh"
+
+
+def test_a_deleted_working_directory_is_one_line(tmp_path: Path) -> None:
+    command = f"cd '{tmp_path}' && mkdir a && cd a && rmdir ../a && exec \"$@\""
+    predict = (*COMMAND[:-1], "predict", "x")
+    done = subprocess.run(
+        ["sh", "-c", command, "sh", *predict],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1) and "the working directory was deleted" in done.stderr
+
+
+def test_cores_that_libgomp_never_ends_to_read_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, kept in (("bogus", False), ("0 x", False), ("0-3:2 5,7", True), ("", True)):
+        monkeypatch.setenv("GOMP_CPU_AFFINITY", cores)
+        settle_environment()
+        assert ("GOMP_CPU_AFFINITY" in os.environ) == kept

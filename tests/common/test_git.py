@@ -199,7 +199,9 @@ def test_the_patch_applies_to_a_clone_whatever_is_configured(
 def test_asking_changes_nothing_in_the_repository(repository: Path, odd_environment: Path) -> None:
     index = repository.parent / ".git" / "index"
     before = index.read_bytes()
-    (repository / "untouched.py").touch()
+    for name in ("untouched.py", "photo.png", "mode.sh", "link"):  # as in a copy of the repository
+        os.utime(repository / name, (1, 1), follow_symlinks=False)
+    assert lineage_tags(repository, "train")["git.dirty"] == "false"
     (repository.parent / ".git" / "index.lock").touch()  # as during `git commit`, when its hooks run
     lineage_tags(repository, "train")
     assert uncommitted(repository) is None

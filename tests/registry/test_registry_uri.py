@@ -7,6 +7,7 @@ from mlflow import MlflowClient
 from registering import NAME, add, hits, make_photos
 from support import make_photo
 
+from plumage.errors import TrackingError
 from plumage.registry.lineage_query import lineage_of
 from plumage.registry.promote import champions, promote
 from plumage.serving import load_predictor
@@ -39,3 +40,14 @@ def test_the_registry_is_the_runs_store_unless_it_is_named(root: Path, monkeypat
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://bird:secret@mlflow.example.org/")
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "https://bird:secret@mlflow.example.org/")
     assert registry_uri(root) == "https://mlflow.example.org"
+
+
+def test_a_registry_without_its_runs_store_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "sqlite:////elsewhere/models.db")
+    with pytest.raises(
+        TrackingError, match=r"mlflow\.db does not exist yet, though MLFLOW_REGISTRY_URI is set; "
+    ) as caught:
+        lineage_of("models:/birds/1", tmp_path)
+    assert "no such registered model" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []

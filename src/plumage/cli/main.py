@@ -13,6 +13,7 @@ from plumage.cli.reference import params
 from plumage.cli.train import train
 from plumage.common.environment import discard_output, settle_environment
 from plumage.common.files import what_failed
+from plumage.common.project import working_directory
 from plumage.errors import PlumageError
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ def main() -> None:
     """Run a command. A user's mistake, or a failing disk, is one line on stderr and exit code 1."""
     try:
         settle_environment()
+        working_directory()  # some of what the commands import ends the process where it was deleted
         app()
     except PlumageError as error:
         sys.exit(f"error: {error}")

@@ -3,6 +3,7 @@
 import getpass
 import io
 import os
+import re
 import sys
 import warnings
 
@@ -11,6 +12,7 @@ from plumage.errors import PlumageError
 
 LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun sets, beside TORCHELASTIC_RUN_ID."""
+CORES = "GOMP_CPU_AFFINITY"
 
 
 def settle_environment() -> None:
@@ -18,6 +20,8 @@ def settle_environment() -> None:
 
     - A user ID without a name, as containers have, gets its number as LOGNAME: DVC, MLflow and torch.compile ask for one.
     - Letters that the output's encoding lacks (LANG=C, PYTHONIOENCODING=ascii) are printed as escapes.
+    - Stages run in /bin/sh: DVC takes SHELL, which for a service's user may be /usr/sbin/nologin.
+    - A GOMP_CPU_AFFINITY that lists no cores, as `bogus`, is forgotten: importing torch would never end (libgomp loops).
     - A rank that another job left behind is forgotten, unless torchrun has started this process.
     - Git's variables that a hook sets, or another repository's, are forgotten (`plumage.common.git.LEFT_OVER`).
     - PYTHONWARNINGS=error would turn warnings within other libraries into their failure; they are shown instead.
@@ -33,6 +37,10 @@ def settle_environment() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None when closed by `>&-`
             stream.reconfigure(errors="backslashreplace")
+    if os.name == "posix":
+        os.environ["SHELL"] = "/bin/sh"
+    if not re.fullmatch(r"[\d\s,:-]*", os.environ.get(CORES, "")):
+        del os.environ[CORES]
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         for name in LAUNCHER:
             os.environ.pop(name, None)

@@ -81,8 +81,8 @@ def commit_of(folder: Path, file: str) -> str:
 
 
 def is_dirty(folder: Path, pathspec: Sequence[str]) -> bool:
-    """Whether a tracked file differs from the commit."""
-    return bool(run(folder, *DIFF, "--numstat", "--ignore-submodules=none", "HEAD", "--", *pathspec))
+    """Whether a tracked file differs from the commit in content or mode. Only a patch leaves out all that were just copied."""
+    return bool(run(folder, *DIFF, "--patch", "--ignore-submodules=none", "HEAD", "--", *pathspec))
 
 
 def patch(folder: Path, pathspec: Sequence[str]) -> bytes:

@@ -1,6 +1,7 @@
 """Find the project's files that a merge, a rebase, a cherry-pick or `git stash pop` left in conflict."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from plumage.errors import GitError, ProjectError
 
 SETTINGS = (PARAMS.name, DVC_YAML.name, DVC_LOCK.name)
 CODE = ("pipeline", "src")
-MARKER = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
+MARKER = re.compile(r"^(<{7,}|>{7,})(\s|$)", re.MULTILINE)
 """How Git marks both sides of a conflict. No line of a settings file or of Python starts like this."""
 
 
@@ -35,7 +36,7 @@ def has_markers(text: str) -> bool:
 
 def conflict_line(names: Sequence[str]) -> str:
     """What to do about files in conflict."""
-    files = " ".join(names)
+    files = shlex.join(names)
     return (
         f"{', '.join(names)}: in a merge conflict; keep one side with `git checkout --ours {files}` (or --theirs), "
         f"or edit the conflict away, with its lines <<<<<<<, ======= and >>>>>>>"

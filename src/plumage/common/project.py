@@ -18,10 +18,7 @@ def project_root() -> Path:
     Raises:
         ProjectError: there is no project; the line says where it was looked for.
     """
-    try:
-        here = Path.cwd().resolve()
-    except FileNotFoundError:
-        raise ProjectError("the working directory was deleted; `cd` into a Plumage project") from None
+    here = working_directory()
     if found := _nearest(here):
         return _original(found)
     what = f"{here}: not in a Plumage project (no {PARAMS} beside a {DVC_YAML} here or in any folder above)"
@@ -31,6 +28,18 @@ def project_root() -> Path:
     if not Path(given).is_dir():
         raise ProjectError(f"{what}, and DVC_ROOT is no folder ({given}); `cd` into one")
     return Path(given).resolve()
+
+
+def working_directory() -> Path:
+    """The working directory, without links.
+
+    Raises:
+        ProjectError: it was deleted.
+    """
+    try:
+        return Path.cwd().resolve()
+    except FileNotFoundError:
+        raise ProjectError("the working directory was deleted; `cd` into a Plumage project") from None
 
 
 def store_root() -> Path:

@@ -6,13 +6,18 @@ The request goes through MLflow's own client, so certificates, credentials, prox
 import os
 import re
 import ssl
+import warnings
 from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
 
 import requests
+import urllib3
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
+
+# Who sets MLFLOW_TRACKING_INSECURE_TLS knows; urllib3 would say so at every request.
+warnings.filterwarnings("ignore", category=urllib3.exceptions.InsecureRequestWarning)
 
 TIMEOUT_SECONDS = 10
 EXPERIMENTS = "/api/2.0/mlflow/experiments/search"

@@ -115,6 +115,9 @@ def use_store(root: Path, create: bool = False) -> str:
 def _opened(what: str, uri: str, endpoint: str, root: Path, create: bool) -> Iterator[None]:
     """Make sure that a store, or a registry, is there and can be reached; hold the lock if it may be created."""
     if not create and (file := database_file(uri)) and not file.exists():
+        if uri == tracking_uri(root) != registry_uri(root):
+            takes = "MLFLOW_TRACKING_URI takes the store of the registry's runs"
+            raise TrackingError(f"{file} does not exist yet, though MLFLOW_REGISTRY_URI is set; {takes}")
         raise NoStoreError(f"{file} does not exist yet; `dvc repro` makes it with the first run")
     with one_line_errors(what, ImportError, OSError):
         prepare_database(uri)
