@@ -151,6 +151,8 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose registry has three versions of `birds`; the first is champion without a promotion."""
     from mlflow import MlflowClient
 
+    from plumage.tracking.locations import make_portable
+
     folder = tmp_path_factory.mktemp("registered")
     (folder / "params.yaml").write_text("register: {model_name: birds}")
     uri = f"sqlite:///{folder}/mlflow.db"
@@ -159,6 +161,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for _ in range(3):
         client.create_model_version("birds", (folder / "models").as_uri())
     client.set_registered_model_alias("birds", "champion", "1")
+    make_portable(folder / "mlflow.db")
     return folder
 
 
