@@ -133,7 +133,7 @@ def preloaded() -> None:
     assert compiler is not None
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder, "faults.so")
-        subprocess.run([compiler, "-O1", "-shared", "-fPIC", str(HERE / "faults.c"), "-o", str(library)], check=True)
+        subprocess.run([*compiler, "-O1", "-shared", "-fPIC", str(HERE / "faults.c"), "-o", str(library)], check=True)
         environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
         sys.exit(subprocess.run([sys.executable, *sys.argv], env=environment).returncode)
 
