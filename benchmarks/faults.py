@@ -23,6 +23,7 @@ from crashing import STAGES, Ended, Project
 
 HERE = Path(__file__).resolve().parent
 FAULTS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "kill -9": 0}
+STORE = ("artifact.local_artifact_repo", "model_registry.sqlalchemy_store", "tracking.sqlalchemy_store")
 CODE = "/code/plumage/"
 """Part of the paths of our code in a registered model, which MLflow copies file by file."""
 Trial = tuple[str, Callable[[], str | None]]
@@ -117,13 +118,8 @@ def complaint(ended: Ended, at: int) -> str | None:
 
 def warm_up() -> None:
     """Import what the stages import, and list the installed packages, so that a forked child has it."""
-    for stage in STAGES:
-        importlib.import_module(stage)
-    import mlflow.pyfunc
-    import mlflow.store.artifact.local_artifact_repo
-    import mlflow.store.model_registry.sqlalchemy_store
-    import mlflow.store.tracking.sqlalchemy_store
-    import torch._inductor  # noqa: F401
+    for name in (*STAGES, "mlflow.pyfunc", *(f"mlflow.store.{part}" for part in STORE), "torch._inductor"):
+        importlib.import_module(name)
     from mlflow.utils import requirements_utils
 
     from plumage.registry import served_code
