@@ -28,7 +28,14 @@ void faults_arm(const char *below, long at, int fail, int log)
     armed = 1;
 }
 
-static int fails(const char *name, int directory, const char *path)
+/* Whether SQLite makes the call: its own writes are its business. */
+static int is_sqlite(const void *caller)
+{
+    Dl_info library;
+    return dladdr(caller, &library) && library.dli_fname && strstr(library.dli_fname, "sqlite3");
+}
+
+static int fails(const char *name, int directory, const char *path, const void *caller)
 {
     char full[2 * PATH_MAX] = "", link[64];
     if (!armed)
@@ -43,8 +50,7 @@ static int fails(const char *name, int directory, const char *path)
         size_t length = path[0] == '/' ? 0 : strlen(full);
         snprintf(full + length, sizeof full - length, "%s%s", length ? "/" : "", path);
     }
-    /* SQLite's own files are SQLite's business. */
-    if (strncmp(full, folder, strlen(folder)) || strstr(full, "mlflow.db"))
+    if (strncmp(full, folder, strlen(folder)) || is_sqlite(caller))
         return 0;
     long number = atomic_fetch_add(&count, 1) + 1;
     dprintf(log_file, "%ld %s %s\n", number, name, full + strlen(folder));
@@ -62,7 +68,8 @@ static int fails(const char *name, int directory, const char *path)
         static type(*real) parameters;                                        \
         if (real == NULL)                                                     \
             real = (type(*) parameters)dlsym(RTLD_NEXT, #name);               \
-        return fails(#name, directory, path) ? -1 : real arguments;           \
+        const void *caller = __builtin_return_address(0);                     \
+        return fails(#name, directory, path, caller) ? -1 : real arguments;   \
     }
 
 WRAP(ssize_t, write, (int fd, const void *data, size_t size), (fd, data, size), fd, NULL)

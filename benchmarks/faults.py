@@ -3,7 +3,7 @@
 Each fails with EIO, with ENOSPC, and by a kill -9 in its place. The stage has to end with one line that names the file, or
 to do without; then the next run has to give the bytes of an undisturbed one. Of several equal calls for one file the first
 and the last are chosen (`--every`: all). A stage runs in a fork of this process, which has imported everything. The calls are
-counted by a library that is preloaded (faults.c); SQLite's own are left to SQLite.
+counted by a library that is preloaded (faults.c); those that SQLite makes are left to SQLite.
 """
 
 import errno
@@ -23,6 +23,7 @@ from crashing import STAGES, Ended, Project
 
 HERE = Path(__file__).resolve().parent
 FAULTS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "kill -9": 0}
+STORE = ("artifact.local_artifact_repo", "model_registry.sqlalchemy_store", "tracking.sqlalchemy_store")
 CODE = "/code/plumage/"
 """Part of the paths of our code in a registered model, which MLflow copies file by file."""
 Trial = tuple[str, Callable[[], str | None]]
@@ -116,13 +117,16 @@ def complaint(ended: Ended, at: int) -> str | None:
 
 
 def warm_up() -> None:
-    """Import what the stages import, so that a forked child has it."""
-    for stage in STAGES:
-        importlib.import_module(stage)
-    import mlflow.pyfunc
-    import mlflow.store.artifact.local_artifact_repo
-    import mlflow.store.model_registry.sqlalchemy_store
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+    """Import what the stages import, and list the installed packages, so that a forked child has it."""
+    for name in (*STAGES, "mlflow.pyfunc", *(f"mlflow.store.{part}" for part in STORE), "torch._inductor"):
+        importlib.import_module(name)
+    from mlflow.utils import requirements_utils
+
+    from plumage.registry import served_code
+
+    requirements_utils._init_modules_to_packages_map()
+    owners = served_code.packages_distributions()
+    served_code.packages_distributions = lambda: owners
 
 
 def preloaded() -> None:
@@ -133,7 +137,7 @@ def preloaded() -> None:
     assert compiler is not None
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder, "faults.so")
-        subprocess.run([compiler, "-O1", "-shared", "-fPIC", str(HERE / "faults.c"), "-o", str(library)], check=True)
+        subprocess.run([*compiler, "-O1", "-shared", "-fPIC", str(HERE / "faults.c"), "-o", str(library)], check=True)
         environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
         sys.exit(subprocess.run([sys.executable, *sys.argv], env=environment).returncode)
 

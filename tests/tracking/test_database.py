@@ -4,8 +4,9 @@ import os
 import resource
 import signal
 import sqlite3
+import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -121,13 +122,15 @@ def test_an_earlier_schema_is_migrated_and_kept_as_it_was(
 ) -> None:
     path, kept = tmp_path / "mlflow.db", tmp_path / f"mlflow.db.{schemas[-6]}.backup"
     path.write_bytes(earlier)
+    path.chmod(0o660)
     prepare_database(uri(path))
     assert schema_of(path) == newest_schema() and num_runs(path) == RUNS
     assert schema_of(kept) == schemas[-6] and num_runs(kept) == RUNS
-    said = capsys.readouterr().out
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(kept.stat().st_mode) == 0o660
+    said = capsys.readouterr().err
     assert said.count("\n") == 1 and "migrated" in said and str(kept) in said
     prepare_database(uri(path))
-    assert not capsys.readouterr().out
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize("end", ["a kill", "a full disk"])
@@ -212,6 +215,19 @@ def test_another_programs_database_is_named_and_left_alone(tmp_path: Path) -> No
     for use in (prepare_database, repair_database):
         with pytest.raises(TrackingError, match="another program"):
             use(uri(path))
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_is_named_and_left_alone(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(path := tmp_path / "mlflow.db")
+    for use in (prepare_database, repair_database):
+        with pytest.raises(TrackingError, match="mlflow.db: is not a file"):
+            use(uri(path))
+
+
+def test_a_link_to_itself_is_no_database(tmp_path: Path) -> None:
+    (path := tmp_path / "mlflow.db").symlink_to(path.name)
+    assert repair_database(uri(path)) == []
 
 
 @pytest.mark.parametrize("other", ["postgresql://a@b/c", "http://127.0.0.1:5000", "sqlite://", "sqlite:///:memory:"])

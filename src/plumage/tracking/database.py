@@ -6,9 +6,11 @@ again.
 
 import os
 import sqlite3
+import stat
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import filelock
@@ -64,7 +66,7 @@ def prepare_database(uri: str) -> None:
 def database_file(uri: str) -> Path | None:
     """The SQLite file of the store `uri`; None for other databases and servers, and for SQLite in memory."""
     path = sqlite_database(uri)
-    return path.resolve() if path and path.is_symlink() else path  # a rename would replace the link
+    return Path(os.path.realpath(path)) if path and path.is_symlink() else path  # a rename would replace the link
 
 
 def newest_schema() -> str:
@@ -93,9 +95,13 @@ def schema_of(path: Path) -> str | None:
     """The schema version of the database; None before MLflow's first migration.
 
     Raises:
-        DamagedError: it has no tables, or can't be read.
-        TrackingError: it is another program's.
+        DamagedError: it has no tables, or is damaged.
+        TrackingError: it is no file, another program's, or can't be read.
     """
+    if not path.is_file():
+        raise TrackingError(f"{path}: is not a file; takes a database of MLflow there, or nothing")
+    if not os.access(path, os.R_OK):
+        raise TrackingError(f"{path}: you don't have permission to read it")
     with one_line_database_errors(path), closing(connect(path)) as database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not tables:
@@ -117,6 +123,10 @@ def create(path: Path) -> None:
 def migrate(path: Path) -> None:
     """Migrate the database to the newest schema, and keep it as it was. Other processes can't write to it meanwhile."""
     before = schema_of(path)
+    if not os.access(path, os.W_OK):
+        raise TrackingError(
+            f"{path}: has to be migrated to MLflow {VERSION} and is read-only; make it or a copy writable"
+        )
     backup = path.with_name(f"{path.name}.{before or 'initial'}.backup")
     with one_line_database_errors(path), closing(connect(path)) as writers, beside(path) as new:
         if writers.execute("PRAGMA journal_mode = DELETE").fetchone()[0] != "delete":  # a WAL would outlive the rename
@@ -133,9 +143,9 @@ def migrate(path: Path) -> None:
             if is_disk_error(error):
                 raise
             raise DamagedError(path, f"its creation or migration was cut off: {reason_of(error)}") from error
-        with beside(backup) as kept:
+        with beside(backup, original=path) as kept:
             _copy(path, kept)
-    print(f"{path}: migrated to the schema of MLflow {VERSION}; as it was, it is {backup}", flush=True)
+    print(f"{path}: migrated to the schema of MLflow {VERSION}; as it was, it is {backup}", file=sys.stderr, flush=True)
 
 
 def upgrade(path: Path, schema: str = "heads") -> None:
@@ -155,8 +165,11 @@ def upgrade(path: Path, schema: str = "heads") -> None:
 
 
 @contextmanager
-def beside(path: Path) -> Iterator[Path]:
-    """Yield a temporary path for a database, which becomes `path`, on disk, on success. Leftovers of a killed one go."""
+def beside(path: Path, original: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary path for a database, which becomes `path`, on disk, on success. Leftovers of a killed one go.
+
+    It gets the permissions, and if possible the owner, of `original`; default: of the one that it replaces.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with one_line_database_errors(path):
         with atomic_path(path) as new:
@@ -165,6 +178,7 @@ def beside(path: Path) -> Iterator[Path]:
                 yield new
                 with new.open("rb+") as file:
                     os.fsync(file.fileno())
+                _copy_permissions(original or path, new)
                 remove_side_files(path)  # one without its database would be applied to the new one
             finally:
                 remove_side_files(new)
@@ -173,6 +187,14 @@ def beside(path: Path) -> Iterator[Path]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _copy_permissions(path: Path, new: Path) -> None:
+    if path.exists():
+        found = path.stat()
+        with suppress(PermissionError):
+            os.chown(new, found.st_uid, found.st_gid)
+        new.chmod(stat.S_IMODE(found.st_mode))
 
 
 def remove_side_files(path: Path) -> None:
@@ -225,7 +247,8 @@ def one_line_database_errors(path: Path) -> Iterator[None]:
     except (sqlite3.Error, SQLAlchemyError, OSError) as error:
         if _sqlite_name(error).startswith(DAMAGE):
             raise DamagedError(path, reason_of(error)) from error
-        advice = "; check the disk's space and health, then try again" if is_disk_error(error) else ""
+        is_full = is_disk_error(error) and not isinstance(error, PermissionError)
+        advice = "; check the disk's space and health, then try again" if is_full else ""
         raise TrackingError(f"{path}: {reason_of(error)}{advice}") from error
 
 
@@ -236,7 +259,7 @@ def is_disk_error(error: Exception) -> bool:
 
 def reason_of(error: Exception) -> str:
     """What SQLite, the system or a library says, on one line, without SQLAlchemy's additions."""
-    cause = getattr(error, "orig", None) or error
+    cause = getattr(error, "orig", None) or getattr(error, "strerror", None) or error
     return (str(cause).strip() or type(cause).__name__).splitlines()[0][:300]
 
 
