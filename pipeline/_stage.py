@@ -55,6 +55,7 @@ def run_stage(main: Callable[[Params], None]) -> None:
         sys.exit(f"error: {name}: its output was closed; run it without `| head`, or into a file")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = f" at {os.fsdecode(error.filename)}" if error.filename else ""
+            full = error.filename2 or error.filename  # of a copy, its target
+            where = f" at {os.fsdecode(full)}" if full else ""
             sys.exit(f"error: {name}: the disk is full{where}; make room and run `dvc repro` again")
         sys.exit(f"error: {name}: {what_failed(error)}")
