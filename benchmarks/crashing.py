@@ -67,11 +67,17 @@ class Project:
 
     def restore(self, stage: str) -> None:
         """Make the project what it was before `stage`."""
-        for process in psutil.process_iter(["cmdline"]):  # the watchdog of a run whose process was killed
-            if any(str(self.folder) in argument for argument in process.info["cmdline"] or ()):
-                process.kill()
+        # The watchdog of a run whose process was killed, and that process's own children.
+        left = [process for process in psutil.process_iter(["cmdline", "cwd"]) if self._is_ours(process)]
+        for process in left:
+            process.kill()
+        psutil.wait_procs(left, timeout=30)
         shutil.rmtree(self.folder)
         shutil.copytree(self._kept / stage, self.folder, symlinks=True)
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        """Whether a process works in the project, or is about it."""
+        return any(str(self.folder) in text for text in (process.info["cwd"] or "", *(process.info["cmdline"] or ())))
 
     def outputs(self) -> dict[str, bytes]:
         """Content by path of all files in the output folders, temporary ones included.

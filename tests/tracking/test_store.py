@@ -1,8 +1,10 @@
 """The store is found, created once, and refused in one line if it can't be used."""
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -85,6 +87,18 @@ def test_a_reason_that_mlflow_gives_on_a_later_line_is_kept() -> None:
         str(caught.value)
         == "the store: Failures while downloading: ##### File a.txt ##### [Errno 28] No space left on device"
     )
+
+
+def test_an_error_of_the_database_is_one_line_without_mlflows_wrapping(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = connect(tmp_path, "plumage")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        database.execute("DROP TABLE runs")
+    with pytest.raises(TrackingError) as caught, one_line_errors("MLflow"):
+        mlflow.start_run(experiment_id=experiment)
+    assert str(caught.value) == "MLflow: no such table: runs"
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_file_that_is_not_a_database_is_named(tmp_path: Path) -> None:

@@ -247,14 +247,18 @@ def one_line_database_errors(path: Path) -> Iterator[None]:
     except (sqlite3.Error, SQLAlchemyError, OSError) as error:
         if _sqlite_name(error).startswith(DAMAGE):
             raise DamagedError(path, reason_of(error)) from error
-        is_full = is_disk_error(error) and not isinstance(error, PermissionError)
-        advice = "; check the disk's space and health, then try again" if is_full else ""
-        raise TrackingError(f"{path}: {reason_of(error)}{advice}") from error
+        raise TrackingError(f"{path}: {reason_and_advice(error)}") from error
 
 
 def is_disk_error(error: Exception) -> bool:
     """Whether the disk is full, or fails."""
     return isinstance(error, OSError) or _sqlite_name(error).startswith(("SQLITE_FULL", "SQLITE_IOERR"))
+
+
+def reason_and_advice(error: Exception) -> str:
+    """What `reason_of` says, and for an error of the disk what to do."""
+    is_full = is_disk_error(error) and not isinstance(error, PermissionError)
+    return reason_of(error) + ("; check the disk's space and health, then try again" if is_full else "")
 
 
 def reason_of(error: Exception) -> str:

@@ -22,19 +22,20 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_registered_artifact_repositories
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.utils.uri import get_uri_scheme
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from plumage.common.paths import MLFLOW_ARTIFACTS, MLFLOW_DB
 from plumage.errors import NoStoreError, TrackingError
 from plumage.tracking import server
 from plumage.tracking.artifacts import StoreArtifactRepository, sqlite_database
-from plumage.tracking.database import database_file, locked, prepare_database
+from plumage.tracking.database import database_file, locked, prepare_database, reason_and_advice
 from plumage.tracking.environment import check_values, hidden, store_uri
 from plumage.tracking.locations import make_portable
 
 # As in `plumage.tracking`, if the program has imported MLflow first.
 logging.getLogger("mlflow").setLevel((os.environ.get("MLFLOW_LOGGING_LEVEL") or "WARNING").upper())
 logging.getLogger("mlflow.utils.git_utils").setLevel(logging.ERROR)  # `lineage_tags` says that Git is missing
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints the traceback of what it also raises
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 STORE_ERRORS: tuple[type[Exception], ...] = (
@@ -182,6 +183,12 @@ def one_line_errors(what: str, *more: type[Exception]) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text, without passwords; with the others where it only announces them."""
+    """The first line of an error's text, without passwords; with the others where it only announces them.
+
+    Of a database's error, which MLflow wraps, it is what the database says.
+    """
+    for database_error in (error, error.__cause__):
+        if isinstance(database_error, DBAPIError):
+            return server.redacted(reason_and_advice(database_error))
     first, *others = (str(error).strip() or type(error).__name__).splitlines()
     return server.redacted(" ".join([first, *others]) if first.endswith(":") else first)
