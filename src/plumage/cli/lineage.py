@@ -79,10 +79,11 @@ def _print_lineage(one: "Lineage") -> None:
         ("run", one.run + (", restored from files" if one.restored else "")),
         *((f"test {name}", f"{test[name]:g}") for name in ("accuracy", "macro_f1", "loss", "ece", "n") if name in test),
         *one.machine.items(),
-        ("packages", f"{versions}; {len(one.packages):,} in all (--json)"),
+        ("packages", f"{versions}; {len(one.packages):,} in all (--json)" if one.packages else "not recorded"),
         *((name, str(value)) for name, value in one.params.items() if value is not None),
-        ("null", ", ".join(name for name, value in one.params.items() if value is None)),
     ]
+    if nulls := [name for name, value in one.params.items() if value is None]:
+        rows.append(("null", ", ".join(nulls)))
     out.print(one.title)
     for name, value in rows:
         out.print(f"{name:>24}  {value}")
