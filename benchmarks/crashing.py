@@ -72,7 +72,10 @@ class Project:
         for process in left:
             process.kill()
         psutil.wait_procs(left, timeout=30)
-        shutil.rmtree(self.folder)
+        # Renamed first: the dying may still remove their files.
+        aside = Path(tempfile.mkdtemp(dir=self.folder.parent), "project")
+        self.folder.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
         shutil.copytree(self._kept / stage, self.folder, symlinks=True)
 
     def _is_ours(self, process: psutil.Process) -> bool:

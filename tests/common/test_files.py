@@ -49,7 +49,7 @@ def test_a_failed_write_names_its_file(tmp_path: Path) -> None:
     with pytest.raises(OSError) as caught, atomic_path(path) as beside:
         beside.symlink_to("/dev/full")
         beside.write_text("half")
-    assert what_failed(caught.value) == f"{path}: No space left on device"
+    assert what_failed(caught.value) == f"{path}: the disk is full; make room, then run the same command again"
     assert not list(tmp_path.iterdir())
 
 

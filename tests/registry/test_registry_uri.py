@@ -17,6 +17,7 @@ from plumage.tracking.store import registry_uri, use_store
 @pytest.mark.slow
 def test_models_are_registered_where_the_variable_says(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "sqlite:///shared/models.db")
+    monkeypatch.setenv("DVC_ROOT", str(root))
     make_photos(root / "dataset")
     add(root, 0, hits(60))
     add(root, 1, hits(20))
