@@ -76,7 +76,7 @@ class Project:
         aside = Path(tempfile.mkdtemp(dir=self.folder.parent), "project")
         self.folder.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
-        shutil.copytree(self._kept / stage, self.folder, symlinks=True)
+        shutil.copytree(self._kept / stage, self.folder, symlinks=True, dirs_exist_ok=True)
 
     def _is_ours(self, process: psutil.Process) -> bool:
         """Whether a process works in the project, or is about it."""
