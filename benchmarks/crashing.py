@@ -16,16 +16,8 @@ import psutil
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
-from clone import Clone
+from clone import STAGES, TINY, Clone
 
-STAGES = ("download", "split", "train", "evaluate", "register")
-TINY = {
-    "data": {"species": 4, "images_per_species": 10, "image_size": 32},
-    "split": {"val": 0.2, "test": 0.2},
-    "model": {"name": "efficientnet_lite0", "image_size": 32},
-    "train": {"epochs": 1, "batch_size": 16},
-    "evaluate": {"bootstrap": 100},
-}
 OUTPUTS = ("data", "models", "reports")
 REGISTRY = "reports/registry.json"
 TEMPORARY = ".system-tmp"

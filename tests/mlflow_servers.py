@@ -9,12 +9,9 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import requests
 from cryptography import x509
@@ -124,17 +121,3 @@ def self_signed(file: Path) -> Path:
     secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
     file.write_bytes(certificate.public_bytes(pem) + secret)
     return file
-
-
-@contextmanager
-def serve_gate(upstream: Server, certificate: Path) -> Iterator[Gate]:
-    """Run a gate in a thread."""
-    gate = Gate(upstream, certificate)
-    thread = Thread(target=gate.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield gate
-    finally:
-        gate.shutdown()
-        gate.server_close()
-        thread.join()

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any, NamedTuple, TypeVar
 
 PIECE = 2**16
-S = TypeVar("S", bound="StandIn")
+S = TypeVar("S", bound=ThreadingHTTPServer)
 
 
 class Seen(NamedTuple):

@@ -39,7 +39,7 @@ def test_docstrings_are_needed_and_the_line_says_so() -> None:
     assert done.returncode == 1 and done.stderr.startswith("error: PYTHONOPTIMIZE=2") and done.stderr.count("\n") == 1
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="not Linux")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_behind_the_output_is_one_line() -> None:
     with open("/dev/full", "w") as full:  # noqa: PTH123
         done = plumage(full)

@@ -62,7 +62,7 @@ def test_a_dvc_root_that_was_left_over_does_not_lead_out_of_a_project(
     monkeypatch.chdir(tmp_path)
     assert project_root() == other
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "gone"))
-    with pytest.raises(ProjectError, match=r"DVC_ROOT is no folder \(.*gone\)"):
+    with pytest.raises(ProjectError, match=r"DVC_ROOT is not a folder \(.*gone\)"):
         project_root()
 
 

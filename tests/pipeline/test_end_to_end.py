@@ -10,19 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
-from clone import Clone
+from clone import STAGES, TINY, Clone
 from support import make_photo
 
 from plumage.serving import load_predictor
 
-STAGES = ("download", "split", "train", "evaluate", "register")
-TINY = {
-    "data": {"species": 4, "images_per_species": 12, "image_size": 32},
-    "split": {"val": 0.2, "test": 0.2},
-    "model": {"name": "efficientnet_lite0", "image_size": 32},
-    "train": {"epochs": 1, "batch_size": 16},
-    "evaluate": {"bootstrap": 100},
-}
 CONFUSION, RELIABILITY, LEARNING_RATE = (
     f"reports/{path}.csv" for path in ("plot_data/confusion", "plot_data/reliability", "history")
 )

@@ -225,7 +225,7 @@ def test_a_model_does_not_load_without_the_hashes_of_its_files(copy: Path) -> No
     about = yaml.safe_load((copy / "MLmodel").read_text())
     del about["metadata"]
     (copy / "MLmodel").write_text(yaml.safe_dump(about))
-    with pytest.raises(MlflowException, match="MLmodel lacks the SHA-256"):
+    with pytest.raises(MlflowException, match="MLmodel no longer has the SHA-256"):
         mlflow.pyfunc.load_model(str(copy))
 
 

@@ -161,8 +161,10 @@ def test_a_store_on_a_read_only_disk_is_read(old: Path, tmp_path: Path) -> None:
     disk.mkdir()
     mount = ["mount", "--bind", str(old), str(disk)]
     remount = ["mount", "-o", "remount,bind,ro", str(disk)]
-    if any(subprocess.run(command, capture_output=True).returncode for command in (mount, remount)):
-        pytest.skip("nothing can be mounted here")
+    for command in (mount, remount):
+        mounted = subprocess.run(command, capture_output=True)
+        if mounted.returncode:
+            pytest.skip(f"nothing can be mounted here: {mounted.stderr.decode().strip()}")
     try:
         before = locations(disk)
         moved = old.rename(old.parent / "moved")

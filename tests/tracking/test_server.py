@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 from mlflow import MlflowClient
-from mlflow_servers import Gate, Server, self_signed, serve_gate
+from mlflow_servers import Gate, Server, self_signed
 from registering import NAME, add, hits, make_photos
-from stand_ins import closed_port
+from stand_ins import closed_port, serve
 from support import make_photo
 
 from plumage.errors import TrackingError
@@ -44,7 +44,7 @@ def gate(server: Server, certificate: Path, root: Path, monkeypatch: pytest.Monk
         for spelled in (name, name.lower()):
             monkeypatch.delenv(spelled, raising=False)
     monkeypatch.setenv("HOME", str(root))  # no ~/.mlflow/credentials and ~/.netrc
-    with serve_gate(server, certificate) as gate:
+    with serve(Gate(server, certificate)) as gate:
         gate.takes = {BASIC, f"Bearer {TOKEN}"}
         monkeypatch.setenv("MLFLOW_TRACKING_URI", gate.url)
         monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate))

@@ -46,7 +46,7 @@ def predict(
 
 
 def _own_models() -> Path:
-    """The project's models/, from any of its folders; outside of a project a copy of it in the working directory."""
+    """`models/` of the project around the working directory; outside a project, `models/` in the working directory."""
     try:
         return project_root() / MODELS
     except ProjectError as error:

@@ -41,7 +41,7 @@ def check_current(root: Path, photos: str, last_stage: str) -> None:
 
 
 def error_line(said: str) -> str:
-    """The reason among what DVC said on stderr. Warnings come before it, and where to get help after it."""
+    """The reason in DVC's stderr, between its warnings and its advice where to get help."""
     lines = said.strip().splitlines() or ["it failed"]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return (errors or lines)[-1]

@@ -52,5 +52,5 @@ def settle_environment() -> None:
 
 
 def discard_output() -> None:
-    """Write to nowhere from now on: who read the output has gone, as `head` does."""
+    """Discard all further output: its reader, such as `head`, has exited."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -41,7 +41,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Give the system's OSErrors that name no file, as that of a failed write, the name `path`."""
+    """Add the name `path` to OSErrors without a file name, such as that of a failed write."""
     try:
         yield
     except OSError as error:

@@ -70,18 +70,18 @@ def commit_of(folder: Path, file: str) -> str:
     """The commit that `folder` has checked out, if its repository tracks `file` there.
 
     Raises:
-        GitError: there is no repository or no commit, or the repository is another one that merely lies around `folder`.
+        GitError: there is no repository, it has no commit, or it does not track `file`.
     """
     top = _text(run(folder, "rev-parse", "--show-toplevel"))
     if not has_commit(folder, "HEAD"):
-        raise GitError(f"the Git repository {top} has no commit yet; make one")
+        raise GitError(f"the Git repository {top} has no commit yet; create one with `git commit`")
     if not run(folder, "ls-files", "-z", "--", file):
         raise GitError(f"the Git repository {top} does not track {folder / file}; `git add` the project's files")
     return _text(run(folder, "rev-parse", "HEAD"))
 
 
 def is_dirty(folder: Path, pathspec: Sequence[str]) -> bool:
-    """Whether a tracked file differs from the commit in content or mode. Only a patch leaves out all that were just copied."""
+    """Whether a tracked file differs from the commit in content or mode. `--numstat` would also list copied, equal files."""
     return bool(run(folder, *DIFF, "--patch", "--ignore-submodules=none", "HEAD", "--", *pathspec))
 
 

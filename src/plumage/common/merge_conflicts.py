@@ -39,7 +39,7 @@ def conflict_line(names: Sequence[str]) -> str:
     files = shlex.join(names)
     return (
         f"{', '.join(names)}: in a merge conflict; keep one side with `git checkout --ours {files}` (or --theirs), "
-        f"or edit the conflict away, with its lines <<<<<<<, ======= and >>>>>>>"
+        f"or edit the files and remove the lines <<<<<<<, ======= and >>>>>>>"
     )
 
 

@@ -11,12 +11,12 @@ from plumage.errors import ProjectError
 
 
 def project_root() -> Path:
-    """The project's folder; for a stage in an experiment's copy, the folder that was copied.
+    """The project's folder. For a stage in an experiment's copy, the original's folder.
 
-    The working directory decides. DVC_ROOT counts only where that is in no project: DVC keeps one that was left over.
+    The working directory decides. DVC_ROOT counts only outside a project, because DVC keeps a leftover value.
 
     Raises:
-        ProjectError: there is no project; the line says where it was looked for.
+        ProjectError: no project was found; the message says where Plumage looked.
     """
     here = working_directory()
     if found := _nearest(here):
@@ -26,7 +26,7 @@ def project_root() -> Path:
     if not given:
         raise ProjectError(f"{what}; `cd` into one")
     if not Path(given).is_dir():
-        raise ProjectError(f"{what}, and DVC_ROOT is no folder ({given}); `cd` into one")
+        raise ProjectError(f"{what}, and DVC_ROOT is not a folder ({given}); `cd` into one")
     return Path(given).resolve()
 
 
@@ -43,7 +43,7 @@ def working_directory() -> Path:
 
 
 def store_root() -> Path:
-    """The project, to read its MLflow store; the working directory if MLFLOW_TRACKING_URI names the store and there is no project.
+    """The folder whose MLflow store to read: the project, or, if MLFLOW_TRACKING_URI is set, any working directory.
 
     Raises:
         ProjectError: as `project_root`.
@@ -79,7 +79,7 @@ def _is_project(folder: Path) -> bool:
 
 
 def _original(project: Path) -> Path:
-    """The folder that `project` is DVC's copy of; itself if it is none."""
+    """The original of a copy that DVC made; `project` itself if it is not a copy."""
     depth = len(EXPERIMENTS.parts)
     copies = next((path for path in project.parents if path.parts[-depth:] == EXPERIMENTS.parts), None)
     if copies is None:

@@ -18,11 +18,11 @@ REWORDED = {
     r"but found another document": "a second document; takes one",
     r"found duplicate key \"(.*)\" with value.*": r"the key \1 is given twice",
 }
-"""The parser's messages that say too little, and what to say instead."""
+"""Clearer wordings for some of the parser's messages."""
 
 
 class _Constructor(SafeConstructor):
-    """Adds the position to values that look like a date or number and are none, as `2024-13-45`."""
+    """Adds the position to errors about invalid dates and numbers, such as `2024-13-45`."""
 
     def construct_object(self, node: Node, deep: bool = False) -> Any:
         try:

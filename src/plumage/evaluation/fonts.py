@@ -27,7 +27,7 @@ def missing_characters(text: Iterable[str]) -> str:
 
 @contextmanager
 def drawing_quietly() -> Iterator[None]:
-    """Silence what Matplotlib says of each missing character, many times, and of fonts without a bold face."""
+    """Silence Matplotlib's warnings about missing characters and fonts without a bold face."""
     logger = logging.getLogger("matplotlib.font_manager")
     before = logger.level
     with warnings.catch_warnings():

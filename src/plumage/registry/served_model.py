@@ -34,7 +34,7 @@ def output_columns(classes: Sequence[str]) -> list[str]:
 
 
 def find_changed_file(folder: Path, hashes: Mapping[str, str]) -> str | None:
-    """Which file below `folder` is missing or does not have its SHA-256; None if there is none.
+    """Describe the first file below `folder` that is missing or has another SHA-256; None if all match.
 
     `hashes` are by the path in `folder`. The answer goes into an error message.
     """
@@ -91,13 +91,13 @@ def _check(folder: Path) -> None:
     """Raise an MlflowException if what would be loaded from `folder` is not what was registered."""
     hashes = (Model.load(folder).metadata or {}).get(HASHES)
     if not hashes:
-        raise MlflowException(f"{folder}: its MLmodel lacks the SHA-256 of its files, which were registered with it")
+        raise MlflowException(f"{folder}: its MLmodel no longer has the SHA-256 of its files")
     if problem := find_changed_file(folder, hashes) or _find_added_module(folder, hashes):
         raise MlflowException(f"{folder}: {problem}")
 
 
 def _find_added_module(folder: Path, hashes: Mapping[str, str]) -> str | None:
-    """Which file in the model's code Python could import although it was not registered; None if there is none."""
+    """Describe the first importable file in the model's code that was not registered; None if there is none."""
     for file in sorted((folder / CODE).rglob("*")):
         name = file.relative_to(folder).as_posix()
         if name not in hashes and name.endswith(tuple(all_suffixes())):

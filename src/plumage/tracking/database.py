@@ -27,12 +27,12 @@ from plumage.tracking.artifacts import sqlite_database
 
 LOCK_SECONDS = 600
 SIDE_FILES = ("-journal", "-wal", "-shm")
-"""What SQLite keeps beside a database while it is written, by suffix. It belongs to exactly this file of this name."""
+"""Suffixes of the files that SQLite keeps beside a database while writing. Each belongs to this one database."""
 QUIET_SECONDS = 2.0
-"""A database without a complete schema that was written more recently may be one that another process is just making."""
+"""If an incomplete database was written more recently, another process may still be creating it."""
 BUSY_SECONDS = 20.0
 DAMAGE = ("SQLITE_ERROR", "SQLITE_CONSTRAINT", "SQLITE_CORRUPT", "SQLITE_NOTADB")
-"""SQLite's errors, by their start, that a missing or surplus table, a damaged page or a foreign file leads to."""
+"""Prefixes of the SQLite errors for missing or surplus tables, damaged pages and foreign files."""
 
 
 class DamagedError(TrackingError):
@@ -99,7 +99,7 @@ def schema_of(path: Path) -> str | None:
         TrackingError: it is no file, another program's, or can't be read.
     """
     if not path.is_file():
-        raise TrackingError(f"{path}: is not a file; takes a database of MLflow there, or nothing")
+        raise TrackingError(f"{path}: is not a file; move it away, or put an MLflow database there")
     if not os.access(path, os.R_OK):
         raise TrackingError(f"{path}: you don't have permission to read it")
     with one_line_database_errors(path), closing(connect(path)) as database:
@@ -110,7 +110,7 @@ def schema_of(path: Path) -> str | None:
             row = database.execute("SELECT version_num FROM alembic_version").fetchone()
             return row and str(row[0])
         if not tables & {"experiments", "runs"}:
-            raise TrackingError(f"{path}: is the database of another program; takes a new file or one of MLflow")
+            raise TrackingError(f"{path}: is another program's database; takes a new file or an MLflow database")
         return None
 
 
@@ -145,7 +145,11 @@ def migrate(path: Path) -> None:
             raise DamagedError(path, f"its creation or migration was cut off: {reason_of(error)}") from error
         with beside(backup, original=path) as kept:
             _copy(path, kept)
-    print(f"{path}: migrated to the schema of MLflow {VERSION}; as it was, it is {backup}", file=sys.stderr, flush=True)
+    print(
+        f"{path}: migrated to the schema of MLflow {VERSION}; the previous file is {backup}",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def upgrade(path: Path, schema: str = "heads") -> None:
@@ -166,7 +170,7 @@ def upgrade(path: Path, schema: str = "heads") -> None:
 
 @contextmanager
 def beside(path: Path, original: Path | None = None) -> Iterator[Path]:
-    """Yield a temporary path for a database, which becomes `path`, on disk, on success. Leftovers of a killed one go.
+    """Yield a temporary path for a database, which becomes `path`, on disk, on success. Leftovers of a killed attempt are removed.
 
     It gets the permissions, and if possible the owner, of `original`; default: of the one that it replaces.
     """

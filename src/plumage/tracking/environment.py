@@ -79,7 +79,7 @@ def store_uri(name: str) -> str | None:
             sqlalchemy.make_url(uri)
     except (ValueError, MlflowException, sqlalchemy.exc.ArgumentError):
         takes = "takes http(s)://HOST, sqlite:///FILE, or another database's URI"
-        raise TrackingError(f"{name}: {redacted(uri)} is no store; {takes}") from None
+        raise TrackingError(f"{name}: {redacted(uri)} is not a store; {takes}") from None
     return uri or None
 
 

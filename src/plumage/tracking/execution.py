@@ -37,7 +37,7 @@ class Execution:
 
     @property
     def dvc_experiment(self) -> str | None:
-        """DVC's name for the experiment, inside `dvc exp run`. One that was left over started from another commit."""
+        """DVC's name for the experiment, inside `dvc exp run`. A leftover name belongs to another commit."""
         commit = self.lineage.get(GIT_COMMIT)
         is_current = commit is None or commit == os.environ.get("DVC_EXP_BASELINE_REV")
         return os.environ.get("DVC_EXP_NAME") if is_current else None

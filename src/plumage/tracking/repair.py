@@ -85,7 +85,7 @@ def _rebuild(path: Path, reason: str) -> str:
         copied, lost = _recover(path, new)
     runs = f"{copied.get('runs', 0):,} runs and {copied.get('model_versions', 0):,} model versions were saved"
     missing = f", {lost:,} rows could not be" if lost else ""
-    return f"{path}: was incomplete or damaged ({reason}); {runs}{missing}; as it was, it is {kept}"
+    return f"{path}: was incomplete or damaged ({reason}); {runs}{missing}; the previous file is {kept}"
 
 
 def _recover(path: Path, new: Path) -> tuple[dict[str, int], int]:

@@ -9,7 +9,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -163,14 +163,12 @@ def _probe(uri: str, endpoint: str) -> None:
         engine.dispose()
 
 
-@contextmanager
-def lock(root: Path) -> Iterator[None]:
+def lock(root: Path) -> AbstractContextManager[None]:
     """Hold the repository's MLflow lock, so that only one process at a time checks for something and creates it.
 
     Reentrant.
     """
-    with locked(root / MLFLOW_DB):
-        yield
+    return locked(root / MLFLOW_DB)
 
 
 @contextmanager

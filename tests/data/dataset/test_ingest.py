@@ -148,7 +148,7 @@ def test_repairs_are_counted(tmp_path: Path) -> None:
 
 
 def test_no_photo_left_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"the class 'a' has no photo left \(refused: 1 zero bytes\)"):
+    with pytest.raises(DataError, match=r"the class 'a' lost all its photos \(refused: 1 zero bytes\)"):
         ingest(MemorySource([photo("a/x.jpg", b"")]), tmp_path / "dataset", min_size=1, max_refused=1, processes=0)
     assert not list(tmp_path.iterdir())
 
@@ -160,7 +160,7 @@ def test_a_class_whose_photos_are_all_refused_is_an_error_that_names_it_and_the_
     ingest(MemorySource(good), tmp_path / "dataset", min_size=1, max_refused=0)
     link = Photo("a/2.jpg", "a", None, b"", unreadable="a link to /gone.jpg, which doesn't exist")
     with pytest.raises(
-        DataError, match=r"the class 'a' has no photo left \(refused: 1 [^\n]*1 for other reasons\); replace"
+        DataError, match=r"the class 'a' lost all its photos \(refused: 1 [^\n]*1 for other reasons\); replace"
     ):
         ingest(MemorySource([photo("a/1.jpg", b""), link, *good]), tmp_path / "dataset", min_size=1, max_refused=0.5)
     assert Dataset(tmp_path / "dataset").classes == ["b", "c"]

@@ -1,13 +1,17 @@
 """A folder may hold anything: links, pipes, devices, files and names that nothing can read. Each is named, none stops the rest."""
 
 import os
+import shutil
 import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from support import read_all
 
-from plumage.data.dataset.ingest import ingest
+from plumage.data.dataset.ingest import check_photos, ingest
 from plumage.data.dataset.store import Dataset
 from plumage.data.sources.folder import FolderSource
 from plumage.errors import DataError
@@ -36,13 +40,31 @@ def test_what_cannot_be_read_is_a_refused_photo_with_its_reason(class_folders: P
         }
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_photo_without_permission_is_refused_and_such_a_folder_is_named(class_folders: Path, tmp_path: Path) -> None:
-    (class_folders / "ORIOLE" / "x.jpg").touch(mode=0)
-    assert refused(class_folders, tmp_path) == {"ORIOLE/x.jpg": "unreadable (Permission denied)"}
-    (class_folders / "ORIOLE").chmod(0)
-    with pytest.raises(DataError, match="ORIOLE: can't be read"):
-        FolderSource(class_folders)
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Be a user who needs permission to read a file, as root does not."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # nobody
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_photo_without_permission_is_refused_and_such_a_folder_is_named(class_folders: Path) -> None:
+    with tempfile.TemporaryDirectory() as public:  # pytest's folders are closed to other users
+        Path(public).chmod(0o755)
+        photos = Path(shutil.copytree(class_folders, Path(public, "photos")))
+        (photos / "ORIOLE" / "x.jpg").touch(mode=0)
+        with unprivileged():
+            checked = [check_photos(chunk, min_size=8) for chunk in FolderSource(photos).chunks()]
+        (refused,) = [photo for _, refused, _, _ in checked for photo in refused]
+        assert (refused["key"], refused["reason"]) == ("ORIOLE/x.jpg", "unreadable (Permission denied)")
+        (photos / "ORIOLE").chmod(0)
+        with unprivileged(), pytest.raises(DataError, match="ORIOLE: can't be read"):
+            FolderSource(photos)
+        (photos / "ORIOLE").chmod(0o755)
 
 
 def test_links_to_folders_are_followed_and_loops_are_counted(class_folders: Path, tmp_path: Path) -> None:

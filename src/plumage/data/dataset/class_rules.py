@@ -1,4 +1,4 @@
-"""Every class that the source has keeps a photo, and there are two or more classes: else there is nothing to learn."""
+"""Rules for a usable data set: two classes or more, and at least one photo per class."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ def refuse_lost_classes(refused: Iterable[Mapping[str, Any]], classes: Iterable[
             reasons.setdefault(photo["label"], Counter())[photo["reason"]] += 1
     if reasons:
         named = [
-            f"{label!r} has no photo left (refused: {_most_common(counts)})"
+            f"{label!r} lost all its photos (refused: {_most_common(counts)})"
             for label, counts in sorted(reasons.items())
         ]
         raise DataError(f"the class {_listed(named)}; replace these photos, or delete the folder")

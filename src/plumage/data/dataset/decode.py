@@ -30,7 +30,7 @@ TURNS = {
 """What makes a photo of each EXIF orientation upright."""
 
 Image.MAX_IMAGE_PIXELS = None  # `_open` checks the size itself, before decoding
-# A long XMP packet or colour profile is no damage. Unpacked chunks stay under the memory of a photo of 20 megapixels.
+# Pillow's limits refuse long XMP packets and colour profiles. These allow the memory of a 20-megapixel photo per chunk.
 PngImagePlugin.MAX_TEXT_CHUNK = 64 << 20
 PngImagePlugin.MAX_TEXT_MEMORY = 256 << 20
 warnings.filterwarnings("ignore", module=r"PIL\.")  # about metadata that isn't used

@@ -117,7 +117,11 @@ def _conflict(photo: dict[str, str], photos: list[dict[str, str]]) -> dict[str, 
 def heic_hint(refused: list[dict[str, str]]) -> list[str]:
     """The line, if any, that says how to read the HEIC photos among the refused ones."""
     count = sum(photo["reason"] == NEEDS_PILLOW_HEIF for photo in refused)
-    return [f"{count:,} refused for want of pillow-heif; {INSTALL_HEIC}, then `dvc repro -f download`"] if count else []
+    return (
+        [f"{count:,} refused because pillow-heif is missing; {INSTALL_HEIC}, then `dvc repro -f download`"]
+        if count
+        else []
+    )
 
 
 def _check_refused(refused: list[dict[str, str]], total: int, max_refused: float) -> None:

@@ -130,7 +130,7 @@ class ArchiveSource:
         return files
 
     def _note_link(self, name: str, link: str) -> None:
-        """Pass over a link, whose target is a member itself. A class folder of links alone is reported as one without a photo."""
+        """Skip a link: its target is a member of its own. A class folder that holds only links counts as empty."""
         self._folders[name] = f"a link to {link}"
         self._folders.setdefault(str(PurePosixPath(name).parent), "")
 

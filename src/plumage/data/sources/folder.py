@@ -71,7 +71,7 @@ def _read_photos(root: str, found: list[Found], unreadable: dict[str, str]) -> l
 
 
 def _read(path: str, most: int | None = None, expected: int = 0) -> bytes:
-    """The bytes of a file, `most` of the first ones at most; faster if its size is the `expected`."""
+    """Read a file, at most its first `most` bytes; faster if its size is `expected`."""
     # Opening a file object or a Path costs more than reading a small photo.
     file = os.open(path, os.O_RDONLY)
     try:

@@ -25,7 +25,7 @@ class Listing:
         self.folders: dict[str, str] = {}
         """Why a folder isn't entered; empty if it is. A link that leads nowhere may have been one to a folder."""
         self.unreadable: dict[str, str] = {}
-        """Why a file can't be read, as far as that is known without opening it."""
+        """Why a file can't be read, if that is known without opening it."""
         self._root = str(root)
         self._list("", set())
 
