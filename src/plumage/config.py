@@ -171,10 +171,12 @@ class Train(Section):
     """auto, cpu, mps, cuda or cuda:N"""
     precision: Precision = "auto"
     """auto (bf16 if the hardware supports it, else fp32), fp32 or bf16"""
-    compile: Literal["auto"] | bool = "auto"
-    """auto (true on CUDA), true or false: use torch.compile, which takes minutes at the first step"""
+    compile: bool = False
+    """true or false: use torch.compile, which takes minutes at the first step"""
     accelerate: bool = True
-    """true or false: fast layers and C kernels on a CPU; false: plain torch"""
+    """true or false: fast layers, and our kernels on a CPU or a GPU; false: plain torch"""
+    deterministic: bool = True
+    """true or false: the same bytes from the same parameters, photos, code and machine; false: faster on a GPU"""
     processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = 1
     """1 to 1024 processes on this machine; auto: one per GPU, or 1"""
     sync_norm: bool = False

@@ -1,7 +1,7 @@
 """Faster layers for a plain EfficientNet, swapped in by `accelerate` and out by `unaccelerate`.
 
 A swap changes only a module's class: parameters, state-dict keys, hooks and modes stay, and results are equal but for
-rounding. The C kernels (plumage.accelerate.kernels) run on a CPU; everything else here also holds on a GPU.
+rounding. The kernels (plumage.accelerate.kernels) are in C for a CPU and in Triton for a GPU.
 """
 
 from typing import TypeVar
@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plumage.accelerate import kernels
+from plumage.accelerate.kernels import gpu
 from plumage.accelerate.kernels.training import depthwise, excite, norm_act
 from plumage.models.batch_norm import scale_and_offset
-from plumage.models.efficientnet import Conv2dSame, ConvNormAct, MBConv, SqueezeExcite
+from plumage.models.efficientnet import ConvNormAct, MBConv, SqueezeExcite, padded
 
 Network = TypeVar("Network", bound=nn.Module)
 POINTWISE_AS_LINEAR = torch.backends.cpu.get_cpu_capability() != "AVX512"
@@ -26,12 +27,14 @@ class FastConvNormAct(ConvNormAct):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.norm.training:
-            return self._activate(self._convolve(x, *scale_and_offset(self.norm)))
+            return activated(self._convolve(x, *scale_and_offset(self.norm)), self.act)
         x = self._convolve(x)
         # A subclass, such as training's SyncBatchNorm, computes something else.
         if type(self.norm) is nn.BatchNorm2d and kernels.supports(x):
             return norm_act(x, self.norm, ACTIVATIONS[type(self.act)])
-        return self._activate(self.norm(x))
+        if type(self.norm) is nn.BatchNorm2d and gpu.supports_training(x):
+            return gpu.norm_act(x, self.norm, ACTIVATIONS[type(self.act)])
+        return activated(self.norm(x), self.act)
 
     def _convolve(self, x: Tensor, scale: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         """The convolution, times `scale` and plus `bias` per output channel."""
@@ -39,22 +42,27 @@ class FastConvNormAct(ConvNormAct):
         weight = conv.weight if scale is None else conv.weight * scale[:, None, None, None]
         if conv.kernel_size == (1, 1) and conv.training and POINTWISE_AS_LINEAR and x.device.type == "cpu":
             return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
-        x, padding = conv.pad(x) if isinstance(conv, Conv2dSame) else (x, (conv.kernel_size[0] // 2,) * 2)
+        x, padding = padded(conv, x)
+        if conv.groups > 1 and gpu.supports(x, conv.kernel_size[0]):
+            return gpu.depthwise(x, weight, bias, conv.stride[0], padding)
         if x.requires_grad and conv.groups > 1 and conv.groups % kernels.BLOCK == 0 and kernels.supports(x):
             return depthwise(x, weight, bias, conv.stride[0], padding)
         return F.conv2d(x, weight, bias, conv.stride, padding, 1, conv.groups)
 
-    def _activate(self, x: Tensor) -> Tensor:
-        # SiLU's backward pass needs its input: in place, autograd would copy that first.
-        if isinstance(self.act, nn.SiLU):
-            return F.silu(x, inplace=not x.requires_grad)
-        return F.relu6(x, inplace=not x.requires_grad) if isinstance(self.act, nn.ReLU6) else x
+
+def activated(x: Tensor, act: nn.Module) -> Tensor:
+    """`act` of `x`, in place unless autograd follows: SiLU's backward pass needs its input, which would be copied first."""
+    if isinstance(act, nn.SiLU):
+        return F.silu(x, inplace=not x.requires_grad)
+    return F.relu6(x, inplace=not x.requires_grad) if isinstance(act, nn.ReLU6) else x
 
 
 class FastSqueezeExcite(SqueezeExcite):
     """Squeeze-and-excitation in one pass over the map forward and two backward."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if gpu.supports_training(x):
+            return gpu.excite(x, self.reduce, self.expand)
         return excite(x, self.reduce, self.expand) if kernels.supports(x) else super().forward(x)
 
 

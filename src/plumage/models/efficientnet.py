@@ -79,6 +79,11 @@ class Conv2dSame(nn.Conv2d):
         return max(0, (-(-size // stride) - 1) * stride + kernel_size - size)
 
 
+def padded(conv: nn.Conv2d, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """`x` with the odd pixels of SAME padding, if `conv` has it, and the padding (height, width) for both sides."""
+    return conv.pad(x) if isinstance(conv, Conv2dSame) else (x, (conv.kernel_size[0] // 2, conv.kernel_size[1] // 2))
+
+
 class ConvNormAct(nn.Module):
     """Convolution without bias, batch norm, and SiLU (Lite: ReLU6) unless `activate` is false."""
 

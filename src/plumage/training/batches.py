@@ -1,5 +1,6 @@
 """Batches of photos, as model inputs with labels, for training and for validation."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -69,7 +70,31 @@ def _load(
     data: TrainingData, batches: Sequence[Sequence[int]], transform: Transform, image_size: int, context: TrainingContext
 ) -> Iterator[Batch]:  # fmt: skip
     """This process's shard of each batch of rows."""
-    labels = torch.from_numpy(data.dataset.targets())
+    targets, device = torch.from_numpy(data.dataset.targets()), context.device
     shards = [shard for shard in map(context.group.shard, batches) if shard]
-    for rows, photos in zip(shards, load_batches(data.dataset, shards, transform, image_size), strict=True):
-        yield to_model_input(photos, data.preprocessing, context.device), labels[rows].to(context.device)
+    pinned = device.type == "cuda"
+    loaded = load_batches(data.dataset, shards, transform, image_size, pinned=pinned)
+    pairs = ((photos, targets[rows]) for rows, photos in zip(shards, loaded, strict=True))
+    for photos, labels in _copied_ahead(pairs, device) if pinned else pairs:
+        yield to_model_input(photos, data.preprocessing, device), labels
+
+
+def _copied_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """The batches on the GPU `device`, each copied while the one before is computed."""
+    stream, copied = torch.cuda.Stream(device), deque[tuple[Batch, torch.cuda.Event]]()
+
+    def next_copied() -> Batch:
+        batch, event = copied.popleft()
+        torch.cuda.current_stream(device).wait_event(event)
+        for tensor in batch:
+            tensor.record_stream(torch.cuda.current_stream(device))
+        return batch
+
+    for photos, labels in batches:
+        with torch.cuda.stream(stream):
+            batch = photos.to(device, non_blocking=True), labels.pin_memory().to(device, non_blocking=True)
+        copied.append((batch, stream.record_event()))
+        if len(copied) > 1:
+            yield next_copied()
+    while copied:
+        yield next_copied()

@@ -1,7 +1,7 @@
-"""Gradients of one optimizer step: summed over micro-batches, averaged over processes."""
+"""Gradients of one optimizer step: summed over micro-batches, averaged over processes, recorded as a CUDA graph on a GPU."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,12 +10,46 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from plumage.accelerate.graphs import record
 from plumage.errors import TrainingError
 from plumage.training.batches import Batch
 from plumage.training.context import TrainingContext
 from plumage.training.distributed import convert_sync_batchnorm
-from plumage.training.hardware import autocast, micro_batch_size, should_compile
+from plumage.training.hardware import autocast, compile_for_training, micro_batch_size
 from plumage.training.memory import is_out_of_memory, out_of_memory_message
+
+Forward = Callable[[Tensor], Tensor]
+Pass = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class RecordedPass:
+    """A forward and backward pass of `model` as a CUDA graph: a replay gives the numbers that the pass would give.
+
+    Recording changes neither batch norm's statistics nor the random numbers that follow.
+    """
+
+    def __init__(self, model: nn.Module, run: Pass, inputs: Tensor, labels: Tensor) -> None:
+        self._inputs, self._labels = inputs.clone(), labels.clone()
+        random_state, buffers = torch.cuda.get_rng_state(), [buffer.clone() for buffer in model.buffers()]
+
+        def work() -> tuple[Tensor, Tensor]:
+            model.zero_grad(set_to_none=True)
+            return run(self._inputs, self._labels)
+
+        self._graph, self._outputs = record(work)
+        self._parameters = list(model.parameters())
+        self._gradients = [parameter.grad for parameter in self._parameters]
+        torch.cuda.set_rng_state(random_state)
+        for buffer, before in zip(model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        self._inputs.copy_(inputs)
+        self._labels.copy_(labels)
+        self._graph.replay()
+        for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
+            parameter.grad = gradient
+        return self._outputs
 
 
 class GradientAccumulator:
@@ -26,6 +60,8 @@ class GradientAccumulator:
         self._buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
         self._buffers_before = [buffer.clone() for buffer in self._buffers]
         self._forward = _wrap(model, context)
+        self._recorded: RecordedPass | None = None
+        self._records = context.device.type == "cuda" and context.group.size == 1
         self.data_time = 0.0
         """Seconds spent waiting for batches."""
 
@@ -50,7 +86,7 @@ class GradientAccumulator:
                 rows, is_last = slice(start, start + size), number == num_batches - 1 and start + size >= len(inputs)
                 # Processes exchange gradients once per step, during the last backward pass.
                 with nullcontext() if is_last or context.group.size == 1 else self._forward.no_sync():
-                    loss, correct = self._forward_backward(inputs[rows], labels[rows], num_samples)
+                    loss, correct = self._pass(inputs[rows], labels[rows], num_samples)
                 loss_sum += loss
                 num_correct += correct
         if not context.train.freeze_norm:
@@ -66,12 +102,31 @@ class GradientAccumulator:
         if self._buffers:
             torch._foreach_copy_(self._buffers, self._buffers_before)
 
-    def _forward_backward(self, inputs: Tensor, labels: Tensor, num_samples: int) -> tuple[Tensor, Tensor]:
+    def _pass(self, inputs: Tensor, labels: Tensor, num_samples: int) -> tuple[Tensor, Tensor]:
+        """`_forward_backward`, recorded if it is a whole batch on a GPU; one of another size isn't worth compiling for."""
+        is_full = len(inputs) == self._context.train.batch_size
+        forward = self._forward if is_full or self._context.group.size > 1 else self._model
+        if not (self._records and is_full and num_samples == len(inputs)):
+            return self._forward_backward(forward, inputs, labels, num_samples)
+        if self._recorded is None:
+            try:
+                self._recorded = RecordedPass(
+                    self._model, lambda x, y: self._forward_backward(forward, x, y, num_samples), inputs, labels
+                )
+            except (RuntimeError, TrainingError):  # a graph has memory of its own, which may not be left
+                self._records = False
+                torch.cuda.empty_cache()
+                return self._pass(inputs, labels, num_samples)
+        return self._recorded(inputs, labels)
+
+    def _forward_backward(
+        self, forward: Forward, inputs: Tensor, labels: Tensor, num_samples: int
+    ) -> tuple[Tensor, Tensor]:
         """Sum of losses and number of correct predictions of a micro-batch."""
         train, out_of_memory = self._context.train, False
         try:
             with autocast(self._context.device, train.precision):
-                logits = self._forward(inputs).float()
+                logits = forward(inputs).float()
             loss = F.cross_entropy(logits, labels, label_smoothing=train.label_smoothing, reduction="sum")
             # DistributedDataParallel averages gradients over processes, each of which has its shard's sum.
             (loss * (self._context.group.size / num_samples)).backward()
@@ -88,8 +143,8 @@ class GradientAccumulator:
 def _wrap(model: nn.Module, context: TrainingContext) -> Any:
     """`model` compiled, and data-parallel in a group of processes."""
     train, forward = context.train, model
-    if should_compile(context.device, train.compile):
-        forward = torch.compile(model)  # type: ignore[assignment]
+    if train.compile:
+        forward = compile_for_training(model, train.deterministic)
     if context.group.size == 1:
         return forward
     if train.sync_norm and not train.freeze_norm:

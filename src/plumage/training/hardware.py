@@ -1,10 +1,13 @@
 """This machine's hardware, and what each `auto` in the parameters means on it."""
 
 import sys
+from typing import Any, cast
 
 import torch
+from torch import nn
 
 from plumage.accelerate import kernels
+from plumage.accelerate.kernels import gpu
 from plumage.config import Precision, ResolvedTrain
 from plumage.errors import TrainingError
 from plumage.training.distributed import ProcessGroup
@@ -30,9 +33,12 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=kernels.dtype_of(device, precision) == torch.bfloat16)
 
 
-def should_compile(device: torch.device, wanted: bool | str) -> bool:
-    """Whether to train with torch.compile. `auto` compiles on CUDA only: on a CPU, steps were slower."""
-    return device.type == "cuda" if wanted == "auto" else bool(wanted)
+def compile_for_training(model: nn.Module, deterministic: bool) -> nn.Module:
+    """torch.compile for one batch size; if `deterministic`, without choosing kernels by their time, which varies."""
+    from torch._inductor import config  # late: it imports a compiler
+
+    options: dict[str, Any] = {"deterministic": True} if deterministic and hasattr(config, "deterministic") else {}
+    return cast(nn.Module, torch.compile(model, dynamic=False, options=options))
 
 
 def micro_batch_size(device: torch.device, train: ResolvedTrain) -> int:
@@ -48,11 +54,11 @@ def micro_batch_size(device: torch.device, train: ResolvedTrain) -> int:
 def hardware_tags(train: ResolvedTrain, device: torch.device, group: ProcessGroup) -> dict[str, str]:
     """What each `auto` means on this machine: device, precision, compile, kernels (own or torch) and processes."""
     dtype = kernels.dtype_of(device, train.precision)
-    own = train.accelerate and device.type == "cpu" and kernels.compiled(dtype)
+    available = gpu.HAS_TRITON if device.type == "cuda" else device.type == "cpu" and kernels.compiled(dtype)
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": "bf16" if dtype == torch.bfloat16 else "fp32",
-        "compile": str(should_compile(device, train.compile)).lower(),
-        "kernels": "own" if own else "torch",
+        "compile": str(train.compile).lower(),
+        "kernels": "own" if train.accelerate and available else "torch",
         "processes": str(group.size),
     }

@@ -39,7 +39,7 @@ def train_model(model: ImageClassifier, data: TrainingData, context: TrainingCon
     process of the group makes this call. DivergedError if the loss is not finite, TrainingError if memory runs out.
     """
     train = context.train
-    seed_everything(train.seed)
+    seed_everything(train.seed, train.deterministic)
     kernels.keep_memory()
     model.to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if train.accelerate:

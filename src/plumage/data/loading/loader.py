@@ -14,7 +14,11 @@ from plumage.data.loading.transforms import eval_view
 from plumage.models.preprocessing import Preprocessing
 
 BATCHES_AHEAD = 4
+CHUNK = 32
+"""Photos that a thread loads at a time."""
 BUFFER = 1 << 21  # bytes of a decoded photo up to which a buffer is reused
+Loading = tuple[torch.Tensor, list[Future[None]]]
+"""A batch, and the chunks of it that threads are filling."""
 # transform(photo, row, out) crops and resizes a decoded photo, uint8 H x W x 3, into `out`, uint8 size x size x 3.
 Transform = Callable[[np.ndarray, int, np.ndarray], object]
 
@@ -34,36 +38,52 @@ def typical_side(dataset: Dataset) -> int:
 
 
 def load_batches(
-    dataset: Dataset, batches: Sequence[Sequence[int]], transform: Transform, size: int, threads: int = BATCHES_AHEAD
-) -> Iterator[torch.Tensor]:
-    """Yield the transformed photos of each list of rows, uint8 N x size x size x 3, in order; `threads` threads work ahead.
+    dataset: Dataset, batches: Sequence[Sequence[int]], transform: Transform, size: int, threads: int | None = None,
+    pinned: bool = False,
+) -> Iterator[torch.Tensor]:  # fmt: skip
+    """Yield the transformed photos of each list of rows, uint8 N x size x size x 3, in order.
+
+    `threads` threads work ahead (None: one per core). `pinned` memory is copied to a GPU while that computes.
 
     Raises:
         PhotoError: a photo can't be decoded; the message names it.
     """
 
-    def load(rows: Sequence[int]) -> torch.Tensor:
+    def load(rows: Sequence[int], outs: np.ndarray) -> None:
         # One buffer for all photos stays in the CPU cache. It starts at an odd address, since libjpeg-turbo's stores to an
         # aligned one bypass the cache.
         buffer = np.empty(BUFFER + 1, np.uint8)[1:]
-        batch = np.empty((len(rows), size, size, 3), np.uint8)
-        for row, out in zip(rows, batch, strict=True):
+        for row, out in zip(rows, outs, strict=True):
             with named(dataset.keys[row]):
                 transform(pixels(dataset.photo(row), buffer, max_pixels=None), row, out)
-        return torch.from_numpy(batch)
 
-    ahead: deque[Future[torch.Tensor]] = deque()
-    with ThreadPoolExecutor(min(cores(), threads)) as pool:
+    def start(rows: Sequence[int]) -> Loading:
+        batch = torch.empty((len(rows), size, size, 3), dtype=torch.uint8, pin_memory=pinned)
+        chunks = zip(batched(rows, CHUNK), batch.split(CHUNK), strict=True)
+        return batch, [pool.submit(load, some, outs.numpy()) for some, outs in chunks]
+
+    threads = cores() if threads is None else min(cores(), threads)
+    batches_ahead = max(BATCHES_AHEAD, -(-threads * CHUNK // max(1, len(batches[0])))) if batches else 0
+    ahead: deque[Loading] = deque()
+    with ThreadPoolExecutor(threads) as pool:
         try:
             for rows in batches:
-                ahead.append(pool.submit(load, rows))
-                if len(ahead) > BATCHES_AHEAD:
-                    yield ahead.popleft().result()
+                ahead.append(start(rows))
+                if len(ahead) > batches_ahead:
+                    yield _finished(ahead.popleft())
             while ahead:
-                yield ahead.popleft().result()
+                yield _finished(ahead.popleft())
         finally:
-            for future in ahead:
-                future.cancel()
+            for _, chunks in ahead:
+                for chunk in chunks:
+                    chunk.cancel()
+
+
+def _finished(loading: Loading) -> torch.Tensor:
+    batch, chunks = loading
+    for chunk in chunks:
+        chunk.result()
+    return batch
 
 
 def batched(rows: Sequence[int], size: int) -> list[Sequence[int]]:

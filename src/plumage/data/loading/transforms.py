@@ -1,5 +1,6 @@
 """From a decoded photo to a model's input: the central crop for evaluation, random crops for training."""
 
+import functools
 import hashlib
 import math
 import struct
@@ -52,6 +53,7 @@ def train_view(
     return _resized(cut, (0, 0, across, down), preprocessing, augmentation.flip and draws[4] < 0.5, out)
 
 
+Colour = tuple[float, float, float]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
@@ -72,8 +74,14 @@ def _resized(
 
 def to_model_input(batch: torch.Tensor, preprocessing: Preprocessing, device: torch.device | str) -> torch.Tensor:
     """Normalise uint8 N x H x W x 3 to float32 N x 3 x H x W in channels_last memory, on `device`."""
-    deviation = torch.tensor(preprocessing.std, device=device)
-    scale, offset = 1 / (255 * deviation), -torch.tensor(preprocessing.mean, device=device) / deviation
+    scale, offset = _scale_and_offset(preprocessing.mean, preprocessing.std, torch.device(device))
     photos = batch.to(device)
     inputs = normalise(photos, scale, offset) if photos.device.type == "cpu" else None
     return (photos * scale + offset if inputs is None else inputs).permute(0, 3, 1, 2)
+
+
+@functools.lru_cache(maxsize=16)
+def _scale_and_offset(mean: Colour, std: Colour, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a photo's bytes are multiplied by, and what is added, per channel. Kept, since moving it to a GPU waits for that."""
+    deviation = torch.tensor(std, device=device)
+    return 1 / (255 * deviation), -torch.tensor(mean, device=device) / deviation
