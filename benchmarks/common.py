@@ -16,13 +16,14 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
+from tables import Rows  # noqa: E402, F401
+
 from plumage.common.workers import map_in_processes  # noqa: E402
 from plumage.data.dataset.ingest import ingest  # noqa: E402
 from plumage.data.dataset.store import Dataset  # noqa: E402
 from plumage.data.sources.folder import FolderSource  # noqa: E402
 from plumage.data.sources.sample import SampleSource  # noqa: E402
 
-Rows = list[dict[str, Any]]
 SIZES = (1_000, 10_000, 58_400)
 ROUNDS = 3
 SIDE = 224

@@ -1,7 +1,7 @@
 """Measure speed and memory in about half an hour: `python benchmarks/run.py` writes docs/benchmarks.md and docs/benchmarks.json.
 
 Ours and the baseline run alternately in one process, ROUNDS times; figures are medians. Photos are drawn once and kept in --folder.
-With an archive of real photos (--photos), near-duplicates and accuracy are measured on those too.
+With an archive of real photos (--photos), near-duplicates and accuracy are measured on those too. gpu.py measures a GPU.
 """
 
 import importlib
@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import psutil
 import torch
 import typer
-from common import ROOT, ROUNDS, Rows
+from common import ROOT, ROUNDS
+from tables import table
 
 from plumage.accelerate import kernels
 from plumage.tracking.lineage import processor
@@ -55,17 +56,6 @@ def markdown(results: dict[str, Any]) -> str:
             note, where = importlib.import_module(name).NOTE, f"On {results['machines'][name]}."
             text += ["", f"## {name.replace('_', ' ').capitalize()}", "", note, "", where, "", table(results[name])]
     return "\n".join(text) + "\n"
-
-
-def table(rows: Rows) -> str:
-    def cell(value: Any) -> str:
-        if isinstance(value, float):
-            return f"{value:.3f}" if value <= 1 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
-        return f"{value:,}" if isinstance(value, int) else str(value)
-
-    head = list(rows[0])
-    lines = [head, ["---"] * len(head), *([cell(row[name]) for name in head] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def machine() -> str:
