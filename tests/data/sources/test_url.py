@@ -1,6 +1,7 @@
 """An archive from the web: fetched once and completely, whatever goes wrong."""
 
 import errno
+import gzip
 import hashlib
 import multiprocessing
 import os
@@ -18,7 +19,10 @@ from urllib.parse import unquote
 import pytest
 from stand_ins import Request, StandIn, closed_port, serve
 
-from plumage.data.sources import retry, url
+from plumage.common.files import what_failed
+from plumage.config import Data
+from plumage.data.sources import open_source, retry, url
+from plumage.data.sources.photo import SourcePaths
 from plumage.data.sources.url import fetch
 from plumage.errors import DataError
 
@@ -328,3 +332,19 @@ def test_a_server_that_resumes_with_another_length_gives_no_mixture(site: StandI
     site.drops, site.if_range, site.etags = [], False, False
     site.files["/birds.zip"] = OTHER + DATA
     assert fetch(f"{site.url}/birds.zip", tmp_path, None).read_bytes() == OTHER + DATA
+
+
+def test_a_disk_that_fills_while_an_archive_is_unpacked_is_named_and_the_download_stays(
+    site: StandIn, tmp_path: Path
+) -> None:
+    site.files["/birds.tar.gz"] = gzip.compress(DATA)
+    scratch = tmp_path / "scratch"
+    scratch.symlink_to("/dev/full")
+    paths = SourcePaths(tmp_path, tmp_path / "downloads", scratch)
+    with (
+        pytest.raises(OSError, match="No space left") as caught,
+        open_source(Data(source="url", url=f"{site.url}/birds.tar.gz"), paths),
+    ):
+        pass
+    assert what_failed(caught.value) == f"{scratch}: the disk is full; make room, then run the same command again"
+    assert len(list((tmp_path / "downloads").glob("*birds.tar.gz"))) == 1

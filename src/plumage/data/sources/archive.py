@@ -19,7 +19,7 @@ from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from plumage.common.files import naming
+from plumage.common.files import is_full, naming
 from plumage.config import MAX_BYTES, Data
 from plumage.data.sources.layout import Found, in_chunks, recognise
 from plumage.data.sources.names import escaped
@@ -183,13 +183,12 @@ class ArchiveSource:
         scratch.parent.mkdir(parents=True, exist_ok=True)
         limit = max(BOMB_BYTES, MAX_RATIO * path.stat().st_size)
         written = 0
-        with opener(path) as packed, scratch.open("wb") as plain:
+        with opener(path) as packed, naming(scratch), scratch.open("wb") as plain:
             while block := packed.read(1024**2):
                 written += len(block)
                 if written > limit:
                     break
-                with naming(scratch):
-                    plain.write(block)
+                plain.write(block)
         self._check_size(written, path)
         return scratch
 
@@ -228,7 +227,9 @@ def _leads_out(name: str) -> bool:
     return name.startswith(("/", "\\")) or name[1:2] == ":"
 
 
-def _broken(where: str, error: BaseException) -> DataError:
+def _broken(where: str, error: BaseException) -> BaseException:
+    if is_full(error):  # where it is unpacked to
+        return error
     why = escaped(" ".join(str(error).split()))[:300] or type(error).__name__
     return DataError(f"{where} is not a complete zip, tar or tar.gz ({why}); get it again")
 
