@@ -82,10 +82,10 @@ def test_an_unreachable_store_is_a_one_line_error(uri: str, tmp_path: Path, monk
 
 def test_a_reason_that_mlflow_gives_on_a_later_line_is_kept() -> None:
     with pytest.raises(TrackingError) as caught, one_line_errors("the store"):
-        raise MlflowException("Failures while downloading:\n##### File a.txt #####\n[Errno 28] No space left on device")
+        raise MlflowException("Failures while downloading:\n##### File a.txt #####\n[Errno 5] Input/output error")
     assert (
         str(caught.value)
-        == "the store: Failures while downloading: ##### File a.txt ##### [Errno 28] No space left on device"
+        == "the store: Failures while downloading: ##### File a.txt ##### [Errno 5] Input/output error"
     )
 
 
