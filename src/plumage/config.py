@@ -21,6 +21,8 @@ else:
     ModelName = Literal[tuple(ARCHITECTURES)]
 MAX_PIXELS = 250_000_000
 """The default of `data.max_pixels`, and the limit for photos to predict: enough for phones of 200 megapixels."""
+MAX_BYTES = 200_000_000
+"""The default of `data.max_bytes`: enough for a TIFF of 24 megapixels with 16 bits per colour."""
 PhotoSource = Literal["sample", "folder", "archive", "url", "kaggle", "huggingface"]
 """The modules of `plumage.data.sources` that can be `data.source`."""
 NAME = r"^[^\s\x00-\x1f\x7f-\x9f{barred}]([^\x00-\x1f\x7f-\x9f{barred}]*[^\s\x00-\x1f\x7f-\x9f{barred}])?$"
@@ -66,6 +68,8 @@ class Data(Section):
     """1 to 10000 pixels: photos with a side below this are refused"""
     max_pixels: int = Field(MAX_PIXELS, ge=1_000_000, le=4_000_000_000)
     """1000000 to 4000000000: photos with more pixels are refused, to protect the memory"""
+    max_bytes: int = Field(MAX_BYTES, ge=1_000, le=2_000_000_000)
+    """1000 to 2000000000: larger photo files are refused unread, to protect the memory"""
     max_refused: float = Field(0.01, ge=0, le=1)
     """0 to 1: the share of refused photos above which the stage fails"""
     species: int = Field(10, ge=4, le=1000)

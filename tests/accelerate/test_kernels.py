@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support import needs_kernels
+
+from plumage.accelerate import kernels
 
 COMPILED = """
 import os, sys
@@ -47,3 +50,15 @@ def test_without_a_cache_folder_they_are_kept_among_the_users_temporary_files(tm
     assert len(list(kept.iterdir())) == 1 and kept.stat().st_mode & 0o777 == 0o700
     kept.chmod(0o777)  # somebody else could have put a library there
     assert in_a_process(tmp_path / "file", TMPDIR=str(tmp_path)).startswith("False")
+
+
+def test_a_compiler_that_finds_the_disk_full_is_no_machine_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "cc"
+    compiler.write_text("#!/bin/sh\necho 'fatal error: error writing to x.s: No space left on device' >&2; exit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(OSError, match="No space left on device"):
+        kernels.compiled.__wrapped__()

@@ -63,3 +63,9 @@ def test_nan_is_not_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", float("nan"))
     assert not list(tmp_path.iterdir())
+
+
+def test_no_folder_for_temporary_files_is_no_missing_file() -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+    assert what_failed(caught.value).endswith("['/tmp']; make room, or set TMPDIR to a folder with room")

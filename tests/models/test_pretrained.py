@@ -12,16 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import stand_ins
 import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
+from stand_ins import StandIn, serve
 from torch import nn
 
 from plumage.data.dataset.decode import decode
 from plumage.data.loading.transforms import eval_view, to_model_input
 from plumage.errors import WeightsError
-from plumage.models import create_model
+from plumage.models import create_model, pretrained
 from plumage.models.efficientnet import EfficientNet
 from plumage.models.preprocessing import Preprocessing
 
@@ -180,6 +182,19 @@ def test_a_file_the_site_lacks_says_so(served: Served, monkeypatch: pytest.Monke
     name = publish(served, monkeypatch, b"")
     (served.folder / name).unlink()
     assert "HTTP Error 404" in refusal("efficientnet_b0", "imagenet")
+
+
+def test_a_site_that_sends_a_byte_now_and_then_is_given_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(stand_ins, "PIECE", 1)
+    with serve(StandIn()) as site:
+        site.throttle = 0.02
+        site.files["/efficientnet_b0-12345678.pth"] = bytes(1000)
+        published = torchvision.models.EfficientNet_B0_Weights.IMAGENET1K_V1
+        monkeypatch.setattr(published.value, "url", f"{site.url}/efficientnet_b0-12345678.pth")
+        assert "can't get efficientnet_b0's ImageNet weights (TooSlowError: no data for 0.3 s)" in refusal(
+            "efficientnet_b0", "imagenet"
+        )
 
 
 def test_code_in_a_download_is_not_run(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

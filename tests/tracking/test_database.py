@@ -1,5 +1,6 @@
 """A store's SQLite file is complete or absent, whatever stops its creation or migration, and a damaged one loses no run."""
 
+import errno
 import os
 import resource
 import signal
@@ -17,7 +18,14 @@ from mlflow.store.db.utils import _get_alembic_config
 
 from plumage.errors import TrackingError
 from plumage.tracking import database
-from plumage.tracking.database import DamagedError, newest_schema, prepare_database, schema_of, upgrade
+from plumage.tracking.database import (
+    DamagedError,
+    newest_schema,
+    one_line_database_errors,
+    prepare_database,
+    schema_of,
+    upgrade,
+)
 from plumage.tracking.repair import repair_database
 from plumage.tracking.store import connect, tracking_uri
 
@@ -313,3 +321,19 @@ def test_what_killed_processes_left_beside_is_removed(root: Path) -> None:
     lines = repair_database(tracking_uri(root))
     assert len(lines) == 3 and all("removed" in line for line in lines)
     assert not list(root.glob(".mlflow*"))
+
+
+def test_a_full_disk_is_called_one_however_it_is_found(tmp_path: Path) -> None:
+    def by_the_system() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def by_sqlite() -> None:
+        with closing(sqlite3.connect(tmp_path / "small.db")) as database:
+            database.execute("PRAGMA max_page_count = 1")
+            database.execute("CREATE TABLE runs (id)")
+
+    for found in (by_the_system, by_sqlite):
+        with pytest.raises(TrackingError) as caught, one_line_database_errors(tmp_path / "mlflow.db"):
+            found()
+        full = "the disk is full; make room, then run the same command again"
+        assert str(caught.value) == f"{tmp_path / 'mlflow.db'}: {full}"

@@ -12,7 +12,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from plumage.errors import TrackingError
-from plumage.tracking.store import connect, one_line_errors, tracking_uri, use_store
+from plumage.tracking.store import connect, first_line, one_line_errors, tracking_uri, use_store
 
 
 @pytest.fixture(autouse=True)
@@ -82,10 +82,10 @@ def test_an_unreachable_store_is_a_one_line_error(uri: str, tmp_path: Path, monk
 
 def test_a_reason_that_mlflow_gives_on_a_later_line_is_kept() -> None:
     with pytest.raises(TrackingError) as caught, one_line_errors("the store"):
-        raise MlflowException("Failures while downloading:\n##### File a.txt #####\n[Errno 28] No space left on device")
+        raise MlflowException("Failures while downloading:\n##### File a.txt #####\n[Errno 5] Input/output error")
     assert (
         str(caught.value)
-        == "the store: Failures while downloading: ##### File a.txt ##### [Errno 28] No space left on device"
+        == "the store: Failures while downloading: ##### File a.txt ##### [Errno 5] Input/output error"
     )
 
 
@@ -123,3 +123,10 @@ def test_mlflow_telemetry_is_off() -> None:
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     command = [sys.executable, "-c", code]
     assert subprocess.run(command, env=environment, capture_output=True, text=True).stdout == "None\n"
+
+
+def test_a_full_disk_in_one_of_mlflows_errors_is_called_one() -> None:
+    copying = "failures occurred: ##### File a ##### [Errno 28] No space left on device: 'models/a' -> '/tmp/x/a'"
+    full = "the disk is full; make room, then run the same command again"
+    assert first_line(MlflowException(copying)) == f"/tmp/x/a: {full}"
+    assert first_line(MlflowException("(sqlite3.OperationalError) database or disk is full")) == full

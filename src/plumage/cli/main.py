@@ -1,6 +1,5 @@
 """The `plumage` command. Commands import heavy modules themselves, so that --help answers at once."""
 
-import errno
 import sys
 
 import typer
@@ -12,7 +11,7 @@ from plumage.cli.project import repair, summary, ui
 from plumage.cli.reference import params
 from plumage.cli.train import train
 from plumage.common.environment import discard_output, settle_environment
-from plumage.common.files import what_failed
+from plumage.common.files import is_full, what_failed
 from plumage.common.project import working_directory
 from plumage.errors import PlumageError
 
@@ -34,6 +33,6 @@ def main() -> None:
     except PlumageError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             discard_output()  # what is left of it can't be written either
         sys.exit(f"error: {what_failed(error)}")

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+FULL = "the disk is full; make room, then run the same command again"
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -50,11 +52,18 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether the error says that the disk, or this user's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def what_failed(error: OSError) -> str:
     """What the system could not do, and with which file: `reports/data.json: Input/output error`."""
     reason = error.strerror or (str(error).strip() or type(error).__name__).splitlines()[0]
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        reason = "the disk is full; make room, then run the same command again"
+    if is_full(error):
+        reason = FULL
+    if reason.startswith("No usable temporary directory"):  # Python tried to write into each
+        reason += "; make room, or set TMPDIR to a folder with room"
     name = error.filename2 or error.filename  # of a copy, its target
     return f"{os.fsdecode(name)}: {reason}" if name else reason
 

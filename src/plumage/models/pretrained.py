@@ -11,6 +11,7 @@ import logging
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from plumage.architectures import WITH_IMAGENET_WEIGHTS, ArchitectureConfig, EfficientNetConfig
+from plumage.common.pace import finished_in_time
 from plumage.errors import WeightsError
 from plumage.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from plumage.models.saved_model import read_description
@@ -63,9 +65,9 @@ def _torchvision(config: EfficientNetConfig) -> tuple[Conventions, Mapping[str, 
     """torchvision's published weights, from torch hub's cache or downloaded into it with a progress bar."""
     published = _published(config)
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(STALL_SECONDS)  # torch hub sets none, so it would hang on a network that drops packets
     try:
+        if not cached.is_file():
+            _download(published.url, cached)
         tensors = published.get_state_dict(progress=True, check_hash=True, weights_only=True, map_location="cpu")
     except Exception as error:  # no network, a wrong hash, a damaged file in the cache: each raises its own
         if cached.is_file() and not isinstance(error, OSError):
@@ -74,9 +76,24 @@ def _torchvision(config: EfficientNetConfig) -> tuple[Conventions, Mapping[str, 
             f"model.weights: can't get {config.name}'s ImageNet weights ({_one_line(error)}): connect to the internet "
             f"once, or place {published.url} at {cached}, or set model.weights to a file"
         ) from None
+    return _torchvision_conventions(config, published), tensors
+
+
+def _download(url: str, path: Path) -> None:
+    """Download a file whose name has the start of its SHA-256, as torch hub does, which waits for ever."""
+    prefix = torch.hub.HASH_REGEX.search(path.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def received() -> int:
+        return sum(part.stat().st_size for part in path.parent.glob(f"{path.name}.*.partial"))
+
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALL_SECONDS)
+    try:
+        fetch = partial(torch.hub.download_url_to_file, url, str(path), prefix and prefix[1], progress=True)
+        finished_in_time(fetch, received, STALL_SECONDS)
     finally:
         socket.setdefaulttimeout(timeout)
-    return _torchvision_conventions(config, published), tensors
 
 
 def _file(config: ArchitectureConfig, path: Path) -> tuple[Conventions, Mapping[str, Tensor]]:

@@ -21,7 +21,7 @@ from mlflow.store.db import utils
 from mlflow.version import VERSION
 from sqlalchemy.exc import SQLAlchemyError
 
-from plumage.common.files import atomic_path, remove
+from plumage.common.files import FULL, atomic_path, is_full, remove
 from plumage.errors import TrackingError
 from plumage.tracking.artifacts import sqlite_database
 
@@ -261,8 +261,10 @@ def is_disk_error(error: Exception) -> bool:
 
 def reason_and_advice(error: Exception) -> str:
     """What `reason_of` says, and for an error of the disk what to do."""
-    is_full = is_disk_error(error) and not isinstance(error, PermissionError)
-    return reason_of(error) + ("; check the disk's space and health, then try again" if is_full else "")
+    if _sqlite_name(error) == "SQLITE_FULL" or is_full(error):
+        return FULL
+    is_damaged = is_disk_error(error) and not isinstance(error, PermissionError)
+    return reason_of(error) + ("; check the disk's space and health, then try again" if is_damaged else "")
 
 
 def reason_of(error: Exception) -> str:

@@ -5,8 +5,10 @@ The store is `MLFLOW_TRACKING_URI` if that is set, else `mlflow.db` (SQLite) at 
 `mlartifacts/` beside the database. The registry is in the same store unless `MLFLOW_REGISTRY_URI` names another.
 """
 
+import errno
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,6 +26,7 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.utils.uri import get_uri_scheme
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from plumage.common.files import FULL
 from plumage.common.paths import MLFLOW_ARTIFACTS, MLFLOW_DB
 from plumage.errors import NoStoreError, TrackingError
 from plumage.tracking import server
@@ -38,6 +41,8 @@ logging.getLogger("mlflow.utils.git_utils").setLevel(logging.ERROR)  # `lineage_
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints the traceback of what it also raises
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
+FULL_TEXTS = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "database or disk is full")
+"""How the system and SQLite call a full disk; MLflow quotes them in its own errors."""
 STORE_ERRORS: tuple[type[Exception], ...] = (
     MlflowException,
     SQLAlchemyError,
@@ -183,8 +188,11 @@ def one_line_errors(what: str, *more: type[Exception]) -> Iterator[None]:
 def first_line(error: Exception) -> str:
     """The first line of an error's text, without passwords; with the others where it only announces them.
 
-    Of a database's error, which MLflow wraps, it is what the database says.
+    Of a database's error, which MLflow wraps, it is what the database says; of one about a full disk, that.
     """
+    if any(full in str(error) for full in FULL_TEXTS):
+        file = re.search(r"\[Errno \d+\].*'(.+)'", str(error))
+        return server.redacted(f"{file[1]}: {FULL}" if file else FULL)
     for database_error in (error, error.__cause__):
         if isinstance(database_error, DBAPIError):
             return server.redacted(reason_and_advice(database_error))

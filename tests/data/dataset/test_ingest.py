@@ -158,7 +158,7 @@ def test_a_class_whose_photos_are_all_refused_is_an_error_that_names_it_and_the_
 ) -> None:
     good = [*many("b", 200), photo("c/1.jpg", WHOLE)]
     ingest(MemorySource(good), tmp_path / "dataset", min_size=1, max_refused=0)
-    link = Photo("a/2.jpg", "a", None, b"", unreadable="a link to /gone.jpg, which doesn't exist")
+    link = Photo("a/2.jpg", "a", None, b"", problem="unreadable (a link to /gone.jpg, which doesn't exist)")
     with pytest.raises(
         DataError, match=r"the class 'a' lost all its photos \(refused: 1 [^\n]*1 for other reasons\); replace"
     ):

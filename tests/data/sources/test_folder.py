@@ -13,6 +13,7 @@ from support import read_all
 
 from plumage.data.dataset.ingest import check_photos, ingest
 from plumage.data.dataset.store import Dataset
+from plumage.data.sources.dvc_check import check_for_dvc
 from plumage.data.sources.folder import FolderSource
 from plumage.errors import DataError
 
@@ -105,3 +106,20 @@ def test_photos_without_a_suffix_are_read(class_folders: Path) -> None:
         file.rename(file.with_suffix(""))
     assert {photo.label for photo in read_all(FolderSource(class_folders))} >= {"ORIOLE"}
     assert FolderSource(class_folders).about["passed_over"] == {}
+
+
+def test_a_folder_of_any_depth_and_with_any_links_ends(class_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = class_folders.parent / "bomb"
+    for level in range(40):
+        (bomb / f"{level}").mkdir(parents=True)
+        for name in ("x", "y"):
+            (bomb / f"{level}" / name).symlink_to(f"../{level + 1}")
+    with pytest.raises(DataError, match="links lead to this folder over 100 times"):
+        FolderSource(bomb)
+    monkeypatch.chdir(class_folders / "ORIOLE")
+    for _ in range(150):
+        Path("d").mkdir()
+        os.chdir("d")
+    for read in (FolderSource, check_for_dvc):
+        with pytest.raises(DataError, match="is over 100 folders deep"):
+            read(class_folders)

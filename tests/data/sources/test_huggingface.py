@@ -326,3 +326,11 @@ def test_a_file_without_images_or_a_truncated_one_is_one_line(tmp_path: Path) ->
         with pytest.raises(DataError, match=message) as error:
             ParquetSource([(tmp_path / name, None)])
         assert "\n" not in str(error.value)
+
+
+def test_an_image_over_data_max_bytes_is_refused_and_not_copied(tmp_path: Path) -> None:
+    path = write(tmp_path / "1.parquet", [JPEG, JPEG + bytes(10_000)], ["JAY", "JAY"], named="x.jpg")
+    small, large = read(ParquetSource([(path, None)], max_bytes=10_000))
+    assert (small.data, small.problem) == (JPEG, "")
+    assert (large.key, large.data) == ("JAY/000001.jpg", b"")
+    assert large.problem == f"too large ({len(JPEG) + 10_000:,} bytes; data.max_bytes takes at most 10,000)"

@@ -1,21 +1,28 @@
 """An archive from the web: fetched once and completely, whatever goes wrong."""
 
 import errno
+import gzip
 import hashlib
 import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import pytest
-from stand_ins import StandIn, closed_port, serve
+from stand_ins import Request, StandIn, closed_port, serve
 
-from plumage.data.sources import retry, url
+from plumage.common.files import what_failed
+from plumage.config import Data
+from plumage.data.sources import open_source, retry, url
+from plumage.data.sources.photo import SourcePaths
 from plumage.data.sources.url import fetch
 from plumage.errors import DataError
 
@@ -231,3 +238,113 @@ def test_a_full_disk_is_not_retried(site: StandIn, tmp_path: Path, monkeypatch: 
     with pytest.raises(OSError, match="No space left"):
         fetch(f"{site.url}/birds.zip", tmp_path, None)
     assert len(site.seen) == 1
+
+
+class Odd(StandIn):
+    """Answers by path in ways that a server should not."""
+
+    def answer(self, request: Request, path: str, body: dict[str, Any]) -> None:
+        send = request.wfile.write
+        request.close_connection = True
+        if path in self.files:
+            super().answer(request, path, body)
+        elif path == "/drip":
+            send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            self.drip(request, b"x")
+        elif path == "/chunked":
+            send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
+            self.drip(request, b"x")
+        elif path == "/headers":
+            send(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            self.drip(request, b"x")
+        elif path == "/redirect":
+            send(b"HTTP/1.1 302 Found\r\nLocation: /birds.zip\r\n\r\n")
+            self.drip(request, bytes(100_000))
+        elif path == "/endless":
+            send(b"HTTP/1.1 200 OK\r\n\r\n")
+            self.drip(request, bytes(100_000))
+        else:
+            send(f"HTTP/1.1 200 OK\r\n{unquote(path[1:], 'latin-1')}\r\n\r\n".encode("latin-1") + DATA)
+
+    def drip(self, request: Request, data: bytes) -> None:
+        """Send `data` again and again, until the client is gone."""
+        while not self.closed:
+            request.wfile.write(data)
+            request.wfile.flush()
+            time.sleep(0.02)
+
+    closed = False
+
+
+@pytest.fixture
+def odd() -> Iterator[Odd]:
+    with serve(Odd()) as stand_in:
+        stand_in.files["/birds.zip"] = DATA
+        yield stand_in
+        stand_in.closed = True
+
+
+@pytest.mark.parametrize(
+    ("path", "came"), [("drip", r"only \d+ bytes"), ("chunked", "no data"), ("headers", "no data")]
+)
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(
+    odd: Odd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, came: str
+) -> None:
+    monkeypatch.setattr(url, "TIMEOUT_SECONDS", 0.15)
+    assert re.search(f"{came} for 0.15 s; run it again later", refusal(f"{odd.url}/{path}", tmp_path))
+    assert len(odd.seen) == 1 + retry.RETRIES
+
+
+def test_the_body_of_a_redirect_is_not_read(odd: Odd, tmp_path: Path) -> None:
+    assert fetch(f"{odd.url}/redirect", tmp_path, None).read_bytes() == DATA
+
+
+def test_a_file_without_an_end_is_given_up_and_not_kept(
+    odd: Odd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(url, "MAX_UNSIZED_BYTES", 1_000_000)
+    assert "sends more than 1,000,000 bytes without saying how many" in refusal(f"{odd.url}/endless", tmp_path)
+    assert incomplete(tmp_path) == []
+
+
+def test_a_file_that_the_disk_has_no_room_for_is_not_begun(odd: Odd, tmp_path: Path) -> None:
+    message = refusal(f"{odd.url}/Content-Length: 900000000000000000", tmp_path)
+    assert "has 900,000,000,000,000,000 more bytes, and the disk is full after" in message
+    assert incomplete(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "header", ["Content-Length: %B2", "Content-Length: -5", f"Content-Length: {'9' * 5000}", "X: y"]
+)
+def test_a_length_that_is_none_is_no_length(odd: Odd, tmp_path: Path, header: str) -> None:
+    assert fetch(f"{odd.url}/{header}", tmp_path, None).read_bytes() == DATA
+
+
+def test_a_redirect_to_no_address_leads_nowhere(site: StandIn, tmp_path: Path) -> None:
+    site.redirects = {"/bracket": "http://[::1/birds.zip", "/name": "http://a..b/birds.zip"}
+    assert "leads nowhere" in refusal(f"{site.url}/bracket", tmp_path)
+    assert "leads nowhere" in refusal(f"{site.url}/name", tmp_path)
+
+
+def test_a_server_that_resumes_with_another_length_gives_no_mixture(site: StandIn, tmp_path: Path) -> None:
+    site.drops = [100_000] + [0] * 50
+    refusal(f"{site.url}/birds.zip", tmp_path)
+    site.drops, site.if_range, site.etags = [], False, False
+    site.files["/birds.zip"] = OTHER + DATA
+    assert fetch(f"{site.url}/birds.zip", tmp_path, None).read_bytes() == OTHER + DATA
+
+
+def test_a_disk_that_fills_while_an_archive_is_unpacked_is_named_and_the_download_stays(
+    site: StandIn, tmp_path: Path
+) -> None:
+    site.files["/birds.tar.gz"] = gzip.compress(DATA)
+    scratch = tmp_path / "scratch"
+    scratch.symlink_to("/dev/full")
+    paths = SourcePaths(tmp_path, tmp_path / "downloads", scratch)
+    with (
+        pytest.raises(OSError, match="No space left") as caught,
+        open_source(Data(source="url", url=f"{site.url}/birds.tar.gz"), paths),
+    ):
+        pass
+    assert what_failed(caught.value) == f"{scratch}: the disk is full; make room, then run the same command again"
+    assert len(list((tmp_path / "downloads").glob("*birds.tar.gz"))) == 1

@@ -6,6 +6,7 @@ operations and Pillow do the same.
 """
 
 import ctypes
+import errno
 import functools
 import hashlib
 import os
@@ -23,6 +24,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from plumage.common.files import is_full
 from plumage.config import Precision
 
 Activation = Literal["none", "silu", "relu6"]
@@ -90,14 +92,24 @@ def compiled(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
             with tempfile.TemporaryDirectory(dir=cache) as beside:  # other processes may compile it, too
                 library = Path(beside) / name
                 command = [*compiler, *flags, *map(str, sources), "-o", str(library), "-lm"]
-                subprocess.run(command, check=True, capture_output=True)
+                subprocess.run(command, check=True, capture_output=True, env={**os.environ, "LC_ALL": "C"})
                 library.replace(cache / name)
         loaded = ctypes.CDLL(str(cache / name))
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.CalledProcessError) as error:
+        _raise_if_full(error)
         return None
     for function in (getattr(loaded, name) for name in _ARGUMENTS if hasattr(loaded, name)):
         function.argtypes, function.restype = _ARGUMENTS[function.__name__], None
     return loaded
+
+
+def _raise_if_full(error: OSError | subprocess.CalledProcessError) -> None:
+    """Raise an OSError if the disk is full: once there is room, the compiled code would compute other bytes."""
+    full = os.strerror(errno.ENOSPC)
+    if is_full(error):
+        raise error
+    if isinstance(error, subprocess.CalledProcessError) and full.encode() in error.stderr:
+        raise OSError(errno.ENOSPC, full, f"{error.cmd[0]} in {tempfile.gettempdir()}") from None
 
 
 def _cache(name: str) -> Path:

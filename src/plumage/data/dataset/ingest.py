@@ -150,8 +150,8 @@ def check_photos(
     photos = chunk()
     for number, photo in enumerate(photos):
         try:
-            if photo.unreadable:
-                raise PhotoError(f"unreadable ({photo.unreadable})")
+            if photo.problem:
+                raise PhotoError(photo.problem)
             if faults and number in faults:
                 raise PhotoError(f"its decoder {faults[number]}")
             begin(number)

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from plumage.data.sources.listing import SPECIAL, dead_link
+from plumage.data.sources.listing import MAX_DEPTH, SPECIAL, dead_link, too_deep
 from plumage.data.sources.names import escaped
 from plumage.errors import DataError
 
@@ -24,7 +24,10 @@ def check_for_dvc(folder: Path) -> list[str]:
     def note(error: OSError) -> None:
         found.append(f"{escaped(str(error.filename))} can't be read ({error.strerror})")
 
+    depth = os.fspath(folder).count(os.sep) + MAX_DEPTH
     for parent, folders, files in os.walk(folder, onerror=note):
+        if parent.count(os.sep) >= depth:
+            raise DataError(too_deep(parent))
         links += [escaped(os.path.join(parent, name)) for name in folders if Path(parent, name).is_symlink()]  # noqa: PTH118
         found += [f"{escaped(path)} {problem}" for path, problem in _problems(parent, [*folders, *files])]
     if found:

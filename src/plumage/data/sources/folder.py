@@ -5,33 +5,38 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from plumage.config import Data
-from plumage.data.sources.layout import EXPECTED, Found, in_chunks, recognise
+from plumage.config import MAX_BYTES, Data
+from plumage.data.sources.layout import EXPECTED, Found, in_chunks, recognise, too_large
 from plumage.data.sources.listing import Listing
 from plumage.data.sources.names import escaped
 from plumage.data.sources.photo import HEAD_BYTES, Chunk, Photo, SourcePaths
 from plumage.errors import DataError
 
+BLOCK_BYTES = 64 * 1024
+
 
 def from_params(data: Data, paths: SourcePaths) -> "FolderSource":
     """Open the folder at `data.path`."""
-    return FolderSource(paths.photos)
+    return FolderSource(paths.photos, max_bytes=data.max_bytes)
 
 
 class FolderSource:
     """The photos below `root`, sorted by key. DataError when it isn't a folder or holds no photos.
 
-    A photo that can't be read is refused, with the reason.
+    A photo that can't be read, or has more than `max_bytes`, is refused, with the reason.
     """
 
-    def __init__(self, root: Path, where: str = "data.path") -> None:
+    def __init__(self, root: Path, where: str = "data.path", max_bytes: int = MAX_BYTES) -> None:
         if not root.is_dir():
             hint = "; for an archive set data.source: archive" if root.is_file() else ""
             raise DataError(f"{where}: {root} is not a folder; {EXPECTED}{hint}")
         self.root = root
+        self._max_bytes = max_bytes
         listing = Listing(root)
-        self._unreadable = listing.unreadable
-        self._found, self.about = recognise(listing.files, f"{where}: {root}", listing.folders, self._head)
+        self._problems = {name: _unreadable(why) for name, why in listing.unreadable.items()}
+        self._found, self.about = recognise(
+            listing.files, f"{where}: {root}", listing.folders, self._head, self._problems, max_bytes
+        )
 
     def __len__(self) -> int:
         return len(self._found)
@@ -39,44 +44,50 @@ class FolderSource:
     def chunks(self) -> Iterator[Chunk]:
         """Chunks that read the photos' bytes from the folder."""
         for found in in_chunks(self._found):
-            unreadable = {photo.name: self._unreadable[photo.name] for photo in found if photo.name in self._unreadable}
-            yield partial(_read_photos, str(self.root), found, unreadable)
+            yield partial(_read_photos, str(self.root), found, self._max_bytes)
 
     def _head(self, name: str) -> bytes:
         """The first bytes of a file, none if it can't be read."""
-        if name in self._unreadable:
+        if name in self._problems:
             return b""
         try:
-            return _read(f"{self.root}/{name}", HEAD_BYTES)
+            return _read(f"{self.root}/{name}", HEAD_BYTES, HEAD_BYTES)
         except OSError:
             return b""
 
 
-def _read_photos(root: str, found: list[Found], unreadable: dict[str, str]) -> list[Photo]:
-    photos = []
-    for name, key, label, split, size in found:
-        data, problem = b"", unreadable.get(name, "")
-        if not problem:
-            try:
-                data = _read(f"{root}/{name}", None, size)
-            except FileNotFoundError as error:
-                where = escaped(f"{root}/{name}")
-                raise DataError(
-                    f"{where}: can't be read ({error.strerror}); leave the folder as it is meanwhile"
-                ) from None
-            except OSError as error:
-                problem = str(error.strerror)
-        photos.append(Photo(key, label, split, data, problem))
-    return photos
+def _read_photos(root: str, found: list[Found], max_bytes: int) -> list[Photo]:
+    return [_read_photo(root, photo, max_bytes) for photo in found]
 
 
-def _read(path: str, most: int | None = None, expected: int = 0) -> bytes:
-    """Read a file, at most its first `most` bytes; faster if its size is `expected`."""
-    # Opening a file object or a Path costs more than reading a small photo.
-    file = os.open(path, os.O_RDONLY)
+def _read_photo(root: str, photo: Found, max_bytes: int) -> Photo:
+    if photo.problem:
+        return photo.photo()
     try:
-        if most is not None:
-            return os.read(file, most)
-        return b"".join(iter(lambda: os.read(file, expected + 1), b""))
+        data = _read(f"{root}/{photo.name}", max_bytes + 1, photo.size)
+    except FileNotFoundError as error:
+        where = escaped(f"{root}/{photo.name}")
+        raise DataError(f"{where}: can't be read ({error.strerror}); leave the folder as it is meanwhile") from None
+    except OSError as error:
+        return photo.photo(problem=_unreadable(str(error.strerror)))
+    grown = too_large(len(data), max_bytes)
+    return photo.photo(problem=grown) if grown else photo.photo(data)
+
+
+def _unreadable(why: str) -> str:
+    return f"unreadable ({why})"
+
+
+def _read(path: str, most: int, expected: int = 0) -> bytes:
+    """Read at most the first `most` bytes of a file; faster if its size is `expected`."""
+    # Opening a file object or a Path costs more than reading a small photo. Without O_NONBLOCK, a pipe that took the photo's
+    # place since it was listed would block for ever.
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        blocks, left = [], most
+        while left and (block := os.read(file, min(left, max(expected + 1, BLOCK_BYTES)))):
+            blocks.append(block)
+            left -= len(block)
+        return b"".join(blocks)
     finally:
         os.close(file)

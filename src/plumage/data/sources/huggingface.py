@@ -6,13 +6,14 @@ Its layouts, tried in this order: parquet files with images and labels, archives
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from plumage.common.yaml_file import parse_yaml
-from plumage.config import DEFAULT_DATASETS, Data
+from plumage.config import DEFAULT_DATASETS, MAX_BYTES, Data
 from plumage.data.sources.archive import ArchiveSource
 from plumage.data.sources.folder import FolderSource
 from plumage.data.sources.layout import PHOTO_SUFFIXES, SPLIT_NAMES
@@ -29,10 +30,11 @@ TIMEOUT_SECONDS = 30.0
 
 def from_params(data: Data, paths: SourcePaths) -> Source:
     """Fetch and open the data set that `data` names."""
-    return huggingface_source(data.dataset or DEFAULT_DATASETS["huggingface"], data.revision, paths.scratch)
+    dataset = data.dataset or DEFAULT_DATASETS["huggingface"]
+    return huggingface_source(dataset, data.revision, paths.scratch, data.max_bytes)
 
 
-def huggingface_source(dataset: str, revision: str | None, scratch: Path) -> Source:
+def huggingface_source(dataset: str, revision: str | None, scratch: Path, max_bytes: int = MAX_BYTES) -> Source:
     """Fetch and open `dataset` (owner/name) at `revision`: a commit, tag or branch; None: the newest.
 
     A full commit needs no network once it is fetched. Compressed tars are unpacked to files whose names start with that of
@@ -42,7 +44,7 @@ def huggingface_source(dataset: str, revision: str | None, scratch: Path) -> Sou
         DataError: the data set or revision doesn't exist, access is denied, all retries failed, or no layout fits.
     """
     hub = _Dataset(dataset, revision)
-    source = _source(hub, scratch)
+    source = _source(hub, scratch, max_bytes)
     source.about |= {"dataset": dataset, "revision": hub.commit}
     if licence := hub.licence():
         source.about["licence"] = licence
@@ -59,21 +61,25 @@ def split_of(name: str) -> str | None:
     return None
 
 
-def _source(hub: "_Dataset", scratch: Path) -> Source:
+def _source(hub: "_Dataset", scratch: Path, max_bytes: int) -> Source:
     where = f"data.dataset: {hub.name}"
     tables = [name for name in hub.files if name.endswith(".parquet")]
     if tables and columns_of(hub.fetch_file(tables[0]), where):
         root = hub.fetch(tables)
-        return ParquetSource([(root / name, split_of(name)) for name in tables], where)
+        return ParquetSource([(root / name, split_of(name)) for name in tables], where, max_bytes)
     if archives := [name for name in hub.files if ARCHIVES.search(name)]:
         root = hub.fetch(archives)
         pieces = [
-            Piece(prefix, split_of(name), ArchiveSource(root / name, scratch.with_name(f"{scratch.name}.{i}"), where))
+            Piece(
+                prefix,
+                split_of(name),
+                ArchiveSource(root / name, scratch.with_name(f"{scratch.name}.{i}"), where, max_bytes),
+            )
             for i, (name, prefix) in enumerate(zip(archives, _prefixes(archives), strict=True))
         ]
         return JoinedSource(pieces)
     if photos := [name for name in hub.files if PurePosixPath(name).suffix.lower() in PHOTO_SUFFIXES]:
-        return FolderSource(hub.fetch(photos), where)
+        return FolderSource(hub.fetch(photos), where, max_bytes)
     raise DataError(
         f"{where} holds no photos in a known layout; takes parquet files with columns of images and labels, zip or tar "
         "archives of class folders, or class folders"
@@ -137,7 +143,10 @@ class JoinedSource:
 
 
 def _read(chunk: Chunk, prefix: str, split: str | None, label_of: dict[str, str]) -> list[Photo]:
-    return [Photo(prefix + photo.key, label_of[photo.label], photo.split or split, photo.data) for photo in chunk()]
+    return [
+        replace(photo, key=prefix + photo.key, label=label_of[photo.label], split=photo.split or split)
+        for photo in chunk()
+    ]
 
 
 class _Dataset:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import requests
 
-from plumage.config import DEFAULT_DATASETS, Data
+from plumage.config import DEFAULT_DATASETS, MAX_BYTES, Data
 from plumage.data.sources.folder import FolderSource
 from plumage.data.sources.photo import SourcePaths
 from plumage.data.sources.retry import TransientError, exclusive, is_transient, no_connection, one_line, retry
@@ -21,10 +21,10 @@ ACCESS = "set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, or put kaggle
 
 def from_params(data: Data, paths: SourcePaths) -> FolderSource:
     """Fetch and open the data set that `data` names."""
-    return kaggle_source(data.dataset or DEFAULT_DATASETS["kaggle"])
+    return kaggle_source(data.dataset or DEFAULT_DATASETS["kaggle"], data.max_bytes)
 
 
-def kaggle_source(dataset: str) -> FolderSource:
+def kaggle_source(dataset: str, max_bytes: int = MAX_BYTES) -> FolderSource:
     """Fetch and open `dataset`: owner/name (the newest version), or owner/name/versions/N (no network once fetched).
 
     Raises:
@@ -44,7 +44,7 @@ def kaggle_source(dataset: str) -> FolderSource:
             lambda: sum(archive.stat().st_size for archive in cache.glob("*.archive")),
             f"data.dataset: {dataset}",
         )
-    source = FolderSource(folder, where="data.dataset")
+    source = FolderSource(folder, "data.dataset", max_bytes)
     source.about |= {"dataset": dataset}
     if folder.parent.name == "versions" and folder.name.isdigit():
         source.about["version"] = int(folder.name)

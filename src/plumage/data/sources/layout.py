@@ -6,11 +6,13 @@ Known layouts: class folders, or splits (keys of SPLIT_NAMES in any case) with c
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import takewhile
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from unicodedata import normalize
 
+from plumage.config import MAX_BYTES
 from plumage.data.sources.names import class_identity, escaped, is_system_file, merge_spellings, unique_keys
-from plumage.data.sources.photo import RAW_SUFFIXES, SUFFIXES, suffix_by_content
+from plumage.data.sources.photo import RAW_SUFFIXES, SUFFIXES, Photo, suffix_by_content
 from plumage.errors import DataError
 
 SPLIT_NAMES = {
@@ -31,6 +33,11 @@ class Found(NamedTuple):
     label: str
     split: str | None
     size: int  # in bytes
+    problem: str = ""  # why it is refused without being read
+
+    def photo(self, data: bytes = b"", problem: str = "") -> Photo:
+        """The photo with its `data`, or with what is wrong with it."""
+        return Photo(self.key, self.label, self.split, data, self.problem or problem)
 
 
 class Layout(NamedTuple):
@@ -62,11 +69,14 @@ def recognise(
     where: str,
     folders: Mapping[str, str] | None = None,
     head: Callable[[str], bytes] = lambda name: b"",
+    problems: Mapping[str, str] = MappingProxyType({}),
+    max_bytes: int = MAX_BYTES,
 ) -> tuple[list[Found], dict[str, Any]]:
     """Find the photos among `files` (size in bytes by name); return them sorted by key, and what the report says of the rest.
 
     A photo has a photo's suffix, or its first bytes, which `head` reads, are a photo's. `folders` are known to exist; the value
-    says what is wrong with one, or is empty. What the report says: `passed_over`, the number of files by suffix or reason;
+    says what is wrong with one, or is empty. `problems` says of files why they can't be read; larger ones than `max_bytes` get
+    one, too. What the report says: `passed_over`, the number of files by suffix or reason;
     `merged_classes`; and `empty_classes`, what is in the class folders of each class without a photo, if there are any.
 
     Raises:
@@ -99,7 +109,8 @@ def recognise(
     for name, key in zip(photos, unique_keys([_key(name, layout) for name in photos]), strict=True):
         segments = _segments(name)
         label = label_of[str(layout.class_folder(segments))]
-        found.append(Found(name, name if key == name else key, label, layout.split_of(segments), files[name]))
+        problem = problems.get(name) or too_large(files[name], max_bytes)
+        found.append(Found(name, name if key == name else key, label, layout.split_of(segments), files[name], problem))
     found.sort(key=lambda photo: photo.key)
     about: dict[str, Any] = {"passed_over": dict(sorted(passed_over.items())), "merged_classes": merged}
     labelled = set(label_of.values()) | {str(layout.class_folder(_segments(name))) for name in unlabelled}
@@ -108,16 +119,22 @@ def recognise(
     return found, about
 
 
+def too_large(size: int, max_bytes: int) -> str:
+    """Why a photo of `size` bytes is refused; empty if it isn't."""
+    return f"too large ({size:,} bytes; data.max_bytes takes at most {max_bytes:,})" if size > max_bytes else ""
+
+
 def in_chunks(found: list[Found]) -> Iterator[list[Found]]:
     """Cut `found` into runs of at most PHOTOS_PER_CHUNK photos and BYTES_PER_CHUNK bytes; a larger photo is a run by itself."""
     run: list[Found] = []
     size = 0
     for photo in found:
-        if run and (len(run) == PHOTOS_PER_CHUNK or size + photo.size > BYTES_PER_CHUNK):
+        read = 0 if photo.problem else photo.size
+        if run and (len(run) == PHOTOS_PER_CHUNK or size + read > BYTES_PER_CHUNK):
             yield run
             run, size = [], 0
         run.append(photo)
-        size += photo.size
+        size += read
     if run:
         yield run
 

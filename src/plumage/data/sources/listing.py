@@ -3,12 +3,15 @@
 import errno
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from plumage.data.sources.names import escaped, is_system_file
 from plumage.errors import DataError
 
+MAX_DEPTH = 100  # folders in each other
+MAX_VISITS = 100  # of one folder by links: a few links in each of some folders make billions of paths
 SPECIAL = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
@@ -16,7 +19,7 @@ class Listing:
     """Files and folders below `root` by name: relative to it, with forward slashes. Links are followed, system files left out.
 
     Raises:
-        DataError: a folder can't be read.
+        DataError: a folder can't be read, is too deep, or is reached by too many links.
     """
 
     def __init__(self, root: Path) -> None:
@@ -27,6 +30,7 @@ class Listing:
         self.unreadable: dict[str, str] = {}
         """Why a file can't be read, if that is known without opening it."""
         self._root = str(root)
+        self._visits: Counter[tuple[int, int]] = Counter()
         self._list("", set())
 
     def _list(self, below: str, above: set[tuple[int, int]]) -> None:
@@ -34,7 +38,11 @@ class Listing:
         path = f"{self._root}/{below}"
         try:
             status = Path(path).stat()
-            inside = above | {(status.st_dev, status.st_ino)}
+            folder = (status.st_dev, status.st_ino)
+            self._visits[folder] += 1
+            inside = above | {folder}
+            if len(inside) > MAX_DEPTH or self._visits[folder] > MAX_VISITS:
+                raise DataError(too_deep(path) if len(inside) > MAX_DEPTH else _too_linked(path))
             for entry in _entries(path):
                 name = f"{below}/{entry.name}" if below else entry.name
                 if not is_system_file(entry.name):
@@ -62,6 +70,15 @@ class Listing:
             self.files[name] = 0 if special else status.st_size
             if special:
                 self.unreadable[name] = special
+
+
+def too_deep(path: str) -> str:
+    """What is wrong with a folder in more than MAX_DEPTH others."""
+    return f"{escaped(path[:80])}...: is over {MAX_DEPTH} folders deep; takes <class>/<photo>"
+
+
+def _too_linked(path: str) -> str:
+    return f"{escaped(path[:80])}: links lead to this folder over {MAX_VISITS} times; takes each folder of photos once"
 
 
 def _entries(path: str) -> Iterator[os.DirEntry[str]]:

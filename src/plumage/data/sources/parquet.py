@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from plumage.data.sources.layout import BYTES_PER_CHUNK, PHOTO_SUFFIXES, PHOTOS_PER_CHUNK
+from plumage.config import MAX_BYTES
+from plumage.data.sources.layout import BYTES_PER_CHUNK, PHOTO_SUFFIXES, PHOTOS_PER_CHUNK, too_large
 from plumage.data.sources.names import merge_spellings
 from plumage.data.sources.photo import HEAD_BYTES, Chunk, Photo, suffix_by_content
 from plumage.data.sources.retry import one_line
@@ -34,8 +35,10 @@ class ParquetSource:
         DataError: a file is incomplete, or has no image or label column.
     """
 
-    def __init__(self, files: list[tuple[Path, str | None]], where: str = "data.path") -> None:
-        self.where = where
+    def __init__(
+        self, files: list[tuple[Path, str | None]], where: str = "data.path", max_bytes: int = MAX_BYTES
+    ) -> None:
+        self.where, self._max_bytes = where, max_bytes
         self._files = [(path, split, _columns(path, where)) for path, split in files]
         labels = [_labels(path, columns, where) for path, _, columns in self._files]
         counts = Counter(label for column in labels for label in column if label is not None)
@@ -60,7 +63,8 @@ class ParquetSource:
                 rows = _rows_per_chunk(file.metadata, columns.image)
                 for batch in file.iter_batches(rows, columns=[columns.image]):
                     end = start + len(batch)
-                    yield partial(_photos, batch.column(0).to_pylist(), labels[start:end], split, numbers[split])
+                    images = _images(batch.column(0), self._max_bytes)
+                    yield partial(_photos, images, labels[start:end], split, numbers[split])
                     numbers[split] += len(batch)
                     start = end
 
@@ -132,15 +136,36 @@ def _rows_per_chunk(metadata: Any, image: str) -> int:
     return max(1, min(PHOTOS_PER_CHUNK, BYTES_PER_CHUNK * metadata.num_rows // max(1, size)))
 
 
-def _photos(images: list[Any], labels: list[str | None], split: str | None, number: int) -> list[Photo]:
+class Image(NamedTuple):
+    """A cell of the image column."""
+
+    data: bytes
+    name: str | None
+    problem: str  # why it has no `data`
+
+
+def _images(column: Any, max_bytes: int) -> list[Image]:
+    """The images of consecutive rows; one of more than `max_bytes` is not copied."""
+    from pyarrow import compute, types
+
+    is_struct = types.is_struct(column.type)
+    data = column.field("bytes") if is_struct else column
+    has_names = is_struct and any(field.name == "path" for field in column.type.fields)
+    names = column.field("path").to_pylist() if has_names else [None] * len(column)
+    problems = [too_large(size or 0, max_bytes) for size in compute.binary_length(data).to_pylist()]
+    return [
+        Image(b"" if problem else cell.as_py() or b"", name, problem)
+        for cell, name, problem in zip(data, names, problems, strict=True)
+    ]
+
+
+def _photos(images: list[Image], labels: list[str | None], split: str | None, number: int) -> list[Photo]:
     """The photos of consecutive rows, numbered from `number`."""
     photos = []
     for i, (image, label) in enumerate(zip(images, labels, strict=True), number):
         if label is not None:
-            fields = image if isinstance(image, dict) else {"bytes": image}
-            data = fields["bytes"] or b""
-            key = f"{label}/{i:06d}{_suffix(fields.get('path'), data)}"
-            photos.append(Photo(f"{split}/{key}" if split else key, label, split, data))
+            key = f"{label}/{i:06d}{_suffix(image.name, image.data)}"
+            photos.append(Photo(f"{split}/{key}" if split else key, label, split, image.data, image.problem))
     return photos
 
 

@@ -48,7 +48,7 @@ class Photo:
     label: str
     split: str | None  # the split that the source assigns: train, val, test, or None
     data: bytes
-    unreadable: str = ""  # why there is no `data`, such as a link that leads nowhere
+    problem: str = ""  # why it is refused without `data`, such as a link that leads nowhere
 
 
 Chunk = Callable[[], list[Photo]]  # reads (or draws) a chunk of photos; picklable, so that any process can run it

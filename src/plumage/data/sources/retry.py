@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import requests
 from filelock import FileLock, Timeout
 
+from plumage.common.pace import BYTES_PER_SECOND
 from plumage.common.progress import console
 from plumage.errors import DataError
 
@@ -33,19 +34,19 @@ def is_transient(status: int) -> bool:
 def retry(attempt: Callable[[], T], bytes_fetched: Callable[[], int], what: str) -> T:
     """Return the result of `attempt`, calling it again after a `TransientError`.
 
-    Progress, which `bytes_fetched` measures, resets the count of retries.
+    Progress, which `bytes_fetched` measures, resets the count of retries; a few bytes in a long time are none.
 
     Raises:
         DataError: RETRIES retries in a row made no progress; the message begins with `what`.
     """
-    furthest, retries = bytes_fetched(), 0
+    furthest, since, retries = bytes_fetched(), time.monotonic(), 0
     while True:
         try:
             return attempt()
         except TransientError as error:
-            fetched = bytes_fetched()
-            retries = 1 if fetched > furthest else retries + 1
-            furthest = max(furthest, fetched)
+            fetched, now = bytes_fetched(), time.monotonic()
+            retries = 1 if fetched - furthest > BYTES_PER_SECOND * (now - since) else retries + 1
+            furthest, since = max(furthest, fetched), now
             if retries > RETRIES:
                 raise DataError(f"{what}: {error}; run it again later, what was fetched is kept") from None
             pause = BACKOFF_SECONDS * 2 ** (retries - 1)

@@ -7,16 +7,19 @@ download resumes, and a file never mixes two versions.
 import hashlib
 import json
 import re
+import shutil
+from collections.abc import Generator, Iterator
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import requests
 import urllib3
 
 from plumage.common import files
+from plumage.common.pace import TooSlowError, blocks_in_time
 from plumage.common.progress import Progress, console
 from plumage.config import Data
 from plumage.data.sources.archive import ArchiveSource
@@ -24,8 +27,9 @@ from plumage.data.sources.photo import SourcePaths
 from plumage.data.sources.retry import TransientError, exclusive, is_transient, no_connection, retry
 from plumage.errors import DataError
 
-TIMEOUT_SECONDS = 30.0  # to connect, and between two blocks of the file
+TIMEOUT_SECONDS = 30.0  # to connect, and for the average rate of what comes
 BLOCK_BYTES = 64 * 1024
+MAX_UNSIZED_BYTES = 10 * 1000**3  # of a file whose size the server doesn't say: it may never end
 
 
 class Version(NamedTuple):
@@ -40,7 +44,7 @@ def from_params(data: Data, paths: SourcePaths) -> ArchiveSource:
     assert data.url is not None, "config.Params checks it"
     archive = fetch(data.url, paths.downloads, data.sha256)
     try:
-        return ArchiveSource(archive, paths.scratch, where="data.url")
+        return ArchiveSource(archive, paths.scratch, "data.url", data.max_bytes)
     except DataError:
         archive.unlink()  # once the file on the server is repaired, the next run fetches it again
         raise
@@ -82,13 +86,18 @@ def _resume(url: str, incomplete: Path) -> None:
     headers = {"Accept-Encoding": "identity"}
     if done and version.validator:
         headers |= {"Range": f"bytes={done}-", "If-Range": version.validator}
+    answer = _Answer(url, headers)
+    blocks = blocks_in_time(answer.blocks(), TIMEOUT_SECONDS)
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
-            _check_status(response, url, done)
-            if done and not _is_continuation(response, version, done):
-                _discard(incomplete)
-                raise TransientError("the file has changed on the server, starting over")
-            _write(response, incomplete, done)
+        while answer.response is None:
+            next(blocks)
+        _check_status(answer.response, url, done)
+        if done and not _is_continuation(answer.response, version, done):
+            _discard(incomplete)
+            raise TransientError("the file has changed on the server, starting over")
+        _write(answer.response, blocks, url, incomplete, done)
+    except TooSlowError as error:
+        raise TransientError(str(error)) from None
     except requests.exceptions.SSLError:
         raise DataError(
             f"data.url: {_redacted(url)}: its certificate can't be verified; takes a server with a valid certificate"
@@ -97,19 +106,55 @@ def _resume(url: str, incomplete: Path) -> None:
         raise TransientError(f"no data for {TIMEOUT_SECONDS:g} s") from None
     except requests.ConnectionError as error:
         raise TransientError(no_connection(error, str(urlsplit(url).hostname))) from None
-    except urllib3.exceptions.HTTPError:
-        raise TransientError(f"the connection dropped after {_size(incomplete):,} bytes") from None
-    except requests.RequestException as error:  # redirects to another protocol, or in circles
+    except (requests.RequestException, ValueError) as error:  # redirects in circles, to another protocol or no address
         raise DataError(
             f"data.url: {_redacted(url)} leads nowhere ({type(error).__name__}); takes the address of a file"
         ) from None
+    except urllib3.exceptions.HTTPError:
+        raise TransientError(f"the connection dropped after {_size(incomplete):,} bytes") from None
+    finally:
+        blocks.close()
 
 
-def _write(response: requests.Response, incomplete: Path, done: int) -> None:
+class _Answer:
+    """A server's answer. `blocks` asks for it: the first, which is empty, has come when `response` has."""
+
+    response: requests.Response | None = None
+
+    def __init__(self, url: str, headers: dict[str, str]) -> None:
+        self._url, self._headers = url, headers
+
+    def blocks(self) -> Generator[bytes]:
+        hooks = {"response": _skip_body_of_redirect}
+        with requests.get(
+            self._url, headers=self._headers, stream=True, timeout=TIMEOUT_SECONDS, hooks=hooks
+        ) as response:
+            self.response = response
+            yield b""
+            # Undecoded: some servers call a tar.gz a tar with Content-Encoding gzip.
+            while block := response.raw.read1(BLOCK_BYTES, decode_content=False):
+                yield block
+
+
+def _skip_body_of_redirect(response: requests.Response, **_: Any) -> None:
+    """requests would read it into memory, and it may never end."""
+    if response.is_redirect:
+        response._content = b""
+        response.close()
+
+
+def _length(response: requests.Response) -> int | None:
+    """The number of bytes that the server says will come."""
+    length = response.headers.get("Content-Length", "")
+    return int(length) if re.fullmatch("[0-9]{1,18}", length) else None
+
+
+def _write(response: requests.Response, blocks: Iterator[bytes], url: str, incomplete: Path, done: int) -> None:
     if response.status_code != HTTPStatus.PARTIAL_CONTENT:
         done = 0
-    length = response.headers.get("Content-Length", "")
-    total = done + int(length) if length.isdigit() else None
+    length = _length(response)
+    total = None if length is None else done + length
+    _check_room(length or 0, url, incomplete)
     with (
         incomplete.open("ab" if done else "wb") as file,
         Progress("download", total, in_bytes=True, done=done) as progress,
@@ -117,13 +162,27 @@ def _write(response: requests.Response, incomplete: Path, done: int) -> None:
         if not done:  # only after the file is truncated, so that the version fits its content
             _version_file(incomplete).unlink(missing_ok=True)
             files.write_json(_version_file(incomplete), Version(_validator(response), total)._asdict())
-        # Undecoded: some servers call a tar.gz a tar with Content-Encoding gzip.
-        for block in response.raw.stream(BLOCK_BYTES, decode_content=False):
+        for block in blocks:
             with files.naming(incomplete):
                 file.write(block)
             progress.advance(len(block))
+            if total is None and progress.done > MAX_UNSIZED_BYTES:
+                _discard(incomplete)
+                raise DataError(
+                    f"data.url: {_redacted(url)} sends more than {MAX_UNSIZED_BYTES:,} bytes without saying how many "
+                    "(Content-Length); takes the address of a file"
+                )
     if total is not None and _size(incomplete) < total:
         raise TransientError(f"the connection dropped after {_size(incomplete):,} of {total:,} bytes")
+
+
+def _check_room(length: int, url: str, incomplete: Path) -> None:
+    free = shutil.disk_usage(incomplete.parent).free
+    if length > free:
+        raise DataError(
+            f"data.url: {_redacted(url)} has {length:,} more bytes, and the disk is full after {free:,}; make room at "
+            f"{incomplete.parent}, then run the same command again"
+        )
 
 
 def _check_status(response: requests.Response, url: str, done: int) -> None:
@@ -143,7 +202,9 @@ def _is_continuation(response: requests.Response, version: Version, done: int) -
     if response.status_code == HTTPStatus.OK:
         return True
     same = _validator(response) in (None, version.validator)
-    return same and response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
+    length = _length(response)
+    fits = None in (length, version.size) or done + (length or 0) == version.size
+    return same and fits and response.headers.get("Content-Range", "").startswith(f"bytes {done}-")
 
 
 def _validator(response: requests.Response) -> str | None:

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from plumage.common.files import atomic_path
+from plumage.common.files import atomic_path, is_full
 from plumage.common.progress import track
 from plumage.data.dataset.store import Dataset
 from plumage.data.sources.layout import PHOTO_SUFFIXES
@@ -50,6 +50,8 @@ def show_photo(dataset: Dataset, key: str, splits: Path, to: Path | None = None,
         with atomic_path(file) as beside:
             beside.write_bytes(photo)
     except OSError as error:
+        if is_full(error):
+            raise
         raise DataError(f"{file}: can't be written ({error.strerror}); use another --to") from None
     width, height = dataset.column("width")[row], dataset.column("height")[row]
     official_split, split = dataset.official_splits[row], _split_of(splits, key)
@@ -83,7 +85,9 @@ def export_photos(dataset: Dataset, folder: Path, splits: Path | None) -> int:
                     made.add(parent)
                 (beside / name).write_bytes(dataset.photo(row))
     except OSError as error:
-        raise DataError(f"{folder}: can't be written ({error.strerror}); takes a writable folder with room") from None
+        if is_full(error):
+            raise
+        raise DataError(f"{folder}: can't be written ({error.strerror}); takes a writable folder") from None
     return len(rows)
 
 
