@@ -1,7 +1,10 @@
 """A predictor gives the same probabilities for a path, bytes or an image, and names a file that is not a photo."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
+from time import sleep
 
 import numpy as np
 import pytest
@@ -10,10 +13,11 @@ from damaged import exif as exif_block
 from damaged import picture, saved
 from PIL import Image
 
+from plumage.data.loading.transforms import eval_view
 from plumage.errors import ModelError, PhotoError
 from plumage.models import create_model
 from plumage.models.preprocessing import Preprocessing
-from plumage.models.saved_model import save_model
+from plumage.models.saved_model import load_model, save_model
 from plumage.serving import Predictor, load_predictor
 
 
@@ -104,3 +108,43 @@ def test_a_photo_is_answered_or_named_whatever_its_metadata_holds(predictor: Pre
 def test_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"model\.json"):
         load_predictor(tmp_path)
+
+
+def test_a_large_jpeg_is_decoded_smaller_with_nearly_the_same_view_of_it(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, columns = np.mgrid[:480, :640] / 640
+    waves = np.sin(np.stack([9 * rows, 7 * columns, 8 * (rows + columns)], axis=-1) * 2 * np.pi)
+    photo, sizes, views = Image.fromarray((128 + 90 * waves).astype(np.uint8)), [], []
+
+    def seen(decoded: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+        sizes.append(decoded.shape[:2])
+        views.append(eval_view(decoded, preprocessing))
+        return views[-1]
+
+    monkeypatch.setattr("plumage.inference.predictor.eval_view", seen)
+    predictor.probabilities([saved(photo, "JPEG", quality=95), photo])
+    assert sizes == [(120, 160), (480, 640)]  # twice 32 / 0.9 is 72
+    assert np.abs(views[0].astype(int) - views[1]).mean() < 2
+
+
+def test_a_photo_of_more_pixels_than_allowed_is_refused(tmp_path: Path) -> None:
+    save_model(tmp_path, create_model("efficientnet_lite0", 2), ["a", "b"], Preprocessing(size=32, crop_fraction=0.9))
+    small = Predictor(load_model(tmp_path), max_pixels=5000)
+    assert len(small.predict([saved(Image.new("RGB", (100, 50)), "PNG")])) == 1
+    with pytest.raises(PhotoError, match=r"^photo 0: too large \(101 x 50 pixels; takes at most 5,000\)"):
+        small.predict([saved(Image.new("RGB", (101, 50)), "PNG")])
+
+
+def test_threads_decode_one_photo_at_a_time(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = Lock()
+
+    def decode_alone(*arguments: object, **options: object) -> np.ndarray:
+        assert busy.acquire(blocking=False)
+        sleep(0.01)
+        busy.release()
+        return np.zeros((40, 50, 3), np.uint8)
+
+    monkeypatch.setattr("plumage.inference.predictor.pixels", decode_alone)
+    with ThreadPoolExecutor(4) as threads:
+        assert len(list(threads.map(predictor.predict, [[b"photo"] * 3] * 8))) == 8

@@ -20,7 +20,7 @@ def listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_only_training_needs_is_not_required() -> None:
     names = {line.partition("==")[0] for line in pinned_requirements()}
     assert {"mlflow", "pillow", "simplejpeg", "torch"} <= names
-    assert not names & {"dvc", "matplotlib", "mlflow-skinny", "plumage", "pyarrow", "scikit-learn", "typer"}
+    assert not names & {"dvc", "matplotlib", "mlflow-skinny", "plumage", "scikit-learn", "typer"}
 
 
 @pytest.mark.parametrize(

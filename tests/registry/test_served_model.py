@@ -14,24 +14,28 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 import yaml
 from clean_environment import make_environment
 from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel, scoring_server
 from PIL import Image
 from registering import CLASSES, TEST, add, hits, make_photos
 
 from plumage.accelerate import kernels
 from plumage.common.files import sha256
 from plumage.data.dataset.store import Dataset
-from plumage.registry.served_model import ServedModel
+from plumage.inference.request import JSON, PARQUET
+from plumage.registry.served_model import LIMITS, InvalidRequest
 from plumage.serving import Predictor, load_predictor
 
 MODEL = "models:/bird-classifier@champion"
@@ -77,8 +81,8 @@ def make_jpeg() -> bytes:
     return buffer.getvalue()
 
 
-@contextlib.contextmanager
-def served(root: Path, python: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def address(root: Path, python: Path) -> Iterator[str]:
     """The address of `mlflow models serve` of MODEL, started where only the model's own copy of `plumage` can be imported."""
     (root / "trap/plumage").mkdir(parents=True)
     (root / "trap/plumage/__init__.py").write_text("raise ImportError('not the code of the model')")
@@ -88,6 +92,7 @@ def served(root: Path, python: Path) -> Iterator[str]:
     command = [str(python), "-m", "mlflow", "models", "serve", "-m", MODEL, "--env-manager", "local"]
     environment = {**os.environ, "PYTHONPATH": str(root / "trap"), "MLFLOW_TRACKING_URI": f"sqlite:///{root}/mlflow.db"}
     environment["PATH"] = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
+    environment["MLFLOW_PYFUNC_INFERENCE_CONFIG"] = json.dumps({"max_photos": 5, "max_bytes": 3_000_000})
     log = (root / "serve.log").open("w")
     server = subprocess.Popen(
         [*command, "--host", "127.0.0.1", "--port", str(port)],
@@ -107,14 +112,30 @@ def served(root: Path, python: Path) -> Iterator[str]:
         server.wait()
 
 
-def ask(address: str, photo: bytes) -> list[dict[str, Any]]:
-    body = {"dataframe_split": {"columns": ["image"], "data": [[base64.b64encode(photo).decode()]]}}
-    request = urllib.request.Request(
-        f"{address}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
+def post(address: str, body: bytes, media_type: str = JSON) -> list[dict[str, Any]]:
+    request = urllib.request.Request(f"{address}/invocations", body, {"Content-Type": media_type})
     with urllib.request.urlopen(request, timeout=60) as response:
         answer: list[dict[str, Any]] = json.load(response)["predictions"]
     return answer
+
+
+def refusal(address: str, body: bytes, media_type: str = JSON) -> str:
+    """The one line that a request is refused with."""
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        post(address, body, media_type)
+    answer = caught.value.read().decode()
+    line: str = json.loads(answer)["message"]
+    assert caught.value.code == 400 and "\n" not in line and "Traceback" not in answer
+    return line
+
+
+def asking(*photos: bytes) -> bytes:
+    data = [[base64.b64encode(photo).decode()] for photo in photos]
+    return json.dumps({"dataframe_split": {"columns": ["image"], "data": data}}).encode()
+
+
+def as_parquet(values: list[object]) -> bytes:
+    return bytes(pd.DataFrame({"image": values}).to_parquet())
 
 
 @pytest.mark.slow
@@ -135,17 +156,61 @@ def test_mlflow_evaluates_a_registered_model_s_predictions_as_a_classifier(root:
 
 
 @pytest.mark.slow
-def test_a_model_served_in_an_environment_of_its_own_requirements_answers_as_here(root: Path, python: Path) -> None:
+def test_a_model_served_in_an_environment_of_its_own_requirements_answers_as_here(address: str) -> None:
     photo = make_jpeg()
     [expected] = load_predictor(MODEL).probabilities([photo])
-    with served(root, python) as address:
-        [answer] = ask(address, photo)
+    text = base64.b64encode(photo).decode()
+    requests = [(asking(photo), JSON), (as_parquet([photo]), PARQUET)]
+    for request in ({"inputs": [text]}, {"instances": [{"image": text}]}, {"dataframe_records": [{"image": text}]}):
+        requests.append((json.dumps(request).encode(), JSON))
+    for body, media_type in requests:
+        [answer] = post(address, body, media_type)
         assert list(answer) == ["prediction", *CLASSES]
         assert answer.pop("prediction") == CLASSES[expected.argmax()]
         np.testing.assert_array_equal(np.float32(list(answer.values())), expected)
-        with pytest.raises(urllib.error.HTTPError) as caught:
-            ask(address, b"no photo")
-        assert caught.value.code == 400 and "not an image" in caught.value.read().decode()
+
+
+@pytest.mark.slow
+def test_a_server_reads_no_file_of_its_own_and_refuses_in_one_line(address: str, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(make_jpeg())
+    for path in (str(tmp_path / "photo.jpg"), str(tmp_path / "absent.jpg"), "/dev/zero"):
+        assert "text/csv" in refusal(address, f"image\n{path}\n".encode(), "text/csv")
+        assert "is large_string" in refusal(address, as_parquet([path]), PARQUET)
+        for request in ({"inputs": [path]}, {"instances": [{"image": path}]}, {"dataframe_records": [{"image": path}]}):
+            assert refusal(address, json.dumps(request).encode()).startswith("photo 0: is not base64")
+    assert refusal(address, b'{"inputs": [1.5]}') == "photo 0: is float; takes bytes, in JSON as base64"
+    assert refusal(address, b"[" * 100_000).startswith("the request is not application/json")
+    assert refusal(address, asking(make_jpeg(), b"no photo")).startswith("photo 1: not an image")
+    assert post(address, asking()) == []
+
+
+@pytest.mark.slow
+def test_a_server_has_limits_of_its_own_and_returns_the_memory_of_a_request(address: str, root: Path) -> None:
+    (server,) = (process for process in psutil.process_iter(["cmdline"]) if _serves(process, address))
+    photo = make_jpeg()
+    assert len(post(address, asking(*[photo] * 5))) == 5
+    assert refusal(address, asking(*[photo] * 6)) == "6 photos; max_photos takes at most 5"
+    assert "max_bytes takes at most 3,000,000" in refusal(address, asking(photo + bytes(3_000_000)))
+    assert "takes at most 25,000,000" in refusal(address, asking(black_png(10_000)))
+    before, large = server.memory_info().rss, black_png(4000, "RGB")
+    with ThreadPoolExecutor(4) as clients:
+        list(clients.map(lambda _: post(address, asking(large)), range(4)))
+    assert server.memory_info().rss - before < 60_000_000  # each photo takes 110 MB
+
+
+def _serves(process: psutil.Process, address: str) -> bool:
+    command = process.info["cmdline"] or []
+    return (
+        command[1:2] != ["-c"]
+        and address.rpartition(":")[2] in command
+        and "mlflow.pyfunc.scoring_server.app:app" in command
+    )
+
+
+def black_png(side: int, mode: str = "1") -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, (side, side)).save(file, "PNG")
+    return file.getvalue()
 
 
 ASK = """
@@ -229,8 +294,57 @@ def test_a_model_does_not_load_without_the_hashes_of_its_files(copy: Path) -> No
         mlflow.pyfunc.load_model(str(copy))
 
 
-@pytest.mark.parametrize("value", [None, "models/model.json", 1.5])
-def test_a_value_that_is_not_bytes_is_one_line_and_never_a_path(value: object) -> None:
-    with pytest.raises(MlflowException, match=rf"photo 0: is {type(value).__name__}; takes bytes") as caught:
-        ServedModel().predict(None, pd.DataFrame({"image": [value]}))
+@pytest.fixture(scope="module")
+def model(logged: Path) -> PyFuncModel:
+    return mlflow.pyfunc.load_model(str(logged), model_config={"max_bytes": 100_000})
+
+
+def test_bytes_in_any_container_and_base64_of_them_are_a_photo(model: PyFuncModel) -> None:
+    photo = make_jpeg()
+    values = [photo, bytearray(photo), memoryview(photo), np.bytes_(photo), base64.encodebytes(photo)]
+    table = model.predict(pd.DataFrame({"image": values}))
+    assert len(table) == 5 and len(table.drop_duplicates()) == 1
+    assert list(model.predict(pd.DataFrame({"image": []}, dtype=object))) == list(table)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        float("nan"),
+        "models/model.json",
+        1.5,
+        [b"x"],
+        np.zeros(3, np.uint8),
+        Path("photo.jpg"),
+        Image.new("L", (9, 9)),
+    ],
+)
+def test_a_value_that_is_not_bytes_is_one_line_and_never_a_path(model: PyFuncModel, value: object) -> None:
+    table = pd.DataFrame({"image": pd.Series([make_jpeg(), value], dtype=object)})
+    with pytest.raises(MlflowException) as caught:
+        model.predict(table)
+    assert str(caught.value) == f"photo 1: is {type(value).__name__}; takes bytes, in JSON as base64"
     assert caught.value.get_http_status_code() == 400
+
+
+def test_the_line_of_a_refusal_stays_one_line() -> None:
+    refused = InvalidRequest("photo 0: zero bytes")
+    refused.message = f"Failed to predict data '...'. \nError: {refused.message}"  # as MLflow's own server does
+    assert json.loads(refused.serialize_as_json())["message"] == "photo 0: zero bytes"
+
+
+def test_limits_are_those_of_the_configuration(model: PyFuncModel, logged: Path) -> None:
+    with pytest.raises(MlflowException, match="photo 0: 100,003 bytes; max_bytes takes at most 100,000"):
+        model.predict(pd.DataFrame({"image": [b"\xff\xd8\xff" + bytes(100_000)]}))
+    with pytest.raises(MlflowException, match="takes at most 25,000,000"):
+        model.predict(pd.DataFrame({"image": [black_png(5001)]}))
+    about = yaml.safe_load((logged / "MLmodel").read_text())
+    assert about["flavors"]["python_function"]["config"] == LIMITS
+    for value in (0, "9", 1.5, True, None):
+        with pytest.raises(MlflowException, match=f"max_pixels is {value!r}; takes an integer of 1 or more"):
+            mlflow.pyfunc.load_model(str(logged), model_config={"max_pixels": value})
+
+
+def test_only_a_server_reads_requests_with_the_model_s_own_reader(model: PyFuncModel) -> None:
+    assert inspect.isfunction(scoring_server.invocations)

@@ -1,7 +1,9 @@
 """Predict photos with a trained model: files, bytes or images in, class probabilities out."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from plumage.accelerate.inference import compile_for_inference, probabilities
+from plumage.config import MAX_PIXELS
 from plumage.data.dataset.decode import named, pixels, to_rgb
 from plumage.data.loading.transforms import eval_view, to_model_input
 from plumage.errors import PhotoError
@@ -19,10 +22,17 @@ BATCH_SIZE = 32
 
 
 class Predictor:
-    """A model with its preprocessing. `classes` names the columns of the probabilities."""
+    """A model with its preprocessing. `classes` names the columns of the probabilities.
 
-    def __init__(self, saved: SavedModel, device: str = "cpu") -> None:
+    A large JPEG is decoded at a half, quarter or eighth of its size, twice that of the model's input or more. A photo of more
+    than `max_pixels` pixels is refused; a JPEG counts as reduced, unless it is progressive.
+    """
+
+    def __init__(self, saved: SavedModel, device: str = "cpu", max_pixels: int = MAX_PIXELS) -> None:
         self.classes = saved.classes
+        self._max_pixels = max_pixels
+        self._side = math.ceil(2 * saved.preprocessing.size / saved.preprocessing.crop_fraction)
+        self._decoding = Lock()
         self._preprocessing = saved.preprocessing
         self._temperature = saved.temperature
         self._device = torch.device(device)
@@ -45,18 +55,26 @@ class Predictor:
         with torch.inference_mode():
             for start in range(0, len(photos), BATCH_SIZE):
                 batch = enumerate(photos[start : start + BATCH_SIZE], start)
-                views = np.stack([eval_view(_read(photo, index), self._preprocessing) for index, photo in batch])
+                views = np.stack([self._view(photo, index) for index, photo in batch])
                 logits = self._logits(to_model_input(torch.from_numpy(views), self._preprocessing, self._device))
                 rows.append(probabilities(logits.cpu(), self._temperature).numpy())
         return np.concatenate(rows)
 
+    def _view(self, photo: Photo, index: int) -> NDArray[np.uint8]:
+        """Decode a photo and crop it: size x size x 3. Messages name it by its path, or by `index` if it has none.
 
-def _read(photo: Photo, index: int) -> NDArray[np.uint8]:
-    """Decode a photo to RGB, H x W x 3. Error messages name it by its path, or by `index` when it has none."""
-    with named(str(photo) if isinstance(photo, str | Path) else f"photo {index}"):
+        One photo at a time is decoded, however many threads predict: decoding is what takes memory.
+        """
+        with named(str(photo) if isinstance(photo, str | Path) else f"photo {index}"):
+            data = _read_file(photo) if isinstance(photo, str | Path) else photo
+            with self._decoding:
+                return eval_view(self._decode(data), self._preprocessing)
+
+    def _decode(self, photo: bytes | Image.Image) -> NDArray[np.uint8]:
+        """Decode to RGB, H x W x 3."""
         if isinstance(photo, Image.Image):
             return np.asarray(to_rgb(photo))
-        return pixels(photo if isinstance(photo, bytes) else _read_file(photo))
+        return pixels(photo, max_pixels=self._max_pixels, side=self._side)
 
 
 def _read_file(path: str | Path) -> bytes:

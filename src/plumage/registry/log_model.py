@@ -45,6 +45,7 @@ def log_model(name: str, folder: Path, files: Sequence[Path], epoch: int) -> str
             code_paths=[str(code / PACKAGE.name)],
             pip_requirements=pinned_requirements(),
             uv_project_path=scratch,  # has no uv.lock; MLflow would take that of the working directory into the model
+            model_config=served_model.LIMITS,
             metadata={served_model.HASHES: _hashes(weights, code)},
             signature=ModelSignature(
                 inputs=Schema([ColSpec("binary", "image")]),

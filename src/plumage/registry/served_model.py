@@ -1,31 +1,60 @@
 """The registered model as MLflow loads it. MLflow runs this file ("models from code"), so nothing is pickled.
 
-Input: a column `image` with the bytes of whole photo files (base64 in JSON). Output: the column `prediction` with the
-most probable class, then one column per class with its probability.
+Input: a column `image` with the bytes of whole photo files (base64 in JSON). Text is never taken for a path. Output: the
+column `prediction` with the most probable class, then one column per class with its probability.
+
+Whoever serves the model can change LIMITS, which MLflow calls the model's configuration. What is refused is an
+InvalidRequest: status 400 and one line.
 
 The model has its own copy of `plumage` in `code/`. Its `MLmodel` has the SHA-256 of each file that is loaded, and loading
 stops at one that differs. So only the standard library, pandas and MLflow are imported before that check.
 """
 
+import base64
+import binascii
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.machinery import all_suffixes
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pandas as pd
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 from mlflow.models import Model, set_model
+from mlflow.pyfunc import PyFuncModel, scoring_server
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from mlflow.pyfunc.scoring_server import InvocationsResponse
+from mlflow.types import Schema
 
 PREDICTION = "prediction"
 ARTIFACTS, CODE = "artifacts", "code"
 """MLflow's folders in a model, of its weights and of its copy of `plumage`."""
 HASHES = "sha256"
 """The key, in the metadata of `MLmodel`, of the SHA-256 of each file, by its path."""
+SERVER = "mlflow.pyfunc.scoring_server.app"
+"""The module that MLflow's server runs, and nothing else."""
+LIMITS = {"max_photos": 1000, "max_bytes": 50_000_000, "max_pixels": 25_000_000}
+"""Photos per request to a server, and bytes and pixels per photo; a JPEG's pixels count as reduced, unless it is progressive."""
+
+
+class InvalidRequest(MlflowException):
+    """A request that is refused, with the one line that says why."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem, INVALID_PARAMETER_VALUE)
+
+    @property
+    def message(self) -> str:
+        """The line. MLflow's server assigns one with the whole request in front, which has no effect."""
+        return str(self)
+
+    @message.setter
+    def message(self, longer: str) -> None:
+        pass
 
 
 def output_columns(classes: Sequence[str]) -> list[str]:
@@ -59,32 +88,86 @@ class ServedModel(PythonModel):
         # MLflow has put the code first in `sys.path`, where nothing may be found before the check, nor by others after it.
         sys.path = [entry for entry in sys.path if Path(entry).resolve() != (folder / CODE).resolve()]
         _check(folder)
+        self._limits = _read_limits(context.model_config or {})
         with _own_code(folder / CODE):
+            from plumage.common.memory import release_memory
+            from plumage.data.sources.photo import format_of
             from plumage.errors import PhotoError
             from plumage.inference.predictor import Predictor
+            from plumage.inference.request import read_request
             from plumage.models.saved_model import load_model
 
-            self._predictor = Predictor(load_model(folder / ARTIFACTS))
-            self._photo_error = PhotoError
+            self._predictor = Predictor(load_model(folder / ARTIFACTS), max_pixels=self._limits["max_pixels"])
+            self._photo_error, self._format_of = PhotoError, format_of
+            self._read_request, self._release_memory = read_request, release_memory
+        if SERVER in sys.modules:  # it offers no other way to read requests
+            scoring_server.invocations = self._answer
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Predict the photos in the column `image`: one row per photo, the columns of `output_columns`."""
-        photos = list(model_input["image"])
-        for number, photo in enumerate(photos):
-            if not isinstance(photo, bytes):  # text would be taken for the path of a file here
-                problem = f"photo {number}: is {type(photo).__name__}; takes bytes, in JSON as base64"
-                raise MlflowException.invalid_parameter_value(problem)
-        try:
+        """Predict the photos in the column `image`: one row per photo, the columns of `output_columns`.
+
+        Raises:
+            InvalidRequest: a value isn't a photo or exceeds one of LIMITS.
+        """
+        photos = [self._photo(value, number) for number, value in enumerate(model_input["image"])]
+        with self._refusals():
             probabilities = self._predictor.probabilities(photos)
-        except self._photo_error as error:
-            raise MlflowException.invalid_parameter_value(str(error)) from None
         classes = self._predictor.classes
         prediction, *columns = output_columns(classes)
         table = pd.DataFrame(probabilities, columns=columns)
         table.insert(0, prediction, [classes[best] for best in probabilities.argmax(axis=1)])
         return table
+
+    def _photo(self, value: object, number: int) -> bytes:
+        """The bytes of a photo's file. Base64 is decoded: MLflow's own reader leaves it in `inputs` and `instances`."""
+        if not isinstance(value, bytes | bytearray | memoryview):  # text would be taken for the path of a file
+            raise InvalidRequest(f"photo {number}: is {type(value).__name__}; takes bytes, in JSON as base64")
+        photo = bytes(value)
+        if self._format_of(photo) is None:
+            with suppress(binascii.Error):
+                photo = base64.b64decode(b"".join(photo.split()), validate=True)
+        if len(photo) > self._limits["max_bytes"]:
+            raise InvalidRequest(
+                f"photo {number}: {len(photo):,} bytes; max_bytes takes at most {self._limits['max_bytes']:,}"
+            )
+        return photo
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Turn a PhotoError into an InvalidRequest."""
+        try:
+            yield
+        except self._photo_error as error:
+            raise InvalidRequest(str(error)) from None
+
+    def _answer(self, body: bytes, content_type: str | None, model: PyFuncModel, schema: Schema) -> InvocationsResponse:
+        """Answer a request to MLflow's server, in place of its own function.
+
+        With that one a short request takes the memory of the machine, and what it can't read is answered with the whole
+        request, a stack trace with this machine's paths, or status 500.
+        """
+        try:
+            return self._predict_request(body, (content_type or "").partition(";")[0].strip().lower(), model)
+        finally:
+            self._release_memory()
+
+    def _predict_request(self, body: bytes, media_type: str, model: PyFuncModel) -> InvocationsResponse:
+        with self._refusals():
+            photos = pd.Series(self._read_request(body, media_type, self._limits["max_photos"]), dtype=object)
+        answer = StringIO()
+        scoring_server.predictions_to_json(model.predict(photos.to_frame("image")), answer)
+        return InvocationsResponse(answer.getvalue(), 200, scoring_server.CONTENT_TYPE_JSON)
+
+
+def _read_limits(config: Mapping[str, Any]) -> dict[str, int]:
+    """LIMITS, as `config` changes them. MlflowException if one isn't a positive integer."""
+    limits = {key: config.get(key, default) for key, default in LIMITS.items()}
+    for key, value in limits.items():
+        if type(value) is not int or value < 1:
+            raise MlflowException(f"{key} is {value!r}; takes an integer of 1 or more")
+    return limits
 
 
 def _check(folder: Path) -> None:

@@ -245,3 +245,46 @@ def test_heic_is_read_with_pillow_heif() -> None:
     assert examine(turned, "a.heic")[1] == (60, 40) == decode(turned).size
     with pytest.raises(PhotoError):
         decode(data[: len(data) // 2])
+
+
+def jpeg_segments(data: bytes) -> list[bytes]:
+    """The segments of a JPEG without EXIF, each scan with its data; the first is SOI and the last EOI."""
+    starts = [
+        0,
+        *(
+            at
+            for at in range(2, len(data))
+            if data[at] == 0xFF and data[at + 1] in {*range(0xC0, 0xD0), *range(0xD9, 0xFF)}
+        ),
+    ]
+    return [data[start:stop] for start, stop in zip(starts, [*starts[1:], len(data)], strict=True)]
+
+
+def test_a_jpeg_that_repeats_a_scan_for_minutes_is_refused() -> None:
+    *before, end = jpeg_segments(saved(scene(), "JPEG", progressive=True))
+    assert before[-1][:2] == b"\xff\xda"
+    for data in (b"".join([*before, before[-1] * 60, end]), b"".join([*before, (b"\xff\x01" + before[-1]) * 60, end])):
+        for read in (pixels, decode, lambda data: examine(data, "a.jpg")):
+            with pytest.raises(PhotoError, match="more than 50 scans"):
+                read(data)
+    assert pixels(b"".join([*before, before[-1] * 20, end])).shape == (40, 60, 3)
+
+
+def test_a_tiff_with_a_tile_far_larger_than_itself_is_refused() -> None:
+    tags = {256: 10, 257: 10, 258: 8, 259: 8, 262: 1, 277: 1, 322: 40_000, 323: 40_000, 324: 300, 325: 20}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
+    with pytest.raises(PhotoError, match="40,000 x 40,000 pixels"):
+        pixels(data.ljust(300, b"\0") + zlib.compress(bytes(1000)))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_large_jpeg_is_reduced_and_counts_as_reduced_unless_it_has_several_scans(mode: str) -> None:
+    photo = scene((600, 400)).convert(mode)
+    plain, progressive = saved(photo, "JPEG"), saved(photo, "JPEG", progressive=True)
+    for side, size in ((0, (400, 600)), (201, (400, 600)), (200, (200, 300)), (100, (100, 150)), (20, (50, 75))):
+        assert {pixels(data, side=side).shape[:2] for data in (plain, progressive)} == {size}
+    assert pixels(plain, side=100, max_pixels=15_000).shape[:2] == (100, 150)
+    for data, side in ((plain, 0), (plain, 200), (progressive, 100)):
+        with pytest.raises(PhotoError, match="too large"):
+            pixels(data, side=side, max_pixels=15_000)

@@ -5,6 +5,7 @@ raise nearly anything, at any step: all of it becomes a PhotoError.
 """
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +14,7 @@ from functools import cache
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from plumage.config import MAX_PIXELS
 from plumage.data.sources.photo import SUFFIXES, format_of
@@ -23,6 +24,9 @@ FORMATS = tuple(format for format in SUFFIXES if format not in ("MPO", "HEIF")) 
 INSTALL_HEIC = "install it: .venv/bin/pip install -e '.[heic]'"
 NEEDS_PILLOW_HEIF = f"HEIC, which needs pillow-heif; {INSTALL_HEIC}"
 LONGEST_SIDE = 1 << 15  # of the luma, in pixels; sides of up to twice this stay as they are
+MAX_SCANS = 50
+"""A progressive JPEG has about 10 scans. Each takes the time of a whole decoding, and may be of a few bytes."""
+MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
@@ -39,22 +43,23 @@ warnings.filterwarnings("ignore", module=r"PIL\.")  # about metadata that isn't 
 def decode(data: bytes | memoryview, max_pixels: int | None = MAX_PIXELS, side: int = 0) -> Image.Image:
     """Decode to RGB: upright, the first frame, transparency over white.
 
-    With `side`, a JPEG is decoded at reduced size, but no smaller than this. `max_pixels` guards the memory; None is for
-    photos of the data set, which are known to fit.
+    With `side`, a JPEG is decoded at a half, quarter or eighth of its size if no side gets shorter than this. `max_pixels`
+    guards the memory, so a JPEG of one scan counts as reduced; None is for photos of the data set, which are known to fit.
 
     Raises:
         PhotoError: `data` isn't a complete photo, or has more pixels than `max_pixels`.
     """
     with _refusal(data):
-        image = _open(data, max_pixels)
-        if side and image.format == "JPEG" and image.mode == "RGB":
-            image.draft("RGB", (side, side))
+        image = _open(data, max_pixels, side=side)
         image.load()
         return _to_rgb(_turned(image, _orientation(image)))
 
 
 def pixels(
-    data: bytes | memoryview, buffer: NDArray[np.uint8] | None = None, max_pixels: int | None = MAX_PIXELS
+    data: bytes | memoryview,
+    buffer: NDArray[np.uint8] | None = None,
+    max_pixels: int | None = MAX_PIXELS,
+    side: int = 0,
 ) -> NDArray[np.uint8]:
     """Decode as `decode` does, to an array: height x width x 3, uint8.
 
@@ -62,11 +67,15 @@ def pixels(
     """
     data = memoryview(data).cast("B")  # Arrow's bytes are signed
     if size := _plain_jpeg_size(data, max_pixels):
-        fits = buffer is not None and 3 * size[0] * size[1] <= buffer.size
+        factor = next((n for n in (8, 4, 2) if side and min(size) >= n * side), 1)  # as Pillow's `draft`
+        width, height = (-(-length // factor) for length in size)
+        fits = buffer is not None and 3 * width * height <= buffer.size
         with suppress(Exception):  # simplejpeg raises on warnings too: let Pillow decide
-            plain: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", buffer=buffer if fits else None)
+            plain: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+                data, "RGB", min_height=height, min_width=width, buffer=buffer if fits else None
+            )
             return plain
-    return np.array(decode(data, max_pixels))  # writable, as torch expects
+    return np.array(decode(data, max_pixels, side))  # writable, as torch expects
 
 
 def examine(
@@ -135,27 +144,29 @@ def _repairs(image: ImageFile.ImageFile, suffix: str) -> dict[str, bool]:
 
 
 def _plain_jpeg_size(data: bytes | memoryview, max_pixels: int | None) -> tuple[int, int] | None:
-    """Width and height if `data` starts like a baseline JPEG of three channels without EXIF, which needs no repair.
+    """Width and height if `data` starts like a baseline JPEG of three channels, one scan and no EXIF, which needs no repair.
 
     Pillow spends half of its time for a small photo on the header. (Segments: ITU T.81, annex B.)
     """
     if bytes(data[:2]) != b"\xff\xd8":
         return None
-    place = 2
+    place, size = 2, None
     while place + 10 <= len(data) and data[place] == 0xFF:
         marker, length = data[place + 1], data[place + 2] << 8 | data[place + 3]
+        if marker == 0xDA:  # one scan of all channels
+            return size if data[place + 4] == 3 else None
         if marker in (0xC0, 0xC1):
             height, width = data[place + 5] << 8 | data[place + 6], data[place + 7] << 8 | data[place + 8]
             fits = width * height > 0 and (max_pixels is None or width * height <= max_pixels)
-            return (width, height) if fits and data[place + 4] == 8 and data[place + 9] == 3 else None
-        if marker in (0xE1, 0xE2, 0xEE) or not (0xE0 <= marker <= 0xEF or marker in (0xDB, 0xC4, 0xDD, 0xFE)):
+            size = (width, height) if fits and data[place + 4] == 8 and data[place + 9] == 3 else None
+        elif marker in (0xE1, 0xE2, 0xEE) or not (0xE0 <= marker <= 0xEF or marker in (0xDB, 0xC4, 0xDD, 0xFE)):
             return None  # EXIF, several pictures (MPO), Adobe's colours, progressive, or unknown
         place += 2 + length
     return None
 
 
-def _open(data: bytes | memoryview, max_pixels: int | None, takes: str = "takes") -> ImageFile.ImageFile:
-    """Open the photo; only its header is read, and for a GIF that of its second frame."""
+def _open(data: bytes | memoryview, max_pixels: int | None, takes: str = "takes", side: int = 0) -> ImageFile.ImageFile:
+    """Open the photo; only its header is read, and for a GIF that of its second frame. `side` is as in `decode`."""
     if not len(data):
         raise PhotoError("zero bytes")
     formats = FORMATS
@@ -164,10 +175,35 @@ def _open(data: bytes | memoryview, max_pixels: int | None, takes: str = "takes"
             raise PhotoError(NEEDS_PILLOW_HEIF)
         formats = ("HEIF",)
     image = Image.open(io.BytesIO(data), formats=formats)
-    if max_pixels is not None and image.width * image.height > max_pixels:
-        raise PhotoError(f"too large ({image.width:,} x {image.height:,} pixels; {takes} at most {max_pixels:,})")
+    whole, scans = image.size, 1
+    if isinstance(image, JpegImagePlugin.JpegImageFile):  # MPO, too
+        scans = 1 if max_pixels is None else _count_scans(data)
+        if side:
+            image.draft(image.mode, (side, side))
+    if max_pixels is not None:
+        reduced = scans == 1 and whole[0] * whole[1] <= MAX_PIXELS  # several scans are held in memory whole
+        for width, height in (image.size if reduced else whole, _tile_size(image)):
+            if width * height > max_pixels:
+                raise PhotoError(f"too large ({width:,} x {height:,} pixels; {takes} at most {max_pixels:,})")
     getattr(image, "is_animated", False)  # reads on in a GIF: `examine` and `decode` refuse the same ones
     return image
+
+
+def _count_scans(data: bytes | memoryview) -> int:
+    """The number of scans in a JPEG's first picture. (Markers: ITU T.81, annex B.) PhotoError if there are too many."""
+    place, scans = 2, 0
+    while (found := MARKER.search(data, place)) and data[found.start() + 1] != 0xD9:
+        scans += data[found.start() + 1] == 0xDA
+        if scans > MAX_SCANS:
+            raise PhotoError(f"broken (a JPEG of more than {MAX_SCANS} scans)")
+        place = found.end() + int.from_bytes(bytes(data[found.end() : found.end() + 2]), "big")
+    return scans
+
+
+def _tile_size(image: ImageFile.ImageFile) -> tuple[int, int]:
+    """Width and height of a TIFF's tiles, which may exceed the picture's; (0, 0) without tiles."""
+    tags = getattr(image, "tag_v2", {})
+    return tags.get(TiffImagePlugin.TILEWIDTH, 0), tags.get(TiffImagePlugin.TILELENGTH, 0)
 
 
 @cache
