@@ -104,3 +104,11 @@ def test_a_photo_is_answered_or_named_whatever_its_metadata_holds(predictor: Pre
 def test_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"model\.json"):
         load_predictor(tmp_path)
+
+
+def test_logits_that_are_not_finite_are_an_error_and_no_answer(photos: list[Path], tmp_path: Path) -> None:
+    model = create_model("efficientnet_lite0", 7)
+    torch.nn.init.constant_(model.classifier.weight, 3e38)
+    save_model(tmp_path, model, list("abcdefg"), Preprocessing(size=32, crop_fraction=0.9))
+    with pytest.raises(ModelError, match="the model's logits are not finite"):
+        load_predictor(tmp_path).predict(photos[:1])
