@@ -59,9 +59,7 @@ def files(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def test_a_library_is_compiled_once_for_each_key_in_a_folder_of_the_user_alone(
-    cache: Path, compiler: Compiler
-) -> None:
+def test_a_library_is_compiled_once_for_each_key_in_a_folder_of_the_user_alone(cache: Path, compiler: Compiler) -> None:
     for key in (b"one", b"other", b"one"):
         compiler.load(key)
     assert compiler.calls == 2 and len(files(cache)) == 2
@@ -130,9 +128,7 @@ def test_a_link_or_a_pipe_in_the_place_of_a_library_is_replaced(
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777])
-def test_a_cache_that_others_can_write_is_not_used(
-    cache: Path, temporary: Path, compiler: Compiler, mode: int
-) -> None:
+def test_a_cache_that_others_can_write_is_not_used(cache: Path, temporary: Path, compiler: Compiler, mode: int) -> None:
     cache.mkdir(parents=True)
     cache.chmod(mode)
     compiler.load()

@@ -340,13 +340,19 @@ def test_a_damaged_checkpoint_is_never_loaded(
         if damaged != whole:
             assert checkpoints.load("trainer", CPU) is None and not file.exists()
             assert (tmp_path / "trainer.pt.damaged").read_bytes() == damaged
-            assert capsys.readouterr().out == f"{file} is damaged (its SHA-256 is wrong): it is set aside as trainer.pt.damaged\n"
+            assert (
+                capsys.readouterr().out
+                == f"{file} is damaged (its SHA-256 is wrong): it is set aside as trainer.pt.damaged\n"
+            )
 
 
 def test_the_checkpoint_of_another_name_or_training_is_not_loaded(tmp_path: Path) -> None:
     one, other = Checkpoints(tmp_path / "one"), Checkpoints(tmp_path / "other")
     one.save("features of train", {"step": 1})
-    for target, checkpoints in ((tmp_path / "one/features of val.pt", one), (tmp_path / "other/features of train.pt", other)):
+    for target, checkpoints in (
+        (tmp_path / "one/features of val.pt", one),
+        (tmp_path / "other/features of train.pt", other),
+    ):
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(tmp_path / "one/features of train.pt", target)
         assert checkpoints.load(target.stem, CPU) is None

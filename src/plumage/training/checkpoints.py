@@ -41,7 +41,7 @@ class Checkpoints:
     def run_id(self) -> str | None:
         """The MLflow run of this training, if it was started before."""
         state = self.load("run", torch.device("cpu"))
-        return state and state["run_id"]
+        return str(state["run_id"]) if state else None
 
     @run_id.setter
     def run_id(self, run_id: str) -> None:

@@ -70,7 +70,9 @@ def c_compiler() -> list[str] | None:
     given: list[str] = []
     with suppress(ValueError):  # a quote without its other half
         given = shlex.split(os.environ.get("CC", ""))
-    return next((command for command in (given, ["cc"], ["gcc"], ["clang"]) if command and shutil.which(command[0])), None)
+    return next(
+        (command for command in (given, ["cc"], ["gcc"], ["clang"]) if command and shutil.which(command[0])), None
+    )
 
 
 @functools.cache

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from plumage.common.files import remove
+from plumage.common.files import read_json, remove
 from plumage.data.dataset.thumbnail import SIDE
 from plumage.errors import DataError
 
@@ -98,7 +98,7 @@ class Dataset:
 
     def __init__(self, folder: Path) -> None:
         try:
-            self.classes: list[str] = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+            self.classes: list[str] = read_json(folder / "classes.json")
             self._files = [_File(path) for path in sorted(folder.glob("images-*.arrow"))]
         except (OSError, ValueError) as error:
             raise DataError(f"{folder}: is not a data set ({error}); run `dvc repro download`") from None
