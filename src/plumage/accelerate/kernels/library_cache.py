@@ -59,7 +59,7 @@ def _is_own(found: os.stat_result) -> bool:
 def _is_whole(library: Path, key: bytes) -> bool:
     """Whether this is a file, no link, that only this user can write to, as `_add` wrote it."""
     try:
-        with open(os.open(library, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        with os.fdopen(os.open(library, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode) or not _is_own(found):
                 return False
