@@ -1,9 +1,7 @@
 """Stage split: assign each photo to train, val or test in data/splits.csv; report what it found, and write the data page."""
 
-import json
-
 from _stage import run_stage
-from plumage.common.files import write_json
+from plumage.common.files import read_output, write_json
 from plumage.common.paths import DATA_PAGE, DATA_REPORT, DATASET, SPLIT_REPORT, SPLITS
 from plumage.config import Params
 from plumage.data.dataset.class_rules import refuse_single_class
@@ -18,7 +16,7 @@ from plumage.data.split.stratified import Photos, stratified_split
 def main(params: Params) -> None:
     dataset, split = Dataset(DATASET), params.split
     refuse_single_class(dataset.classes)
-    about = json.loads(DATA_REPORT.read_text(encoding="utf-8"))
+    about = read_output(DATA_REPORT)
     groups = []
     if split.similarity is not None:
         groups = group_near_duplicates(dataset.bytes_column("thumbnail"), split.similarity)

@@ -112,6 +112,7 @@ def add(
     train: Sequence[int] = TRAIN,
     classes: list[str] | None = None,
     keep_photos: bool = True,
+    provenance: Sequence[Path] = (),
     **settings: Any,
 ) -> dict[str, Any]:
     """Register the model of `seed`, which predicts the photos `test` as `correct` says. Returns what `register` does."""
@@ -128,7 +129,7 @@ def add(
             predictions=Path(folder, "predictions.csv"),
             training_photos=Path(folder, "training_photos.parquet"),
             card=Path(folder, CARD_FILE),
-            provenance=[],
+            provenance=provenance,
         )
         write_predictions(candidate.predictions, dataset, test, correct)
         run.log_artifact(candidate.predictions)

@@ -1,7 +1,11 @@
 """The table of architectures: what params.yaml takes and `plumage.models` builds. Importing it does not import torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -12,13 +16,13 @@ class EfficientNetConfig:
     width: float  # factor on every stage's channels
     depth: float  # factor on every stage's repeats
     resolution: int  # side in pixels of the square input that the scaling was made for
-    dropout: float  # rate on the pooled features, before the classifier
+    dropout: Rate  # rate on the pooled features, before the classifier
     lite: bool = False
-    drop_path: float = 0.2  # stochastic depth: block i of N is skipped for a sample with probability drop_path * i / N
+    drop_path: Rate = 0.2  # stochastic depth: block i of N is skipped for a sample with probability drop_path * i / N
     padding: Literal["symmetric", "same"] = "symmetric"
     """"same" is TensorFlow's (at stride 2 the odd pixel goes to the bottom and right); "symmetric" is kernel // 2 on each side."""
-    bn_eps: float = 1e-3
-    bn_momentum: float = 0.1  # share of the new batch in batch norm's running statistics
+    bn_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    bn_momentum: Annotated[float, Field(gt=0, le=1)] = 0.1  # share of the new batch in batch norm's running statistics
 
 
 ArchitectureConfig = EfficientNetConfig

@@ -42,16 +42,6 @@ def test_without_a_compiler_there_are_no_kernels(tmp_path: Path) -> None:
     assert in_a_process(tmp_path, CC=shutil.which("false") or "false") == "False []\n"
 
 
-@needs_kernels
-def test_without_a_cache_folder_they_are_kept_among_the_users_temporary_files(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    assert in_a_process(tmp_path / "file", TMPDIR=str(tmp_path), CC="env LANG=C cc -DUNUSED").startswith("True")
-    kept = tmp_path / f"plumage-{os.getuid()}"
-    assert len(list(kept.iterdir())) == 1 and kept.stat().st_mode & 0o777 == 0o700
-    kept.chmod(0o777)  # somebody else could have put a library there
-    assert in_a_process(tmp_path / "file", TMPDIR=str(tmp_path)).startswith("False")
-
-
 def test_a_compiler_that_finds_the_disk_full_is_no_machine_without_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Files are written atomically."""
+"""Files are written atomically, and damaged JSON is one line."""
 
 import errno
 import gzip
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from plumage.common.files import atomic_path, what_failed, write_json
+from plumage.common.files import atomic_path, read_output, what_failed, write_json
+from plumage.errors import PipelineError
 
 
 def test_a_failure_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -69,3 +70,31 @@ def test_no_folder_for_temporary_files_is_no_missing_file() -> None:
     with pytest.raises(FileNotFoundError) as caught:
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
     assert what_failed(caught.value).endswith("['/tmp']; make room, or set TMPDIR to a folder with room")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        '{"a": 1',
+        '{"a": 1, "a": 2}',
+        "[" * 100_000,
+        '{"a": NaN}',
+        '{"a": 1e999}',
+        '{"a": ' + "1" * 10_000 + "}",
+    ],
+)
+def test_a_damaged_output_is_one_line_that_names_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(PipelineError, match=r"run\.json is damaged \(.*; run `dvc repro`") as caught:
+        read_output(tmp_path / "run.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_output_that_is_not_text_or_not_there_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_bytes(bytes(100) + b"\xff")
+    with pytest.raises(PipelineError, match=r"run\.json is damaged"):
+        read_output(tmp_path / "run.json")
+    with pytest.raises(PipelineError, match=r"none\.json doesn't exist; run `dvc repro`"):
+        read_output(tmp_path / "none.json")

@@ -148,3 +148,11 @@ def test_threads_decode_one_photo_at_a_time(predictor: Predictor, monkeypatch: p
     monkeypatch.setattr("plumage.inference.predictor.pixels", decode_alone)
     with ThreadPoolExecutor(4) as threads:
         assert len(list(threads.map(predictor.predict, [[b"photo"] * 3] * 8))) == 8
+
+
+def test_logits_that_are_not_finite_are_an_error_and_no_answer(photos: list[Path], tmp_path: Path) -> None:
+    model = create_model("efficientnet_lite0", 7)
+    torch.nn.init.constant_(model.classifier.weight, 3e38)
+    save_model(tmp_path, model, list("abcdefg"), Preprocessing(size=32, crop_fraction=0.9))
+    with pytest.raises(ModelError, match="the model's logits are not finite"):
+        load_predictor(tmp_path).predict(photos[:1])

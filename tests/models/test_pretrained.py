@@ -168,6 +168,15 @@ def test_a_download_with_another_hash_is_refused_and_not_kept(
     assert list((served.cache / "checkpoints").iterdir()) == []
 
 
+def test_a_damaged_file_in_the_cache_is_not_loaded(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = publish(served, monkeypatch, b"weights")
+    cached = served.cache / "checkpoints" / name
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"weightt")
+    assert f"{cached} is damaged; delete it, and it is downloaded again" in refusal("efficientnet_b0", "imagenet")
+    assert not served.requests
+
+
 def test_no_network_says_what_to_do(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     published = torchvision.models.EfficientNet_B0_Weights.IMAGENET1K_V1
     monkeypatch.setattr(published.value, "url", "http://127.0.0.1:9/efficientnet_b0-12345678.pth")

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import contextlib
 import logging
 import pickle
 import zipfile
@@ -138,6 +139,47 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
     for cut in range(0, len(whole) - 1, 37):
         (tmp_path / "cut.pth").write_bytes(whole[:cut])
         refusal(tmp_path / "cut.pth")
+
+
+def test_a_changed_byte_in_a_file_of_torch_save_is_noticed(tmp_path: Path) -> None:
+    path = saved(tmp_path, network(stem=torch.arange(1000.0)))
+    whole = path.read_bytes()
+    for place in range(whole.index(torch.tensor([1.0, 2.0]).numpy().tobytes()), len(whole) - 400, 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with contextlib.suppress(WeightsError):
+            assert torch.equal(read_weights(path)["conv_stem.weight"], torch.arange(1000.0))  # the byte was padding
+
+
+def test_a_small_archive_that_would_fill_the_memory_is_not_unpacked(tmp_path: Path) -> None:
+    path = saved(tmp_path, network())
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, bytes(2**27))
+    assert "is compressed, so torch.save did not write it" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("stem.conv.weight", torch.full((32, 3, 3, 3), torch.nan), "has values that are not finite"),
+        ("stem.conv.weight", torch.full((32, 3, 3, 3), 1e300, dtype=torch.float64), "has values that are not finite"),
+        ("head.norm.running_var", -torch.ones(1280), "has negative variances"),
+        ("stem.conv.weight", torch.zeros(32, 3, 3, 3, device="meta"), "is not a dense tensor"),
+        ("stem.conv.weight", torch.zeros(32, 3, 3, 3).to_sparse(), "is not a dense tensor"),
+        ("stem.conv.weight", torch.zeros(32, 3, 3, 3, dtype=torch.complex64), "are another model's weights"),
+        ("stem.conv.weight", torch.zeros(1).expand(10**12), "are another model's weights"),
+    ],
+)
+def test_tensors_that_give_no_finite_outputs_are_refused(
+    tmp_path: Path, name: str, value: Tensor, problem: str
+) -> None:
+    tensors = create_model("efficientnet_lite0", 2).state_dict()
+    (tmp_path / "weights.json").write_text(description(tmp_path))
+    with pytest.raises(WeightsError, match=problem) as caught:
+        create_model("efficientnet_lite0", 2, saved(tmp_path, tensors | {name: value}))
+    assert repr(name) in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from registering import NAME, add, hits
 
 from plumage.common.files import sha256
 from plumage.errors import ModelError
+from plumage.registry.lineage_query import lineage_of
 from plumage.serving import load_predictor
 
 URI = f"models:/{NAME}@champion"
@@ -54,3 +55,41 @@ def test_a_version_without_recorded_hashes_loads_with_a_warning(
     assert (
         record.getMessage() == f"models:/{NAME}/1: its tags lack the SHA-256 of model.safetensors, so it is not checked"
     )
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_lineage_is_shown_only_from_the_files_that_were_registered(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(photos))
+    machine = photos / "machine.json"
+    machine.write_text('{"cpu": "A"}')
+    add(photos, 1, hits(40), provenance=[machine])
+    assert lineage_of(URI, photos).machine == {"cpu": "A"}
+    (kept,) = (photos / "mlartifacts").rglob("artifacts/machine.json")
+    flip(kept)
+    with pytest.raises(ModelError, match=r"1: machine\.json has SHA-256 .*, but was registered with") as caught:
+        lineage_of(URI, photos)
+    assert "\n" not in str(caught.value)
+    kept.unlink()
+    with pytest.raises(ModelError, match=r"1: machine\.json is missing; it was registered with SHA-256"):
+        lineage_of(URI, photos)
+
+
+def test_the_gate_takes_no_damaged_file_of_the_champion(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its predictions are made again, and without its training photos the decision says so."""
+    monkeypatch.setenv("DVC_ROOT", str(photos))
+    add(photos, 1, hits(40))
+    (predictions,) = (photos / "mlartifacts").rglob("predictions.csv")
+    predictions.write_text(predictions.read_text().replace("jay", "owl"))
+    (training_photos,) = (photos / "mlartifacts").rglob("training_photos.parquet")
+    flip(training_photos)
+    decision = add(photos, 2, hits(60))["decision"]
+    assert decision["comparison"]["champion_answers"] == "evaluated anew"
+    assert "training_photos.parquet has SHA-256" in decision["left_out"]["why_not"]

@@ -8,6 +8,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from pipeline_outputs import KEY, write_outputs
 
+from plumage.common.paths import RUN
+from plumage.errors import PipelineError
 from plumage.tracking.open_run import training_run
 from plumage.tracking.resume import resume_run
 from plumage.tracking.run import Run
@@ -161,3 +163,10 @@ def test_an_experiment_in_a_copy_uses_the_runs_of_the_original_repository(
     monkeypatch.chdir(outputs)
     assert resume(outputs, "register", OTHER_BINS).id == restored  # after `dvc exp apply`
     assert set(runs()) == {trained, restored}
+
+
+@pytest.mark.parametrize(("content", "problem"), [("{}", "is not what the train stage writes"), ("{", "is damaged")])
+def test_a_damaged_run_json_is_one_line(outputs: Path, content: str, problem: str) -> None:
+    RUN.write_text(content)
+    with pytest.raises(PipelineError, match=rf"models/run\.json {problem}"):
+        resume(outputs, "evaluate")

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -312,16 +313,95 @@ def test_only_the_newest_abandoned_trainings_keep_their_checkpoints(tmp_path: Pa
     assert left == [str(number) for number in range(2, MAX_ABANDONED + 3)]
 
 
-def test_a_damaged_checkpoint_is_reported_and_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    weights, _ = run(None)
+def flipped(data: bytearray, rng: random.Random) -> bytes:
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    return bytes(data)
+
+
+def zeroed(data: bytearray, rng: random.Random) -> bytes:
+    start = rng.randrange(len(data)) // 512 * 512
+    data[start : start + 512] = bytes(len(data[start : start + 512]))
+    return bytes(data)
+
+
+def cut(data: bytearray, rng: random.Random) -> bytes:
+    return bytes(data[: rng.randrange(len(data))])
+
+
+@pytest.mark.parametrize("damage", [flipped, zeroed, cut])
+def test_a_damaged_checkpoint_is_never_loaded(
+    tmp_path: Path, damage: Callable[[bytearray, random.Random], bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints, file = Checkpoints(tmp_path), tmp_path / "trainer.pt"
+    assert checkpoints.save("trainer", {"weights": torch.arange(2000.0), "step": 3})
+    whole, rng = file.read_bytes(), random.Random(0)
+    for _ in range(100):
+        file.write_bytes(damaged := damage(bytearray(whole), rng))
+        if damaged != whole:
+            assert checkpoints.load("trainer", CPU) is None and not file.exists()
+            assert (tmp_path / "trainer.pt.damaged").read_bytes() == damaged
+            assert (
+                capsys.readouterr().out
+                == f"{file} is damaged (its SHA-256 is wrong): it is set aside as trainer.pt.damaged\n"
+            )
+
+
+def test_the_checkpoint_of_another_name_or_training_is_not_loaded(tmp_path: Path) -> None:
+    one, other = Checkpoints(tmp_path / "one"), Checkpoints(tmp_path / "other")
+    one.save("features of train", {"step": 1})
+    for target, checkpoints in (
+        (tmp_path / "one/features of val.pt", one),
+        (tmp_path / "other/features of train.pt", other),
+    ):
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(tmp_path / "one/features of train.pt", target)
+        assert checkpoints.load(target.stem, CPU) is None
+    assert one.load("features of train", CPU) == {"step": 1}
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_if_the_newest_checkpoint_is_damaged_the_one_before_is_taken_and_if_both_are_training_starts_over(
+    tmp_path: Path, number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, history = run(None)
     with pytest.raises(Killed):
-        run(Checkpoints(tmp_path, ALWAYS), (2, 1))
-    file = tmp_path / f"{CHECKPOINT}.pt"
-    file.write_bytes(file.read_bytes()[:1000])
-    assert not TrainingContext(settings(), CPU, checkpoints=Checkpoints(tmp_path)).has(CHECKPOINT)
-    resumed, _ = run(Checkpoints(tmp_path))
-    assert f"{file.name} can't be read" in capsys.readouterr().out
+        run(Checkpoints(tmp_path, ALWAYS), (2, 3))
+    for name in (f"{CHECKPOINT}.pt", f"{CHECKPOINT}.before.pt")[:number]:
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:1000])
+    resumed, resumed_history = run(Checkpoints(tmp_path))
+    printed = capsys.readouterr().out
+    assert printed.count("is set aside as") == number
+    assert ("resuming from epoch 2, step 2" in printed) == (number == 1)
+    assert resumed_history == history
     assert all(torch.equal(resumed[name], value) for name, value in weights.items())
+
+
+def test_a_kill_while_a_checkpoint_is_saved_leaves_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each of the file operations of a save."""
+    Checkpoints(tmp_path).save("trainer", {"step": 1})
+    for operation in ("replace", "stat", "open"):
+        original = getattr(Path, operation)
+        for die_at in range(1, 9):
+            calls: list[Path] = []
+
+            def killed(path: Path, *arguments: Any, calls: list[Path] = calls, at: int = die_at, **named: Any) -> Any:
+                calls.append(path)
+                if len(calls) == at:
+                    raise Killed
+                return original(path, *arguments, **named)  # noqa: B023
+
+            with monkeypatch.context() as patch, suppress(Killed):
+                patch.setattr(Path, operation, killed)
+                Checkpoints(tmp_path).save("trainer", {"step": 2})
+            assert (Checkpoints(tmp_path).load("trainer", CPU) or {}).get("step") in (1, 2)
+
+
+def test_on_a_disk_that_is_full_with_two_checkpoints_the_older_one_makes_room(small_disk: Path) -> None:
+    checkpoints = Checkpoints(small_disk)
+    for step in range(4):
+        assert checkpoints.save("trainer", {"step": step, "weights": torch.zeros(200_000)})
+    state = checkpoints.load("trainer", CPU)
+    assert state is not None and state["step"] == 3
 
 
 def test_on_a_full_disk_training_continues_without_checkpoints(

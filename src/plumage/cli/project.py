@@ -1,6 +1,5 @@
 """`plumage summary`, `plumage ui` and `plumage repair`: the project as a whole."""
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from plumage.cli.shared import out, print_rows
+from plumage.common.files import read_output
 from plumage.common.paths import DATA_PAGE, METRICS, REGISTRY, REPORT_PAGE
 from plumage.common.project import project_root
-from plumage.errors import PlumageError
 
 
 def summary() -> None:
@@ -51,11 +50,5 @@ def repair() -> None:
 
 
 def _report(file: Path) -> dict[str, Any]:
-    path = project_root() / file
-    try:
-        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PlumageError(f"{path} doesn't exist; run `dvc repro`") from None
-    except ValueError as error:
-        raise PlumageError(f"{path} is not JSON ({error}); run `dvc repro`") from None
+    report: dict[str, Any] = read_output(project_root() / file)
     return report

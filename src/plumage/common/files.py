@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from plumage.errors import PipelineError
+
+MAX_JSON_BYTES = 64 * 1024**2
+"""More than a million class names take."""
 FULL = "the disk is full; make room, then run the same command again"
 
 
@@ -85,6 +90,62 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically. ValueError for NaN and infinity, which JSON doesn't have."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it is not a regular file, is larger than MAX_JSON_BYTES, or `parse_json` refuses its text.
+    """
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise ValueError("is not a file")
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise ValueError(f"has more than {MAX_JSON_BYTES:,} bytes")
+    return parse_json(path.read_text(encoding="utf-8"))
+
+
+def read_output(path: Path) -> Any:
+    """Return the content of a JSON file that a stage wrote.
+
+    Raises:
+        OSError: it can't be read.
+        PipelineError: it does not exist, or is damaged.
+    """
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        raise PipelineError(f"{path} doesn't exist; run `dvc repro`") from None
+    except ValueError as error:
+        raise PipelineError(f"{path} is damaged ({error}); run `dvc repro`") from None
+
+
+def parse_json(text: str) -> Any:
+    """Return the content of JSON as `write_json` writes it.
+
+    Raises:
+        ValueError: it is not JSON, repeats a key, is nested too deeply, or has a number that is not finite.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"has {next(key for key in keys if keys.count(key) > 1)!r} twice")
+    return content
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"has the number {text}, which is not finite")
+    return number
 
 
 def sha256(path: Path) -> str:

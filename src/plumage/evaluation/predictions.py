@@ -24,6 +24,8 @@ def read_predictions(path: Path, keys: Sequence[str], labels: Sequence[str]) -> 
             rows = {row["key"]: (row["label"], row["pred_1"]) for row in csv.DictReader(file)}
     except (OSError, KeyError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: not a table of predictions ({error})") from None
+    if any(predicted is None for _, predicted in rows.values()):
+        raise DataError(f"{path}: has a row that is cut off; run `dvc repro evaluate`")
     if rows.keys() != set(keys) or any(rows[key][0] != label for key, label in zip(keys, labels, strict=True)):
         raise DataError(f"{path}: holds other photos or labels than the test split; run `dvc repro evaluate`")
     return [rows[key][1] for key in keys]

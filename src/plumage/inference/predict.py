@@ -16,6 +16,7 @@ from plumage.data.loading.transforms import to_model_input
 from plumage.errors import ModelError
 from plumage.models.classifier import ImageClassifier
 from plumage.models.preprocessing import Preprocessing
+from plumage.models.saved_model import NOT_FINITE
 
 
 class Outputs(NamedTuple):
@@ -43,7 +44,7 @@ def predict(
     memory in proportion to their number. `on_batch` is called with each batch of transformed photos, uint8 N x H x W x 3.
 
     Raises:
-        ModelError: logits are not finite, because training diverged.
+        ModelError: logits are not finite.
     """
     model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
     batches = batched(indices, batch_size)
@@ -59,7 +60,7 @@ def predict(
             pooled = features_of(to_model_input(batch, preprocessing, device))
             outputs = model.classifier(pooled)
             if not torch.isfinite(outputs).all():
-                raise ModelError("the model's logits are not finite because training diverged; lower train.lr")
+                raise ModelError(NOT_FINITE)
             here = slice(done, done + len(batch))
             logits[here], features[here] = outputs.cpu().numpy(), pooled.cpu().numpy()
             done += len(batch)

@@ -14,8 +14,8 @@ from plumage.accelerate.inference import compile_for_inference, probabilities
 from plumage.config import MAX_PIXELS
 from plumage.data.dataset.decode import named, pixels, to_rgb
 from plumage.data.loading.transforms import eval_view, to_model_input
-from plumage.errors import PhotoError
-from plumage.models.saved_model import SavedModel
+from plumage.errors import ModelError, PhotoError
+from plumage.models.saved_model import NOT_FINITE, SavedModel
 
 Photo = str | Path | bytes | Image.Image
 BATCH_SIZE = 32
@@ -44,19 +44,22 @@ class Predictor:
 
         Raises:
             PhotoError: a photo can't be read; the message names it.
+            ModelError: the model's logits are not finite.
         """
         probabilities = self.probabilities(photos)
         top = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
         return [[(self.classes[i], float(row[i])) for i in best] for row, best in zip(probabilities, top, strict=True)]
 
     def probabilities(self, photos: Sequence[Photo]) -> NDArray[np.float32]:
-        """N x C probabilities of N photos; each row sums to 1. Raises PhotoError as `predict` does."""
+        """N x C probabilities of N photos; each row sums to 1. Raises errors as `predict` does."""
         rows = [np.empty((0, len(self.classes)), dtype=np.float32)]
         with torch.inference_mode():
             for start in range(0, len(photos), BATCH_SIZE):
                 batch = enumerate(photos[start : start + BATCH_SIZE], start)
                 views = np.stack([self._view(photo, index) for index, photo in batch])
                 logits = self._logits(to_model_input(torch.from_numpy(views), self._preprocessing, self._device))
+                if not torch.isfinite(logits).all():
+                    raise ModelError(NOT_FINITE)
                 rows.append(probabilities(logits.cpu(), self._temperature).numpy())
         return np.concatenate(rows)
 

@@ -6,7 +6,6 @@ several points of accuracy, the wrong preprocessing more.
 """
 
 import importlib
-import json
 import logging
 import socket
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from plumage.architectures import WITH_IMAGENET_WEIGHTS, ArchitectureConfig, EfficientNetConfig
+from plumage.common.files import read_json, sha256
 from plumage.common.pace import finished_in_time
 from plumage.errors import WeightsError
 from plumage.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -65,13 +65,15 @@ def _torchvision(config: EfficientNetConfig) -> tuple[Conventions, Mapping[str, 
     """torchvision's published weights, from torch hub's cache or downloaded into it with a progress bar."""
     published = _published(config)
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(published.url).name
+    if cached.is_file() and not sha256(cached).startswith(_hash_in(cached.name)):  # torch hub checks only downloads
+        raise _damaged(cached)
     try:
         if not cached.is_file():
             _download(published.url, cached)
         tensors = published.get_state_dict(progress=True, check_hash=True, weights_only=True, map_location="cpu")
     except Exception as error:  # no network, a wrong hash, a damaged file in the cache: each raises its own
         if cached.is_file() and not isinstance(error, OSError):
-            raise WeightsError(f"model.weights: {cached} is damaged; delete it, and it is downloaded again") from None
+            raise _damaged(cached) from None
         raise WeightsError(
             f"model.weights: can't get {config.name}'s ImageNet weights ({_one_line(error)}): connect to the internet "
             f"once, or place {published.url} at {cached}, or set model.weights to a file"
@@ -81,7 +83,6 @@ def _torchvision(config: EfficientNetConfig) -> tuple[Conventions, Mapping[str, 
 
 def _download(url: str, path: Path) -> None:
     """Download a file whose name has the start of its SHA-256, as torch hub does, which waits for ever."""
-    prefix = torch.hub.HASH_REGEX.search(path.name)
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def received() -> int:
@@ -90,10 +91,20 @@ def _download(url: str, path: Path) -> None:
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(STALL_SECONDS)
     try:
-        fetch = partial(torch.hub.download_url_to_file, url, str(path), prefix and prefix[1], progress=True)
+        fetch = partial(torch.hub.download_url_to_file, url, str(path), _hash_in(path.name), progress=True)
         finished_in_time(fetch, received, STALL_SECONDS)
     finally:
         socket.setdefaulttimeout(timeout)
+
+
+def _hash_in(name: str) -> str:
+    """The start of the file's SHA-256, which its published name ends with."""
+    found = torch.hub.HASH_REGEX.search(name)
+    return found[1] if found else ""
+
+
+def _damaged(cached: Path) -> WeightsError:
+    return WeightsError(f"model.weights: {cached} is damaged; delete it, and it is downloaded again")
 
 
 def _file(config: ArchitectureConfig, path: Path) -> tuple[Conventions, Mapping[str, Tensor]]:
@@ -153,7 +164,7 @@ def _timm_conventions(config: EfficientNetConfig, path: Path) -> Conventions:
     about = path.with_name("config.json")
     if about.is_file():
         try:
-            content: dict[str, Any] = json.loads(about.read_text(encoding="utf-8"))
+            content: dict[str, Any] = read_json(about)
             timm_name, view = content["architecture"], content["pretrained_cfg"]
             preprocessing = Preprocessing(
                 size=view["input_size"][-1], crop_fraction=view["crop_pct"],

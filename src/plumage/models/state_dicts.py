@@ -118,15 +118,17 @@ def load_tensors(model: ImageClassifier, tensors: Mapping[str, Tensor], source: 
         if their_key not in tensors:
             raise WeightsError(f"{source}: lacks {their_key!r} of {name}")
         value = tensors[their_key]
-        if module == "classifier" and len(value) != len(ours):
+        if module == "classifier" and value.shape[:1] != ours.shape[:1]:
             has_classifier = False
-        elif value.shape != ours.shape or not value.is_floating_point():
+            continue
+        if value.shape != ours.shape or not value.is_floating_point():
             raise WeightsError(
                 f"{source}: {their_key!r} is {value.dtype} {tuple(value.shape)}, but {name} takes {tuple(ours.shape)}: "
                 "these are another model's weights"
             )
-        else:
-            pairs.append((ours, value))
+        if damage := _damage(value, leaf):
+            raise WeightsError(f"{source}: {their_key!r} {damage}: the file is damaged, or its training diverged")
+        pairs.append((ours, value))
     own_head = "" if has_classifier else their_name("classifier").split(".")[0] + "."
     for key in tensors:
         if key not in known and not key.endswith(_COUNTER) and not (own_head and key.startswith(own_head)):
@@ -135,6 +137,18 @@ def load_tensors(model: ImageClassifier, tensors: Mapping[str, Tensor], source: 
         for ours, value in pairs:
             ours.copy_(value)
     return has_classifier
+
+
+def _damage(value: Tensor, leaf: str) -> str | None:
+    """Why a network with this tensor would not give finite outputs; None if it may."""
+    if value.layout is not torch.strided or value.device.type != "cpu":
+        return f"is not a dense tensor ({value.layout}, {value.device.type})"
+    single = value.float()  # as it is computed with
+    if not single.isfinite().all():
+        return "has values that are not finite"
+    if leaf == "running_var" and (single < 0).any():
+        return "has negative variances"
+    return None
 
 
 def export_state_dict(model: ImageClassifier, layout: LayoutName) -> dict[str, Tensor]:

@@ -85,8 +85,14 @@ def _load_zip(path: Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.partition("/")[2] for name in archive.namelist()}
-    except zipfile.BadZipFile:
+            unpacked = sum(member.file_size for member in archive.infolist())
+            damaged = None if unpacked > path.stat().st_size else archive.testzip()
+    except Exception:  # damaged archives raise nearly anything
         raise WeightsError(f"model.weights: {path} is not complete; fetch it again") from None
+    if unpacked > path.stat().st_size:  # torch.save doesn't compress; a few kilobytes could fill the memory
+        raise WeightsError(f"model.weights: {path} is compressed, so torch.save did not write it; {SAVE}")
+    if damaged:
+        raise WeightsError(f"model.weights: {path} is damaged (a CRC-32 in it is wrong); fetch it again")
     if "constants.pkl" in names:
         raise WeightsError(f"model.weights: {path} is a TorchScript program; {SAVE}")
     if "data.pkl" not in names:
@@ -114,7 +120,8 @@ def _damaged(path: Path, error: Exception, others: Sequence[str] = ()) -> Weight
     """torch's own messages are long, coloured, and advise to run the code in the file. `others`: what it refers to."""
     named = others or re.findall(r"GLOBAL ([\w.]+)", str(error))
     damaged = f"is damaged, or torch.save did not write it ({type(error).__name__})"
-    what = f"holds more than plain tensors: {named[0]}" if named else damaged
+    is_name = named and re.fullmatch(r"[\w.]{1,200}", named[0])
+    what = f"holds more than plain tensors: {named[0]}" if is_name else damaged
     return WeightsError(f"model.weights: {path} {what}; {SAVE}")
 
 

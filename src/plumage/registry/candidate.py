@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from plumage.common import paths
-from plumage.common.files import sha256, write_text
+from plumage.common.files import read_output, sha256, write_text
 from plumage.data.dataset.store import Dataset
 from plumage.models.saved_model import DESCRIPTION_FILE, WEIGHTS_FILE, load_model, read_description
 from plumage.registry.model_card import ModelCardData, model_card
@@ -47,6 +46,11 @@ class Candidate:
         return {file: sha256(self.folder / file) for file in (WEIGHTS_FILE, DESCRIPTION_FILE)}
 
     @cached_property
+    def provenance_hashes(self) -> dict[str, str]:
+        """The SHA-256 of each file that a version keeps unchanged besides the model, by its name."""
+        return {file.name: sha256(file) for file in (self.training_photos, *self.provenance)}
+
+    @cached_property
     def model_hash(self) -> str:
         """Identifies the model: equal when both files are equal."""
         return hashlib.sha256("".join(self.file_hashes.values()).encode()).hexdigest()
@@ -72,7 +76,7 @@ def collect_candidate(
     Raises:
         PlumageError: a file can't be read.
     """
-    metrics, trained = _json(paths.METRICS), _json(paths.RUN)
+    metrics, trained = read_output(paths.METRICS), read_output(paths.RUN)
     training_photos, card = folder / TRAINING_PHOTOS_FILE, folder / CARD_FILE
     write_training_photos(training_photos, dataset, [*rows["train"], *rows["val"]])
     card_data = ModelCardData(
@@ -80,7 +84,7 @@ def collect_candidate(
         description=read_description(paths.DESCRIPTION),
         parameters=sum(parameter.numel() for parameter in load_model(paths.MODELS).model.parameters()),
         params=params,
-        data=_json(paths.DATA_REPORT),
+        data=read_output(paths.DATA_REPORT),
         split_sizes={split: len(chosen) for split, chosen in rows.items()},
         metrics=metrics,
         per_class=_table(paths.PER_CLASS),
@@ -100,10 +104,6 @@ def collect_candidate(
         card=card,
         provenance=[*written, *pipeline],
     )
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _table(path: Path) -> list[dict[str, str]]:

@@ -10,14 +10,14 @@ from mlflow import MlflowClient
 from plumage.common import paths
 from plumage.registry.promotions import promotions, replaced_by_hand
 from plumage.registry.training_photos import TRAINING_PHOTOS_FILE
-from plumage.registry.versions import CHAMPION, download_artifacts
+from plumage.registry.versions import CHAMPION, check_files, download_artifacts
 from plumage.tracking import tags
 from plumage.tracking.store import one_line_errors
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The champion. Its three callables download files on demand and raise a PlumageError when they are missing."""
+    """The champion. Its three callables download files on demand and raise a PlumageError when they are missing or damaged."""
 
     version: int
     same_test_photos: bool
@@ -39,7 +39,9 @@ def find_champion(client: MlflowClient, name: str, test_hash: str, folder: Path)
 
     def fetch(run_id: str | None, file: str) -> Path:
         with one_line_errors(f"its {file} can't be fetched", OSError):
-            return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=file, dst_path=str(folder)))
+            path = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=file, dst_path=str(folder)))
+        check_files(version, folder, [file])
+        return path
 
     def fetch_artifacts() -> Path:
         with one_line_errors("its files can't be fetched", OSError):

@@ -141,7 +141,7 @@ class Gate:
             try:
                 return read_predictions(champion.predictions(), self._keys, self._labels), "logged"
             except PlumageError:
-                pass  # the file is gone or the photos were renamed: predict again
+                pass  # the file is gone or damaged, or the photos were renamed: predict again
         return compute_predictions(champion.model(), self.dataset, self.test), "evaluated anew"
 
     def _leave_out(self, champion: Champion) -> tuple[dict[str, Any], NDArray[np.bool_]]:

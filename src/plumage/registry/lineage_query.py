@@ -1,8 +1,7 @@
 """Look up lineage in the registry: what a version was made from, and which versions a file belongs to."""
 
-import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +13,11 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from plumage.common import paths
-from plumage.common.files import sha256
+from plumage.common.files import parse_json, sha256
 from plumage.common.yaml_file import parse_yaml
 from plumage.errors import NoStoreError, TrackingError
-from plumage.registry.versions import find_version, model_versions, recorded_hashes
+from plumage.registry.served_model import ARTIFACTS
+from plumage.registry.versions import check_files, find_version, model_versions, recorded_hashes
 from plumage.tracking import tags
 from plumage.tracking.lineage import DIFF_FILE, MACHINE_FILE, PACKAGES_FILE
 from plumage.tracking.store import one_line_errors, use_store
@@ -77,7 +77,8 @@ def lineage_of(uri: str, root: Path) -> Lineage:
     """What the version `models:/NAME/3` or `models:/NAME@ALIAS` was made from.
 
     Raises:
-        TrackingError: the registry can't be reached or has no such version.
+        TrackingError: the registry can't be reached or has no such version, or a file is damaged.
+        ModelError: a file is not the one that was registered.
     """
     version = find_version(uri, root)
     with tempfile.TemporaryDirectory() as folder:
@@ -99,10 +100,26 @@ def lineage_of(uri: str, root: Path) -> Lineage:
         dvc={key.removeprefix(tags.DVC): value for key, value in version.tags.items() if key.startswith(tags.DVC)},
         sha256=recorded_hashes(version),
         params={f"{name}.{key}": value for name, section in params.items() for key, value in section.items()},
-        metrics=json.loads(texts.get(METRICS_FILE, "{}")),
-        machine=json.loads(texts.get(MACHINE_FILE, "{}")),
-        packages=dict(line.split("==", 1) for line in texts.get(PACKAGES_FILE, "").splitlines()),
+        metrics=_json_object(uri, METRICS_FILE, texts),
+        machine=_json_object(uri, MACHINE_FILE, texts),
+        packages=parse_packages(texts.get(PACKAGES_FILE, "")),
     )
+
+
+def parse_packages(text: str) -> dict[str, str]:
+    """The version of each package, by its name, in a version's packages.txt."""
+    return dict(line.split("==", 1) for line in text.splitlines() if "==" in line)
+
+
+def _json_object(uri: str, name: str, texts: Mapping[str, str]) -> dict[str, Any]:
+    """The content of the version's file `name`, empty if it has none."""
+    try:
+        content = parse_json(texts.get(name, "{}"))
+    except ValueError as error:
+        raise TrackingError(f"{uri}: {name} is damaged ({error})") from None
+    if not isinstance(content, dict):
+        raise TrackingError(f"{uri}: {name} is damaged (it is no JSON object)")
+    return content
 
 
 def versions_of_file(path: Path, root: Path) -> list[ModelVersion]:
@@ -134,18 +151,21 @@ def fetch_provenance(version: ModelVersion, folder: Path) -> dict[str, Path]:
 
     Raises:
         TrackingError: the version's files can't be downloaded, or are no longer there.
+        ModelError: a file is not the one that was registered.
     """
     uri = f"models:/{version.name}/{version.version}"
     with one_line_errors(f"the files of {uri}", OSError):
         if not mlflow.artifacts.list_artifacts(uri):
             where = f"{paths.MLFLOW_ARTIFACTS}/ beside the database"
             raise TrackingError(f"the files of {uri} are gone; a SQLite store has them in {where}")
-        existing = {Path(file.path).name for file in mlflow.artifacts.list_artifacts(f"{uri}/artifacts") or []}
-        return {
-            name: Path(mlflow.artifacts.download_artifacts(f"{uri}/artifacts/{name}", dst_path=str(folder)))
+        existing = {Path(file.path).name for file in mlflow.artifacts.list_artifacts(f"{uri}/{ARTIFACTS}") or []}
+        files = {
+            name: Path(mlflow.artifacts.download_artifacts(f"{uri}/{ARTIFACTS}/{name}", dst_path=str(folder)))
             for name in PROVENANCE_FILES
             if name in existing
         }
+    check_files(version, folder / ARTIFACTS, PROVENANCE_FILES)  # where MLflow puts them
+    return files
 
 
 def _is_restored(run_id: str) -> bool:

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from plumage.common import paths
-from plumage.common.files import naming
+from plumage.common.files import naming, sha256
 from plumage.config import Register
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.splits_file import read_split
@@ -94,7 +94,7 @@ def _find_or_create_version(
 ) -> tuple[ModelVersion, bool]:
     """The version with the candidate's model, from any run, with its figures up to date; and whether it is new."""
     metrics = {key: str(value) for key, value in candidate.flat_metrics.items()}
-    hashes = {f"{tags.SHA256}{file}": digest for file, digest in candidate.file_hashes.items()}
+    hashes = _hash_tags({**candidate.file_hashes, paths.PREDICTIONS.name: sha256(candidate.predictions)})
     figures = {tags.TEST_HASH: test_hash, tags.PREDICTIONS_RUN: run.id, **metrics, **hashes}
     versions = model_versions(client, name)
     found = [version for version in versions if version.tags.get(tags.MODEL_HASH) == candidate.model_hash]
@@ -117,10 +117,16 @@ def _create_version(
     log_model_metrics(run, model_id, candidate.test_metrics)
     identity = {tags.MODEL_HASH: candidate.model_hash, tags.RUN_ID: run.id}
     lineage = {key: value for key, value in run.lineage.items() if key.startswith(VERSION_LINEAGE)}
-    version = mlflow.register_model(f"models:/{model_id}", name, tags={**identity, **lineage, **figures})
+    hashes = _hash_tags(candidate.provenance_hashes)
+    version = mlflow.register_model(f"models:/{model_id}", name, tags={**identity, **lineage, **hashes, **figures})
     if int(version.version) == 1:
         client.update_registered_model(name, "Photo to class probabilities, registered by Plumage.")
     return client.get_model_version(name, version.version)
+
+
+def _hash_tags(hashes: Mapping[str, str]) -> dict[str, str]:
+    """Tags of a version with the SHA-256 of files, by their names."""
+    return {f"{tags.SHA256}{file}": digest for file, digest in hashes.items()}
 
 
 def _decide(client: MlflowClient, version: ModelVersion, candidate: Candidate, gate: Gate) -> dict[str, Any]:

@@ -5,7 +5,6 @@ ignore and which is on the same disk as the photos. Its stages log to an MLflow 
 DVC's cache.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -18,13 +17,13 @@ import filelock
 
 from plumage.common import git, paths
 from plumage.common.dvc_status import error_line
-from plumage.common.files import remove
+from plumage.common.files import read_output, remove
 from plumage.common.project import scratch_folder
 from plumage.common.yaml_file import read_yaml
 from plumage.config import Data
 from plumage.data.sources.link_photos import link_photos
 from plumage.errors import GitError, PipelineError
-from plumage.registry.lineage_query import LOCK_FILE, METRICS_FILE, PARAMS_FILE, fetch_provenance
+from plumage.registry.lineage_query import LOCK_FILE, METRICS_FILE, PARAMS_FILE, fetch_provenance, parse_packages
 from plumage.registry.versions import find_version
 from plumage.tracking import tags
 from plumage.tracking.lineage import DIFF_FILE, MACHINE_FILE, PACKAGES_FILE, environment, locked_hashes
@@ -79,6 +78,7 @@ def reproduce(uri: str, root: Path) -> Reproduction:
 
     Raises:
         TrackingError: the registry can't be reached or has no such version.
+        ModelError: a file of the version is not the one that was registered.
         PipelineError: the version lacks a file, its commit is not in this repository, or its pipeline fails.
     """
     version = find_version(uri, root)
@@ -111,8 +111,7 @@ def _compare(files: Mapping[str, Path], tree: Path) -> list[ComparedOutput]:
         ComparedOutput(f"{what} {path}", before.get(path, "none"), now.get(path, "none"))
         for what, path in COMPARED.items()
     ]
-    texts = (path.read_text(encoding="utf-8") for path in (files[METRICS_FILE], tree / paths.METRICS))
-    old, new = (flatten_metrics(json.loads(text)) for text in texts)
+    old, new = (flatten_metrics(read_output(path)) for path in (files[METRICS_FILE], tree / paths.METRICS))
     different = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
     for name in different:
         compared.append(ComparedOutput(f"metric {name}", str(old.get(name, "none")), str(new.get(name, "none"))))
@@ -121,8 +120,8 @@ def _compare(files: Mapping[str, Path], tree: Path) -> list[ComparedOutput]:
 
 def _environment_changes(files: Mapping[str, Path]) -> list[str]:
     now = environment()
-    packages = dict(line.split("==", 1) for line in files[PACKAGES_FILE].read_text(encoding="utf-8").splitlines())
-    before = {"packages": packages, "machine": json.loads(files[MACHINE_FILE].read_text(encoding="utf-8"))}
+    packages = parse_packages(files[PACKAGES_FILE].read_text(encoding="utf-8"))
+    before = {"packages": packages, "machine": read_output(files[MACHINE_FILE])}
     return [
         f"{name} was {then.get(name, 'absent')}, is {now[part].get(name, 'absent')}"
         for part, then in before.items()

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import mlflow
@@ -15,6 +16,7 @@ from plumage.tracking import tags
 from plumage.tracking.store import one_line_errors, use_store
 
 log = logging.getLogger(__name__)
+MODEL_FILES = frozenset((WEIGHTS_FILE, DESCRIPTION_FILE))
 CHALLENGER, CHAMPION = "challenger", "champion"
 """The aliases of the newest version and of the version to use."""
 
@@ -59,10 +61,16 @@ def find_version(uri: str, root: Path) -> ModelVersion:
         return client.get_model_version(name, version.version)  # a search leaves the aliases out
 
 
-def recorded_hashes(version: ModelVersion) -> dict[str, str]:
-    """The SHA-256 of each of the model's files, by its name, from the version's tags."""
-    start = tags.SHA256
-    return {key.removeprefix(start): value for key, value in version.tags.items() if key.startswith(start)}
+def recorded_hashes(version: ModelVersion, names: Iterable[str] = MODEL_FILES) -> dict[str, str]:
+    """The SHA-256 of those of the version's files `names` for which its tags have one, by name."""
+    found = {name: version.tags.get(f"{tags.SHA256}{name}") for name in names}
+    return {name: digest for name, digest in found.items() if digest is not None}
+
+
+def check_files(version: ModelVersion, folder: Path, names: Iterable[str] = MODEL_FILES) -> None:
+    """Raise a ModelError if one of the version's files `names`, fetched into `folder`, is not as its tags say, or is missing."""
+    if problem := find_changed_file(folder, recorded_hashes(version, names)):
+        raise ModelError(f"models:/{version.name}/{version.version}: {problem}")
 
 
 def fetch_model(uri: str, root: Path, folder: Path) -> Path:
@@ -85,9 +93,7 @@ def download_artifacts(version: ModelVersion, folder: Path) -> Path:
     """
     uri = f"models:/{version.name}/{version.version}"
     downloaded = Path(mlflow.artifacts.download_artifacts(f"{uri}/artifacts", dst_path=str(folder)))
-    hashes = recorded_hashes(version)
-    for name in {WEIGHTS_FILE, DESCRIPTION_FILE} - hashes.keys():  # somebody else registered it
+    for name in MODEL_FILES - recorded_hashes(version).keys():  # somebody else registered it
         log.warning("%s: its tags lack the SHA-256 of %s, so it is not checked", uri, name)
-    if problem := find_changed_file(downloaded, hashes):
-        raise ModelError(f"{uri}: {problem}")
+    check_files(version, downloaded)
     return downloaded

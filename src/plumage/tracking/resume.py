@@ -1,18 +1,22 @@
 """The run to which evaluate and register add, restored from files if it is missing; and what evaluate adds."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from plumage.common.files import read_output
 from plumage.common.paths import CONFUSION, HISTORY, METRICS, PER_CLASS, PLOTS, PREDICTIONS, REPORT_PAGE, RUN, SLICES
+from plumage.errors import PipelineError
 from plumage.tracking.execution import Execution, begin_execution
 from plumage.tracking.inputs import log_inputs
 from plumage.tracking.open_run import open_run
 from plumage.tracking.run import Run, Stage
 from plumage.tracking.store import lock
 from plumage.tracking.tags import RESTORED, STAGE
+
+TRAINED_KEYS = {"training_key", "hardware", "environment", "best_epoch"}
+"""In models/run.json."""
 
 
 @contextmanager
@@ -25,8 +29,11 @@ def resume_run(root: Path, experiment: str, params: Mapping[str, Any], stage: St
 
     Raises:
         TrackingError: the store can't be reached.
+        PipelineError: models/run.json is damaged.
     """
-    trained = json.loads(RUN.read_text(encoding="utf-8"))
+    trained = read_output(RUN)
+    if not isinstance(trained, dict) or not trained.keys() >= TRAINED_KEYS:
+        raise PipelineError(f"{RUN} is not what the train stage writes; run `dvc repro`")
     execution = begin_execution(root, experiment, trained["training_key"], params, stage)
     with lock(root):
         run_id = _find_or_restore(execution, trained)
@@ -55,7 +62,7 @@ def _find_or_restore(execution: Execution, trained: Mapping[str, Any]) -> str:
 
 def log_evaluation_files(run: Run) -> None:
     """Log what the evaluate stage wrote: metrics, tables, plots and the report."""
-    run.log_results(flatten_metrics(json.loads(METRICS.read_text(encoding="utf-8"))))
+    run.log_results(flatten_metrics(read_output(METRICS)))
     for table in (PER_CLASS, PREDICTIONS, SLICES, CONFUSION):
         run.log_table(table, table.stem)
     run.log_artifact(PLOTS, PLOTS.name)

@@ -3,14 +3,16 @@
 Each training has a folder named after a hash of everything that decides its outcome, so a checkpoint of other
 parameters, photos or code is never used. The folders are in the repository's `.checkpoints/`, also for experiments that
 run in copies of it. They are not DVC outputs, which DVC would remove before the stage runs.
+
+A checkpoint is a file of torch.save that ends with the SHA-256 of its training's hash, its name and its bytes. Each save
+keeps the one before, which is loaded if the newest is damaged.
 """
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, cast
 
 import torch
@@ -29,7 +31,7 @@ State = dict[str, Any]
 
 
 class Checkpoints:
-    """One file per name, replaced by each save. If it can't be written, as on a full disk, one warning is printed."""
+    """Two files per name: the newest state and the one before. If it can't be written, as on a full disk, one warning is printed."""
 
     def __init__(self, folder: Path, minutes: float = float("inf")) -> None:
         self._folder, self._seconds, self._warned = folder, 60 * minutes, False
@@ -38,12 +40,12 @@ class Checkpoints:
     @property
     def run_id(self) -> str | None:
         """The MLflow run of this training, if it was started before."""
-        path = self._folder / "run"
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+        state = self.load("run", torch.device("cpu"))
+        return str(state["run_id"]) if state else None
 
     @run_id.setter
     def run_id(self, run_id: str) -> None:
-        self._write("run", lambda path: path.write_text(run_id, encoding="utf-8"))
+        self.save("run", {"run_id": run_id})
 
     @property
     def due(self) -> bool:
@@ -51,32 +53,68 @@ class Checkpoints:
         return time.monotonic() - self._last_save >= self._seconds
 
     def save(self, name: str, state: State) -> bool:
-        """Replace the state called `name`. Returns whether it is on disk."""
+        """Make `state` the newest called `name`. Returns whether it is on disk."""
         self._last_save = time.monotonic()
-        return self._write(f"{name}.pt", lambda path: torch.save(state, path))
-
-    def load(self, name: str, device: torch.device) -> State | None:
-        """The state called `name`; None, with a warning if its file can't be read, where there is none."""
-        path = self._folder / f"{name}.pt"
-        if not path.is_file():
-            return None
+        newest, before = self._files(name)
         try:
-            return cast(State, torch.load(path, map_location=device, weights_only=True))
-        except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-            print(f"{path} can't be read ({_first_line(error)}); ignoring it", flush=True)
-            return None
-
-    def _write(self, name: str, write: Callable[[Path], object]) -> bool:
-        try:
-            with atomic_path(self._folder / name) as temporary:
-                write(temporary)
+            try:
+                self._write(name, state)
+            except (OSError, RuntimeError):
+                if not (newest.is_file() and before.is_file()):
+                    raise
+                before.unlink()  # makes room on a full disk
+                self._write(name, state)
         except (OSError, RuntimeError) as error:  # torch raises RuntimeError on a full disk
             if not self._warned:
-                path = self._folder / name
-                print(f"{path} can't be written ({_first_line(error)}); training continues without it", flush=True)
+                print(f"{newest} can't be written ({_first_line(error)}); training continues without it", flush=True)
             self._warned = True
             return False
         return True
+
+    def load(self, name: str, device: torch.device) -> State | None:
+        """The newest state called `name` whose file is whole, None if there is none. Damaged files are set aside, with a line."""
+        for path in filter(Path.is_file, self._files(name)):
+            try:
+                if self._is_whole(path, name):
+                    return cast(State, torch.load(path, map_location=device, weights_only=True))
+                problem = "its SHA-256 is wrong"
+            except OSError as error:
+                problem = _first_line(error)
+            aside = path.with_name(f"{path.name}.damaged")
+            with suppress(OSError):
+                path.replace(aside)
+            print(f"{path} is damaged ({problem}): it is set aside as {aside.name}", flush=True)
+        return None
+
+    def _files(self, name: str) -> tuple[Path, Path]:
+        """The newest file and the one before."""
+        return self._folder / f"{name}.pt", self._folder / f"{name}.before.pt"
+
+    def _write(self, name: str, state: State) -> None:
+        """Write the newest file, after the current one has become the one before. Killed on the way, one of them is whole."""
+        newest, before = self._files(name)
+        with atomic_path(newest) as temporary:
+            torch.save(state, temporary)
+            digest = self._digest(temporary, name, temporary.stat().st_size)
+            with temporary.open("ab") as file:
+                file.write(digest)
+            if newest.is_file():
+                newest.replace(before)
+
+    def _is_whole(self, path: Path, name: str) -> bool:
+        length = path.stat().st_size - hashlib.sha256().digest_size
+        with path.open("rb") as file:
+            file.seek(max(0, length))
+            return length > 0 and file.read() == self._digest(path, name, length)
+
+    def _digest(self, path: Path, name: str, length: int) -> bytes:
+        """What a file ends with whose state is in its first `length` bytes. It tells files that were swapped, too."""
+        digest = hashlib.sha256(f"{self._folder.name}/{name}\n".encode())
+        with path.open("rb") as file:
+            while length > 0 and (piece := file.read(min(length, 2**20))):
+                digest.update(piece)
+                length -= len(piece)
+        return digest.digest()
 
 
 @contextmanager

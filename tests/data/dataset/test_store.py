@@ -66,3 +66,27 @@ def _photo(folder_and_row: tuple[Path, int]) -> bytes:
 def test_a_folder_that_is_not_a_data_set_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a data set"):
         Dataset(tmp_path)
+
+
+def test_a_damaged_data_set_is_an_error_and_never_a_crash(tmp_path: Path) -> None:
+    """Zeroed bytes, as of a page that a disk lost, in the lengths and names of the photos."""
+    make_dataset(tmp_path / "d", PHOTOS[:40])
+    [file] = (tmp_path / "d").glob("images-*.arrow")
+    whole, refused = file.read_bytes(), 0
+    for start in range(0, min(len(whole), 12_000), 150):
+        file.write_bytes(whole[:start] + bytes(150) + whole[start + 150 :])
+        try:
+            Dataset(tmp_path / "d").targets()
+        except DataError as error:
+            refused += 1
+            assert "\n" not in str(error)
+    assert refused > 5
+
+
+@pytest.mark.parametrize("classes", ["{}", "[1]", '["0", "1"]', "[", "null"])
+def test_a_damaged_list_of_classes_is_one_line(tmp_path: Path, classes: str) -> None:
+    make_dataset(tmp_path / "d", PHOTOS[:9])
+    (tmp_path / "d/classes.json").write_text(classes)
+    with pytest.raises(DataError, match="run `dvc repro download`") as caught:
+        Dataset(tmp_path / "d")
+    assert "\n" not in str(caught.value)

@@ -162,6 +162,12 @@ def test_splits_csv_round_trips_and_one_of_other_photos_is_refused(
     write_splits(tmp_path / "splits.csv", dataset.keys[1:], dataset.labels[1:], splits[1:])
     with pytest.raises(DataError, match="other photos"):
         read_split(tmp_path / "splits.csv", dataset)
+    write_splits(tmp_path / "splits.csv", dataset.keys, dataset.labels, ["tes", *splits[1:]])
+    with pytest.raises(DataError, match=r"has the split 'tes'; takes train, val, test; run `dvc repro split`"):
+        read_split(tmp_path / "splits.csv", dataset)
+    (tmp_path / "splits.csv").write_bytes(bytes(4096) + b"\xff")
+    with pytest.raises(DataError, match="can't be read"):
+        read_split(tmp_path / "splits.csv", dataset)
 
 
 def test_the_hash_of_photos_depends_on_content_and_not_on_order(color_dataset: Callable[[int], Dataset]) -> None:

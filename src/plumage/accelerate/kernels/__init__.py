@@ -6,17 +6,13 @@ operations and Pillow do the same.
 """
 
 import ctypes
-import errno
 import functools
-import hashlib
 import os
 import platform
 import re
 import shlex
 import shutil
-import stat
 import subprocess
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -24,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from plumage.common.files import is_full
+from plumage.accelerate.kernels.library_cache import load_library
 from plumage.config import Precision
 
 Activation = Literal["none", "silu", "relu6"]
@@ -71,8 +67,12 @@ def c_compiler() -> list[str] | None:
     """The C compiler's command, or None. Always None off Linux, where torch ships an OpenMP that is not the compiler's."""
     if platform.system() != "Linux":
         return None
-    candidates = (shlex.split(name) for name in (os.environ.get("CC", ""), "cc", "gcc", "clang"))
-    return next((command for command in candidates if command and shutil.which(command[0])), None)
+    given: list[str] = []
+    with suppress(ValueError):  # a quote without its other half
+        given = shlex.split(os.environ.get("CC", ""))
+    return next(
+        (command for command in (given, ["cc"], ["gcc"], ["clang"]) if command and shutil.which(command[0])), None
+    )
 
 
 @functools.cache
@@ -81,53 +81,24 @@ def compiled(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
     compiler = c_compiler()
     if not compiler:
         return None
+    flags = [*FLAGS, *(["-DBF16"] if dtype == torch.bfloat16 else [])]
+    sources = [FOLDER / name for name in SOURCES[dtype]]
+
+    def compile_to(library: Path) -> None:
+        command = [*compiler, *flags, *map(str, sources), "-o", str(library), "-lm"]
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "LC_ALL": "C"})
+
     try:
-        flags = [*FLAGS, *(["-DBF16"] if dtype == torch.bfloat16 else [])]
-        sources = [FOLDER / name for name in SOURCES[dtype]]
         code = b"".join(file.read_bytes() for file in (FOLDER / "common.h", *sources))
-        target = "\n".join([*compiler, *flags, platform.machine(), _processor()])
-        name = f"kernels-{hashlib.sha256(code + target.encode()).hexdigest()[:16]}.so"
-        cache = _cache(name)
-        if not (cache / name).exists():
-            with tempfile.TemporaryDirectory(dir=cache) as beside:  # other processes may compile it, too
-                library = Path(beside) / name
-                command = [*compiler, *flags, *map(str, sources), "-o", str(library), "-lm"]
-                subprocess.run(command, check=True, capture_output=True, env={**os.environ, "LC_ALL": "C"})
-                library.replace(cache / name)
-        loaded = ctypes.CDLL(str(cache / name))
-    except (OSError, subprocess.CalledProcessError) as error:
-        _raise_if_full(error)
+        target = os.fsencode("\n".join([*compiler, *flags, platform.machine(), _processor()]))
+    except OSError:
+        return None
+    loaded = load_library(code + target, compile_to)
+    if loaded is None:
         return None
     for function in (getattr(loaded, name) for name in _ARGUMENTS if hasattr(loaded, name)):
         function.argtypes, function.restype = _ARGUMENTS[function.__name__], None
     return loaded
-
-
-def _raise_if_full(error: OSError | subprocess.CalledProcessError) -> None:
-    """Raise an OSError if the disk is full: once there is room, the compiled code would compute other bytes."""
-    full = os.strerror(errno.ENOSPC)
-    if is_full(error):
-        raise error
-    if isinstance(error, subprocess.CalledProcessError) and full.encode() in error.stderr:
-        raise OSError(errno.ENOSPC, full, f"{error.cmd[0]} in {tempfile.gettempdir()}") from None
-
-
-def _cache(name: str) -> Path:
-    """A folder that has the file `name` or can take it: the user's cache, else this user's folder of temporary files.
-
-    OSError if there is neither.
-    """
-    with suppress(OSError, RuntimeError):  # RuntimeError: no home folder
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plumage"
-        cache.mkdir(parents=True, exist_ok=True)
-        if (cache / name).exists() or os.access(cache, os.W_OK):
-            return cache
-    temporary = Path(tempfile.gettempdir()) / f"plumage-{os.getuid()}"
-    temporary.mkdir(mode=0o700, exist_ok=True)
-    owner = temporary.lstat()
-    if owner.st_uid != os.getuid() or stat.S_IMODE(owner.st_mode) != 0o700 or not stat.S_ISDIR(owner.st_mode):
-        raise PermissionError(f"{temporary} is not this user's alone")
-    return temporary
 
 
 def _processor() -> str:

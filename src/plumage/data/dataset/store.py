@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from plumage.common.files import remove
+from plumage.common.files import read_json, remove
 from plumage.data.dataset.thumbnail import SIDE
 from plumage.errors import DataError
 
@@ -84,6 +84,8 @@ class _File:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         reader = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(self._map)))
         self.batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        for batch in self.batches:
+            batch.validate(full=True)  # damaged offsets would read beyond the file
 
     def columns(self, name: str) -> Iterator[pa.Array]:
         """Yield a column of each batch, and release mapped pages on the way: else all would count as this process's memory."""
@@ -98,7 +100,9 @@ class Dataset:
 
     def __init__(self, folder: Path) -> None:
         try:
-            self.classes: list[str] = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+            self.classes: list[str] = read_json(folder / "classes.json")
+            if not isinstance(self.classes, list) or not all(isinstance(name, str) for name in self.classes):
+                raise ValueError("classes.json is no list of names")
             self._files = [_File(path) for path in sorted(folder.glob("images-*.arrow"))]
         except (OSError, ValueError) as error:
             raise DataError(f"{folder}: is not a data set ({error}); run `dvc repro download`") from None
@@ -107,6 +111,8 @@ class Dataset:
         self.keys: list[str] = self.column("key")
         self.labels: list[str] = self.column("label")
         self.official_splits: list[str | None] = self.column("part")
+        if unknown := set(self.labels) - set(self.classes):
+            raise DataError(f"{folder}: classes.json lacks {unknown.pop()!r}; run `dvc repro download`")
 
     def targets(self) -> NDArray[np.int64]:
         """Each photo's label as an index into `classes`."""

@@ -29,10 +29,12 @@ def read_split(path: Path, dataset: Dataset) -> dict[str, list[int]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             split_of = {row["key"]: row["split"] for row in csv.DictReader(file)}
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: can't be read ({error}); run `dvc repro split`") from None
     if split_of.keys() != set(dataset.keys):
         raise DataError(f"{path}: was drawn from other photos than the data set holds; run `dvc repro split`")
+    if unknown := set(split_of.values()) - {*SPLITS, UNUSED}:
+        raise DataError(f"{path}: has the split {unknown.pop()!r}; takes {', '.join(SPLITS)}; run `dvc repro split`")
     rows: dict[str, list[int]] = {split: [] for split in SPLITS}
     for row, key in enumerate(dataset.keys):
         if split_of[key] != UNUSED:
