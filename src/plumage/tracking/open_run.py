@@ -15,6 +15,7 @@ import mlflow
 
 from plumage.errors import TrackingError
 from plumage.tracking import watchdog
+from plumage.tracking.entries import Status
 from plumage.tracking.environment import undisturbed, wants_system_metrics
 from plumage.tracking.execution import Execution, begin_execution
 from plumage.tracking.outbox import UNREACHABLE, Outbox
@@ -46,7 +47,8 @@ def open_run(execution: Execution, stage: Stage, run_id: str | None = None, *, r
         mlflow.set_experiment(experiment_id=execution.experiment_id)  # MLflow reopens no run of another experiment
         active = mlflow.start_run(run_id, execution.experiment_id, name, log_system_metrics=system_metrics)
         watching = _start_watchdog(active.info.run_id)
-        status, run = "FAILED", None
+        status: Status = "FAILED"
+        run = None
         try:
             finished = frozenset(tag.removeprefix(STAGE) for tag in active.data.tags if tag.startswith(STAGE))
             run = Run(active.info.run_id, finished, execution.lineage)
@@ -97,14 +99,14 @@ def _tags(execution: Execution, reopened: bool, restored: bool) -> dict[str, str
     return tags
 
 
-def _end(status: str, outbox: Outbox | None) -> None:
+def _end(status: Status, outbox: Outbox | None) -> None:
     """End the active run, or leave that to the next stage that reaches the store."""
     try:
         mlflow.end_run(status)
     except UNREACHABLE:
         if outbox is None:
             raise
-        outbox.add({"end": status})
+        outbox.end_later(status)
 
 
 @contextmanager
