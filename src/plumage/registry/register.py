@@ -33,7 +33,7 @@ from plumage.registry.versions import CHALLENGER, model_versions
 from plumage.tracking import tags
 from plumage.tracking.resume import resume_run
 from plumage.tracking.run import Run
-from plumage.tracking.store import lock, one_line_errors
+from plumage.tracking.store import ignoring_existing, lock_model, one_line_errors
 
 VERSION_LINEAGE = (
     tags.VERSION,
@@ -71,7 +71,9 @@ def register(root: Path, run: Run, candidate: Candidate, gate: Gate) -> dict[str
         PlumageError: the registry can't be reached, or the model's own files can't be read.
     """
     client, name = MlflowClient(), gate.settings.model_name
-    with one_line_errors("MLflow's registry"), lock(root):
+    with one_line_errors("MLflow's registry"), ignoring_existing():
+        client.create_registered_model(name, description="Photo to class probabilities, registered by Plumage.")
+    with one_line_errors("MLflow's registry"), lock_model(root, name):
         version, created = _find_or_create_version(client, name, run, candidate, gate.test_hash)
         client.set_registered_model_alias(name, CHALLENGER, model_versions(client, name)[-1].version)
         decision = _decide(client, version, candidate, gate)
@@ -118,8 +120,6 @@ def _create_version(
     identity = {tags.MODEL_HASH: candidate.model_hash, tags.RUN_ID: run.id}
     lineage = {key: value for key, value in run.lineage.items() if key.startswith(VERSION_LINEAGE)}
     version = mlflow.register_model(f"models:/{model_id}", name, tags={**identity, **lineage, **figures})
-    if int(version.version) == 1:
-        client.update_registered_model(name, "Photo to class probabilities, registered by Plumage.")
     return client.get_model_version(name, version.version)
 
 
