@@ -131,6 +131,28 @@ def test_of_two_clones_that_register_at_once_the_better_is_champion_and_nothing_
     assert not [key for key in model.tags if key.startswith("plumage.") and "promotion" not in key]
 
 
+@pytest.mark.slow
+def test_a_kill_at_any_point_leaves_no_model_without_a_version_and_no_promotion_twice(
+    photos: Path,
+) -> None:
+    add(photos, 1, hits(20))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
+    command = [sys.executable, str(Path(__file__).with_name("killed_register.py")), str(photos), "11"]
+    said = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    trials = [json.loads(line) for line in said.splitlines()]
+    assert len(trials) > 3
+    for at, left in trials:
+        assert left == {
+            "aliases": {"challenger": 2, "champion": 2},
+            "promotions": [[None, 1], [1, 2]],
+            "tags left": [],
+            "each model is a version": True,
+            "each model links to its version": True,
+            "runs without an end": 0,
+            "files without a model": 0,
+        }, f"killed before commit {at}"
+
+
 def test_no_file_of_a_registered_model_is_a_pickle(photos: Path) -> None:
     add(photos, 1, hits(40))
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}@champion"))

@@ -13,6 +13,7 @@ from plumage.registry.promotions import (
     Promotion,
     author,
     champion_before,
+    complete_promotions,
     move_champion,
     promotions,
 )
@@ -73,6 +74,7 @@ def _promote(
     with one_line_errors("MLflow's registry"):
         _champions(client, name)  # on a server, the lock is the registered model's
     with one_line_errors("MLflow's registry"), lock_model(root, name):
+        complete_promotions(client, name)
         known = _champions(client, name)
         version = choose(known)
         existing = [int(found.version) for found in model_versions(client, name)]
