@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
@@ -12,7 +13,7 @@ from registering import NAME, add, hits
 
 from plumage.errors import TrackingError
 from plumage.registry.promote import champions, promote, rollback
-from plumage.registry.promotions import Promotion, author, champion_before, promotions, record, replaced_by_hand
+from plumage.registry.promotions import Promotion, author, champion_before, move_champion, promotions, replaced_by_hand
 from plumage.tracking.store import use_store
 
 
@@ -83,21 +84,64 @@ def test_an_impossible_move_is_one_line_and_leaves_no_entry(three: Path) -> None
 
 
 def test_concurrent_writers_lose_no_entry(root: Path) -> None:
-    """Also without the lock, which two machines do not share."""
+    """Also without the lock."""
     use_store(root)
     client = MlflowClient()
-    client.create_registered_model(NAME)
+    create_versions(client, 8)
     when = "2026-01-01T00:00:00.000000+00:00"
     writers = [
-        Thread(target=record, args=(client, NAME, Promotion(None, number, "promote", "why", "who", when=when)))
-        for number in range(8)
+        Thread(target=move_champion, args=(client, NAME, Promotion(None, number, "promote", "why", "who", when=when)))
+        for number in range(1, 9)
     ]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join()
     found = promotions(client.get_registered_model(NAME).tags)
-    assert sorted(entry.to for entry in found) == list(range(8))
+    assert sorted(entry.to for entry in found) == list(range(1, 9))
+
+
+def create_versions(client: MlflowClient, count: int) -> None:
+    client.create_registered_model(NAME)
+    for _ in range(count):
+        client.create_model_version(NAME, "file:///nowhere")
+
+
+def test_a_promotion_follows_those_before_it_whatever_the_clock_says(root: Path) -> None:
+    use_store(root)
+    client = MlflowClient()
+    create_versions(client, 2)
+    times = (
+        "2026-01-01T12:00",
+        "2026-01-01T12:05",
+        "2026-01-01T11:40",
+    )  # the last by a machine that is 30 minutes slow
+    moves = ((None, 1, "gate"), (1, 2, "gate"), (2, 1, "rollback"))
+    for move, when in zip(entries(*moves), times, strict=True):
+        move_champion(client, NAME, replace(move, when=f"{when}:00.000000+00:00"))
+    found = promotions(client.get_registered_model(NAME).tags)
+    assert [(entry.before, entry.to, entry.how) for entry in found] == list(moves)
+    assert replaced_by_hand(found, 2) == found[-1]
+
+
+def test_a_history_of_an_earlier_version_goes_on_and_is_in_order_even_if_a_clock_was_wrong() -> None:
+    moves = entries((None, 1, "gate"), (1, 2, "gate"), (2, 1, "rollback"), (1, 3, "gate"), (3, 4, "gate"))
+    times = ("20260101T120000", "20260101T120500", "20260101T114000", "20260101T113000", "20260101T130000")
+    tags = {f"plumage.promotion.{time}.000000Z-abcdef": as_tag(move) for time, move in zip(times, moves, strict=True)}
+    assert promotions(tags) == moves
+    later = entries((4, 2, "promote"))
+    tags["plumage.promotion.n000001-abcdef"] = as_tag(*later)
+    assert promotions(tags) == [*moves, *later]
+
+
+def test_a_history_with_a_gap_keeps_the_order_of_its_times() -> None:
+    moves = entries((None, 1, "gate"), (1, 2, "gate"), (1, 3, "gate"))  # the alias went back to 1 in MLflow's UI
+    tags = {f"plumage.promotion.2026010{day}T000000.000000Z-abcdef": as_tag(move) for day, move in enumerate(moves)}
+    assert promotions(tags) == moves
+
+
+def as_tag(promotion: Promotion) -> str:
+    return json.dumps(asdict(promotion))
 
 
 def test_the_longest_reason_fits_into_the_registry(photos: Path) -> None:

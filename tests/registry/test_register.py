@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow_servers import Server
 from registering import CLASSES, NAME, add, hits
 
 from plumage.errors import TrackingError
@@ -72,38 +75,82 @@ def test_a_version_s_tags_are_its_run_metrics_hashes_and_decision(photos: Path) 
 
 
 REGISTER = """
-import sys
+import os, sys
 from pathlib import Path
 from registering import add, hits
 
-root, seed, right = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-add(root, seed, hits(right))
+root = Path(sys.argv[1])
+os.chdir(root)
+for argument in sys.argv[2:]:
+    seed, right = map(int, argument.split(":"))
+    add(root, seed, hits(right))
 """
 
 
+@pytest.fixture(params=["SQLite", "server"])
+def shared_store(request: pytest.FixtureRequest, photos: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URI of a store that several clones use."""
+    server = Server(photos)
+    if request.param == "server":
+        server.start()
+    uri = server.url if request.param == "server" else f"sqlite:///{photos}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    yield uri
+    if request.param == "server":
+        server.kill()
+
+
 @pytest.mark.slow
-def test_of_two_that_register_at_once_the_better_is_champion_and_no_promotion_is_lost(photos: Path) -> None:
-    add(photos, 1, hits(20))
-    tests = Path(__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tests), *sys.path])}
+def test_of_two_clones_that_register_at_once_the_better_is_champion_and_nothing_is_lost_or_there_twice(
+    photos: Path, tmp_path_factory: pytest.TempPathFactory, shared_store: str
+) -> None:
+    other = tmp_path_factory.mktemp("clone")
+    shutil.copytree(photos / "dataset", other / "dataset")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
     both = [
-        subprocess.Popen([sys.executable, "-c", REGISTER, str(photos), str(seed), str(right)], env=environment)
-        for seed, right in ((2, 40), (3, 55))
+        subprocess.Popen([sys.executable, "-c", REGISTER, str(clone), "1:20", last], env=environment)
+        for clone, last in ((photos, "2:40"), (other, "3:55"))
     ]
     assert [process.wait(timeout=300) for process in both] == [0, 0]
-    client = MlflowClient(f"sqlite:///{photos}/mlflow.db", f"sqlite:///{photos}/mlflow.db")
+    client = MlflowClient(shared_store, shared_store)
     versions = client.search_model_versions(f"name = '{NAME}'")
-    better = next(version for version in versions if version.tags["test/accuracy"] == "0.916667")
-    worse = next(version for version in versions if version.tags["test/accuracy"] == "0.666667")
-    assert len(versions) == 3
+    assert sorted(version.tags["test/accuracy"] for version in versions) == ["0.333333", "0.666667", "0.916667"]
+    number = {version.tags["test/accuracy"]: int(version.version) for version in versions}
+    (worse,) = (version for version in versions if version.tags["test/accuracy"] == "0.666667")
     model = client.get_registered_model(NAME)
-    assert int(model.aliases["champion"]) == int(better.version)
+    assert int(model.aliases["champion"]) == number["0.916667"]
     history = promotions(model.tags)
     # The worse one was champion for a moment if it came first, and was refused otherwise.
     came_first = worse.tags["plumage.gate.promoted"] == "true"
-    champions = [1, int(worse.version), int(better.version)] if came_first else [1, int(better.version)]
+    champions = [number["0.333333"], *([number["0.666667"]] if came_first else []), number["0.916667"]]
     assert [entry.to for entry in history] == champions
     assert [entry.before for entry in history] == [None, *champions[:-1]]
+    (experiment,) = client.search_experiments(filter_string="name = 'plumage'")
+    logged = client.search_logged_models([experiment.experiment_id])
+    assert {version.source for version in versions} == {f"models:/{found.model_id}" for found in logged}
+    assert not [key for key in model.tags if key.startswith("plumage.") and "promotion" not in key]
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_point_leaves_no_model_without_a_version_and_no_promotion_twice(
+    photos: Path,
+) -> None:
+    add(photos, 1, hits(20))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
+    command = [sys.executable, str(Path(__file__).with_name("killed_register.py")), str(photos), "11"]
+    said = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    trials = [json.loads(line) for line in said.splitlines()]
+    assert len(trials) > 3
+    for at, left in trials:
+        assert left == {
+            "aliases": {"challenger": 2, "champion": 2},
+            "promotions": [[None, 1], [1, 2]],
+            "tags left": [],
+            "each model is a version": True,
+            "each model links to its version": True,
+            "runs without an end": 0,
+            "files without a model": 0,
+        }, f"killed before commit {at}"
 
 
 def test_no_file_of_a_registered_model_is_a_pickle(photos: Path) -> None:

@@ -1,5 +1,7 @@
 """A tracking server that goes down during training stops nothing, and no metric is lost."""
 
+import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +13,10 @@ from pipeline_outputs import KEY
 
 from plumage.common.paths import OUTBOX
 from plumage.tracking import outbox
+from plumage.tracking.entries import EndEntry, MetricsEntry, TagsEntry, deliver, from_line, to_line
 from plumage.tracking.open_run import training_run
 from plumage.tracking.resume import resume_run
+from plumage.tracking.store import connect
 
 PARAMS = {"train.lr": 0.01}
 
@@ -78,15 +82,109 @@ def test_an_entry_delivered_twice_is_one_point(root: Path) -> None:
     with training_run(root, "plumage", KEY, PARAMS) as run:
         run.log_epoch(1, {"train/loss": 1.0})
     [point] = MlflowClient().get_metric_history(run.id, "train/loss")
-    entry = {"metrics": {"train/loss": 1.0}, "step": 1, "time": point.timestamp}
-    outbox.deliver(run.id, [entry, entry])
+    for _ in range(2):
+        deliver(run.id, MetricsEntry(metrics={"train/loss": 1.0}, step=1, time=point.timestamp))
     assert points(run.id) == [(1, 1.0)]
 
 
-def test_a_line_that_a_kill_cut_short_is_ignored(tmp_path: Path) -> None:
-    path = tmp_path / "run.jsonl"
-    path.write_text('{"end": "FAILED"}\n{"metrics": {"train/lo')
-    assert outbox._read(path) == [{"end": "FAILED"}]
+LOSS = {"metrics": {"train/loss": 0.5}, "step": 1, "time": 1}
+DAMAGED = {
+    "cut short": b'{"metrics": {"train/lo',
+    "zeros, as after a power cut": b"\0" * 300,
+    "not UTF-8": b'{"tags": {"a": "\xff"}}',
+    "of another shape": b'{"metrics": [1, 2], "step": 1, "time": 1}',
+    "no object": b"[]",
+    "a number": b"5",
+    "null": b"null",
+    "text for a number": b'{"metrics": {"a": "x"}, "step": 1, "time": 1}',
+    "without a step": b'{"metrics": {"a": 1.0}, "time": 1}',
+    "a step that no database holds": b'{"metrics": {"a": 1.0}, "step": 1000000000000000000000, "time": 1}',
+    "a number of 5,000 digits": b'{"metrics": {"a": %s}, "step": 1, "time": 1}' % (b"9" * 5000),
+    "a tag that is a list": b'{"tags": {"a": []}}',
+    "of an unknown kind": b'{"params": {"a": "b"}}',
+    "of an unknown status": b'{"end": "RUNNING"}',
+    "deep": b"[" * 100_000,
+    "with another checksum": b'{"tags":{"a":"b"}}\t00000000',
+    "refused by MLflow": b'{"metrics": {"a\\u0000?": 1.0}, "step": 1, "time": 1}',
+}
+
+
+def test_damaged_lines_are_kept_and_named_and_all_others_delivered(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, run = pending(root)
+    first, last = json.dumps(LOSS).encode(), b'{"end": "FAILED"}'
+    path.write_bytes(b"\n".join([first, *DAMAGED.values(), to_line(TagsEntry(tags={"later": "yes"})), last, b""]))
+    outbox.deliver_pending(root)
+    found = MlflowClient().get_run(run)
+    assert points(run) == [(1, 0.5)] and found.data.tags["later"] == "yes" and found.info.status == "FAILED"
+    aside = path.with_suffix(".damaged")
+    assert aside.read_bytes().splitlines() == list(DAMAGED.values())
+    said = capsys.readouterr().out.splitlines()
+    assert said == [f"{path}: {len(DAMAGED)} lines can't be delivered (it is no entry); kept in {aside}"]
+    assert not path.exists() and not list(path.parent.glob("*.lock"))
+
+
+def test_a_damaged_byte_anywhere_is_noticed(tmp_path: Path) -> None:
+    line = to_line(MetricsEntry(metrics={"train/loss": 0.5}, step=1, time=1234567890123))
+    for position in range(len(line) - 1):
+        damaged = bytearray(line)
+        damaged[position] ^= 1
+        with pytest.raises(ValueError, match=r"checksum|no entry"):
+            from_line(bytes(damaged))
+
+
+def test_values_that_are_no_numbers_are_delivered(root: Path) -> None:
+    for value in (float("nan"), float("inf"), -float("inf"), 0.1):
+        entry = MetricsEntry(metrics={"a": value}, step=1, time=1)
+        assert repr(from_line(to_line(entry))) == repr(entry)
+
+
+def test_an_entry_after_a_line_that_a_kill_cut_short_is_delivered(root: Path) -> None:
+    path, run = pending(root)
+    path.write_bytes(b'{"metrics": {"train/lo')
+    outbox._File(path).append(EndEntry(end="KILLED"))
+    outbox.deliver_pending(root)
+    assert MlflowClient().get_run(run).info.status == "KILLED"
+    assert path.with_suffix(".damaged").read_bytes() == b'{"metrics": {"train/lo\n'
+
+
+def test_during_training_a_refused_entry_holds_up_no_later_one(root: Path) -> None:
+    with training_run(root, "plumage", KEY, PARAMS) as run:
+        run.log_metrics({"what?": 1.0})
+        run.log_epoch(1, {"train/loss": 1.0})
+    assert points(run.id) == [(1, 1.0)] and MlflowClient().get_run(run.id).info.status == "FINISHED"
+
+
+def test_what_is_no_outbox_is_named_and_stops_no_stage(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = pending(root)
+    folder = path.parent
+    monkeypatch.setattr(outbox, "MAX_BYTES", 1000)
+    (folder / "huge.jsonl").write_bytes(b" " * 1001)
+    (folder / "folder.jsonl").mkdir()
+    os.mkfifo(folder / "pipe.jsonl")
+    (folder / "link.jsonl").symlink_to("/dev/zero")
+    outbox.deliver_pending(root)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 4 and all("can't be delivered" in line for line in said)
+    assert "huge.jsonl: can't be delivered (it has 1,001 bytes, more than any training writes)" in "\n".join(said)
+    assert (folder / "huge.jsonl").stat().st_size == 1001
+
+
+def test_locks_that_killed_processes_left_are_removed(root: Path) -> None:
+    path, _ = pending(root)
+    path.with_suffix(".lock").touch()
+    outbox.deliver_pending(root)
+    assert list(path.parent.iterdir()) == []
+
+
+def pending(root: Path) -> tuple[Path, str]:
+    """The outbox file of a new run that is RUNNING, and the run's id."""
+    experiment = connect(root, "plumage")
+    run = MlflowClient().create_run(experiment).info.run_id
+    return run_path(root, run), run
 
 
 def test_a_reopened_run_does_not_log_its_epochs_again(root: Path) -> None:
@@ -114,7 +212,7 @@ def test_entries_for_a_deleted_run_are_kept_and_stop_no_pipeline(
 def test_entries_of_a_running_process_are_left_to_it(root: Path) -> None:
     with training_run(root, "plumage", KEY, PARAMS) as run:
         path = run_path(root, run.id)
-        with run.outbox._lock:  # its thread waits meanwhile
+        with run.outbox._file._lock:  # its thread waits meanwhile
             path.write_text('{"end": "FAILED"}\n')
             outbox.deliver_pending(root)
             assert path.exists()
@@ -123,6 +221,6 @@ def test_entries_of_a_running_process_are_left_to_it(root: Path) -> None:
 
 
 def run_path(root: Path, run_id: str) -> Path:
-    folder = outbox._store_folder(root)
+    folder = outbox.store_folder(root)
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{run_id}.jsonl"

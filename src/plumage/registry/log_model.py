@@ -1,26 +1,35 @@
-"""Log a model to MLflow as a pyfunc model, and its test metrics with the data set that they were measured on."""
+"""Log a model to MLflow as a pyfunc model, with its test metrics and their data set, and make it a registered version."""
 
 import io
+import json
 import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.types import ColSpec, Schema
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from PIL import Image
 
 from plumage.common.files import sha256
 from plumage.models.saved_model import DESCRIPTION_FILE, WEIGHTS_FILE, read_description
 from plumage.registry import served_model
 from plumage.registry.served_code import PACKAGE, code_files, pinned_requirements
+from plumage.registry.versions import model_versions
 from plumage.tracking.inputs import dataset_reference
 from plumage.tracking.run import Run
+from plumage.tracking.store import STORE_ERRORS
+from plumage.tracking.tags import HAS_VERSION
 
 
 def log_model(name: str, folder: Path, files: Sequence[Path], epoch: int) -> str:
@@ -55,6 +64,7 @@ def log_model(name: str, folder: Path, files: Sequence[Path], epoch: int) -> str
             ),
             input_example=pd.DataFrame({"image": [_example_photo(description.preprocessing.size)]}),
             step=epoch,
+            tags={HAS_VERSION: "false"},
         )
     return str(logged.model_id)
 
@@ -82,6 +92,44 @@ def _example_photo(size: int) -> bytes:
     photo = io.BytesIO()
     Image.new("RGB", (size, size), (90, 130, 170)).save(photo, "PNG")
     return photo.getvalue()
+
+
+def create_version(client: MlflowClient, name: str, model_id: str, tags: Mapping[str, str]) -> ModelVersion:
+    """Make a logged model a version of the registered model `name`, which exists. It has its tags from the start."""
+    version = client.create_model_version(name, f"models:/{model_id}", tags=dict(tags), model_id=model_id)
+    _link(client, model_id, version)
+    return client.get_model_version(name, version.version)
+
+
+def complete_logged_models(client: MlflowClient, run: Run, name: str) -> None:
+    """Link the models that a killed process logged to their versions. Delete those that it did not make a version.
+
+    It looks at the models `name` in the experiment of `run`, without those of other runs that are RUNNING: their process
+    may register them elsewhere (`MLFLOW_REGISTRY_URI`). Call it with `lock_model`.
+    """
+    experiment = client.get_run(run.id).info.experiment_id
+    left = client.search_logged_models([experiment], f"name = '{name}' AND tags.`{HAS_VERSION}` = 'false'")
+    versions = {version.source: version for version in (model_versions(client, name) if left else [])}
+    for model in left:
+        if version := versions.get(f"models:/{model.model_id}"):
+            _link(client, model.model_id, version)
+        elif model.source_run_id == run.id or not _is_running(client, model.source_run_id):
+            with suppress(*STORE_ERRORS, OSError):  # without its files, or where they can't be deleted
+                get_artifact_repository(model.artifact_location).delete_artifacts()
+            client.delete_logged_model(model.model_id)
+
+
+def _is_running(client: MlflowClient, run_id: str | None) -> bool:
+    try:
+        return run_id is not None and client.get_run(run_id).info.status == "RUNNING"
+    except MlflowException:  # the run was deleted
+        return False
+
+
+def _link(client: MlflowClient, model_id: str, version: ModelVersion) -> None:
+    """Link a logged model to its version, as `mlflow.register_model` does."""
+    link = json.dumps([{"name": version.name, "version": version.version}])
+    client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: link, HAS_VERSION: "true"})
 
 
 def log_model_metrics(run: Run, model_id: str, metrics: Mapping[str, float]) -> None:

@@ -9,9 +9,17 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from plumage.errors import NoStoreError, TrackingError
-from plumage.registry.promotions import Promotion, author, champion_before, move_champion, promotions
+from plumage.registry.promotions import (
+    Promotion,
+    author,
+    champion_before,
+    complete_promotions,
+    move_champion,
+    promotions,
+)
 from plumage.registry.versions import CHAMPION, model_versions
-from plumage.tracking.store import lock, one_line_errors, use_store
+from plumage.tracking.alive import recover
+from plumage.tracking.store import lock_model, one_line_errors, use_store
 
 LONGEST_REASON = 500
 """Characters. The whole entry has to fit into a tag."""
@@ -61,8 +69,12 @@ def _promote(
     if len(reason) > LONGEST_REASON:
         raise TrackingError(f"the reason has {len(reason)} characters; takes {LONGEST_REASON} at most")
     _use_store(root, name)
+    recover(root)
     client = MlflowClient()
-    with one_line_errors("MLflow's registry"), lock(root):
+    with one_line_errors("MLflow's registry"):
+        _champions(client, name)  # on a server, the lock is the registered model's
+    with one_line_errors("MLflow's registry"), lock_model(root, name):
+        complete_promotions(client, name)
         known = _champions(client, name)
         version = choose(known)
         existing = [int(found.version) for found in model_versions(client, name)]

@@ -1,7 +1,9 @@
 """The history of champions: who promoted which version, when and why. Entries are added and never changed.
 
-Each entry is a tag of the registered model, `plumage.promotion.<time>-<random>`, so that two writers, even on two
-machines, lose nothing. The entry is written before the alias moves, so no champion is ever without one.
+Each entry is a tag of the registered model, `plumage.promotion.n<number>-<random>`. The number, not a clock, orders them. Entries
+of earlier versions have a time instead, and come first; their order is mended where a clock was wrong.
+
+A promotion is first written under `plumage.promoting.`, so that one that is cut off is completed later, and is listed once.
 """
 
 import getpass
@@ -10,6 +12,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +22,9 @@ from plumage.common import git
 from plumage.errors import GitError, TrackingError
 from plumage.registry.versions import CHAMPION
 from plumage.tracking import tags
+
+NUMBERED = "n"
+"""Prefix of an entry's name that has a number. It sorts behind a time."""
 
 
 @dataclass(frozen=True)
@@ -40,28 +46,71 @@ class Promotion:
 
 
 def move_champion(client: MlflowClient, name: str, promotion: Promotion) -> None:
-    """Record a promotion, then move the alias of the registered model `name`."""
-    record(client, name, promotion)
-    client.set_registered_model_alias(name, CHAMPION, str(promotion.to))
-
-
-def record(client: MlflowClient, name: str, promotion: Promotion) -> None:
-    """Add a promotion to the history of the registered model `name`."""
-    moment = datetime.fromisoformat(promotion.when).strftime("%Y%m%dT%H%M%S.%fZ")
+    """Record a promotion, and move the alias of the registered model `name`. Call it with `lock_model`."""
+    keys = [key for key in _entries(client.get_registered_model(name).tags) if key.startswith(NUMBERED)]
+    last = max((int(key[len(NUMBERED) :].partition("-")[0]) for key in keys), default=0)
+    key = f"{NUMBERED}{last + 1:06d}-{secrets.token_hex(3)}"
     entry = json.dumps(asdict(promotion), ensure_ascii=False)
-    client.set_registered_model_tag(name, f"{tags.PROMOTION}{moment}-{secrets.token_hex(3)}", entry)
+    client.set_registered_model_tag(name, f"{tags.PROMOTING}{key}", entry)
+    _complete(client, name, key, entry)
+
+
+def complete_promotions(client: MlflowClient, name: str) -> None:
+    """Complete the promotions that a killed process began. Call it with `lock_model`."""
+    for key, entry in sorted(client.get_registered_model(name).tags.items()):
+        if key.startswith(tags.PROMOTING):
+            _complete(client, name, key.removeprefix(tags.PROMOTING), entry)
+
+
+def _complete(client: MlflowClient, name: str, key: str, entry: str) -> None:
+    client.set_registered_model_alias(name, CHAMPION, str(_read(key, entry).to))
+    client.set_registered_model_tag(name, f"{tags.PROMOTION}{key}", entry)
+    client.delete_registered_model_tag(name, f"{tags.PROMOTING}{key}")
 
 
 def promotions(model_tags: Mapping[str, str]) -> list[Promotion]:
     """The promotions among a registered model's tags, oldest first. TrackingError when one can't be read any more."""
-    found = []
-    for key in sorted(model_tags):
-        if key.startswith(tags.PROMOTION):
-            try:
-                found.append(Promotion(**json.loads(model_tags[key])))
-            except (ValueError, TypeError) as error:
-                raise TrackingError(f"the registered model's tag {key} is not a promotion any more ({error})") from None
+    entries = {key: _read(key, entry) for key, entry in sorted(_entries(model_tags).items())}
+    timed = [entry for key, entry in entries.items() if not key.startswith(NUMBERED)]
+    return [*_chained(timed), *(entry for key, entry in entries.items() if key.startswith(NUMBERED))]
+
+
+def _entries(model_tags: Mapping[str, str]) -> dict[str, str]:
+    """The entries among a registered model's tags, by what follows the prefix."""
+    found: dict[str, str] = {}
+    for prefix in (tags.PROMOTING, tags.PROMOTION):
+        found |= {key.removeprefix(prefix): entry for key, entry in model_tags.items() if key.startswith(prefix)}
     return found
+
+
+def _read(key: str, entry: str) -> Promotion:
+    try:
+        return Promotion(**json.loads(entry))
+    except (ValueError, TypeError) as error:
+        raise TrackingError(
+            f"the registered model's tag {tags.PROMOTION}{key} is not a promotion any more ({error})"
+        ) from None
+
+
+def _chained(history: list[Promotion]) -> list[Promotion]:
+    """The entries in an order in which each replaces the champion before it, the earliest first where several can follow.
+
+    That is an Eulerian path (Hierholzer 1873). Where there is none, as somebody moved the alias by hand, they stay as they are.
+    """
+    leaving: dict[int | None, list[Promotion]] = {}
+    for entry in reversed(history):
+        leaving.setdefault(entry.before, []).append(entry)
+    path: list[Promotion] = []
+    pending: list[Promotion] = []
+    champion: int | None = None
+    while leaving.get(champion) or pending:
+        if after := leaving.get(champion):
+            pending.append(after.pop())
+        else:
+            path.insert(0, pending.pop())
+        champion = pending[-1].to if pending else None
+    follows = all(entry.before == before.to for before, entry in pairwise(path))
+    return path if len(path) == len(history) and follows else history
 
 
 def champion_before(history: Sequence[Promotion], champion: int) -> int | None:

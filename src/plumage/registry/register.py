@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
@@ -27,13 +26,13 @@ from plumage.registry.candidate import Candidate, collect_candidate
 from plumage.registry.champion import find_champion, why_blocked
 from plumage.registry.decision import GATE_REASON, decision_tags, version_description
 from plumage.registry.gate import Gate
-from plumage.registry.log_model import log_model, log_model_metrics
-from plumage.registry.promotions import Promotion, author, move_champion
+from plumage.registry.log_model import complete_logged_models, create_version, log_model, log_model_metrics
+from plumage.registry.promotions import Promotion, author, complete_promotions, move_champion
 from plumage.registry.versions import CHALLENGER, model_versions
 from plumage.tracking import tags
 from plumage.tracking.resume import resume_run
 from plumage.tracking.run import Run
-from plumage.tracking.store import lock, one_line_errors
+from plumage.tracking.store import ignoring_existing, lock_model, one_line_errors
 
 VERSION_LINEAGE = (
     tags.VERSION,
@@ -71,12 +70,16 @@ def register(root: Path, run: Run, candidate: Candidate, gate: Gate) -> dict[str
         PlumageError: the registry can't be reached, or the model's own files can't be read.
     """
     client, name = MlflowClient(), gate.settings.model_name
-    with one_line_errors("MLflow's registry"), lock(root):
+    with one_line_errors("MLflow's registry"), ignoring_existing():
+        client.create_registered_model(name, description="Photo to class probabilities, registered by Plumage.")
+    with one_line_errors("MLflow's registry"), lock_model(root, name):
+        complete_promotions(client, name)
+        complete_logged_models(client, run, name)
         version, created = _find_or_create_version(client, name, run, candidate, gate.test_hash)
         client.set_registered_model_alias(name, CHALLENGER, model_versions(client, name)[-1].version)
         decision = _decide(client, version, candidate, gate)
         _describe(client, version, decision, candidate.card)
-        if decision["promoted"]:  # last: a killed stage decides again until the version is champion
+        if decision["promoted"]:  # last: a stage that is killed before decides again
             move_champion(client, name, _promotion(decision, version, author(root)))
         aliases = client.get_model_version(name, version.version).aliases
     return {
@@ -118,10 +121,7 @@ def _create_version(
     identity = {tags.MODEL_HASH: candidate.model_hash, tags.RUN_ID: run.id}
     lineage = {key: value for key, value in run.lineage.items() if key.startswith(VERSION_LINEAGE)}
     hashes = _hash_tags(candidate.provenance_hashes)
-    version = mlflow.register_model(f"models:/{model_id}", name, tags={**identity, **lineage, **hashes, **figures})
-    if int(version.version) == 1:
-        client.update_registered_model(name, "Photo to class probabilities, registered by Plumage.")
-    return client.get_model_version(name, version.version)
+    return create_version(client, name, model_id, {**identity, **lineage, **hashes, **figures})
 
 
 def _hash_tags(hashes: Mapping[str, str]) -> dict[str, str]:

@@ -201,6 +201,15 @@ def _copy_permissions(path: Path, new: Path) -> None:
         new.chmod(stat.S_IMODE(found.st_mode))
 
 
+def share(path: Path, new: Path) -> None:
+    """Let everyone who may write to the database `path` write to the file or folder `new` beside it, as SQLite does."""
+    if path.exists() and new.stat().st_uid == os.geteuid():
+        mode = stat.S_IMODE(path.stat().st_mode) | stat.S_IRUSR | stat.S_IWUSR
+        new.chmod(mode | (mode & 0o444) >> 2 if new.is_dir() else mode)
+        with suppress(PermissionError):
+            os.chown(new, -1, path.stat().st_gid)
+
+
 def remove_side_files(path: Path) -> None:
     """Remove SQLite's side files of a database."""
     for suffix in SIDE_FILES:
@@ -225,17 +234,20 @@ def _copy(path: Path, target: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of the database at `path`, so that only one process at a time checks for something and creates it.
+def locked(path: Path, what: str = "") -> Iterator[None]:
+    """Hold the lock `what` of the database at `path`, so that only one process at a time checks for something and creates it.
 
-    Reentrant. A database on a read-only disk needs no lock: nothing can be created there.
+    Reentrant. Its file stays, and holds nobody up: the system frees the lock of a process that ends. A database on a read-only
+    disk needs no lock: nothing can be created there.
     """
     if path.parent.exists() and not os.access(path.parent, os.W_OK):
         yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.with_name(".".join(filter(None, (path.name, what, "lock"))))
     try:
-        with filelock.FileLock(f"{path}.lock", timeout=LOCK_SECONDS, is_singleton=True):
+        with filelock.FileLock(file, timeout=LOCK_SECONDS, is_singleton=True):
+            share(path, file)
             yield
     except filelock.Timeout as error:
         raise TrackingError(

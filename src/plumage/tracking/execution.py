@@ -13,9 +13,9 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
+from plumage.tracking.alive import recover
 from plumage.tracking.environment import undisturbed
 from plumage.tracking.lineage import lineage_tags
-from plumage.tracking.outbox import deliver_pending
 from plumage.tracking.run import Stage, param_texts
 from plumage.tracking.store import connect, one_line_errors
 from plumage.tracking.tags import GIT_COMMIT, GIT_UNKNOWN, TRAINING_KEY
@@ -66,14 +66,14 @@ class Execution:
 def begin_execution(
     root: Path, experiment: str, training_key: str, params: Mapping[str, Any], stage: Stage
 ) -> Execution:
-    """Connect to the store, deliver what earlier stages could not, and collect the lineage of `stage`.
+    """Connect to the store, deliver and end what earlier stages could not, and collect the lineage of `stage`.
 
     Raises:
         TrackingError: the store can't be reached, or the experiment was deleted.
     """
     experiment_id = connect(root, experiment)
     with undisturbed():
-        deliver_pending(root)
+        recover(root)
     lineage = lineage_tags(Path.cwd(), stage)
     if GIT_UNKNOWN in lineage and stage != "evaluate":  # evaluate adds to what train recorded
         print(f"no commit is recorded: {lineage[GIT_UNKNOWN]}", flush=True)

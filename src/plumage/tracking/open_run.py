@@ -12,15 +12,18 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import mlflow
+from mlflow import MlflowClient
 
 from plumage.errors import TrackingError
 from plumage.tracking import watchdog
+from plumage.tracking.alive import SignOfLife
+from plumage.tracking.entries import Status
 from plumage.tracking.environment import undisturbed, wants_system_metrics
 from plumage.tracking.execution import Execution, begin_execution
 from plumage.tracking.outbox import UNREACHABLE, Outbox
 from plumage.tracking.run import Run, Stage
 from plumage.tracking.store import one_line_errors
-from plumage.tracking.tags import DVC, DVC_EXPERIMENT, RESTORED, STAGE, TRAINING_KEY
+from plumage.tracking.tags import DVC, DVC_EXPERIMENT, PROCESS, RESTORED, STAGE, TRAINING_KEY
 
 
 class _Terminated(SystemExit):
@@ -31,8 +34,9 @@ class _Terminated(SystemExit):
 def open_run(execution: Execution, stage: Stage, run_id: str | None = None, *, restored: bool = False) -> Iterator[Run]:
     """Start the run of `execution`, or reopen `run_id`, for `stage`. `restored` marks a training logged from its files.
 
-    The final status is FINISHED; FAILED after an exception; KILLED after Ctrl-C or SIGTERM, and, set by the watchdog,
-    after the process disappeared. A real training logs through an outbox, so the store may be down meanwhile.
+    The final status is FINISHED; FAILED after an exception; KILLED after Ctrl-C or SIGTERM, and after the process
+    disappeared: set by the watchdog or, if that disappeared too, by the next stage (`plumage.tracking.alive`). A real training
+    logs through an outbox, so the store may be down meanwhile.
 
     Raises:
         TrackingError: the store can't be reached, or a run is open in this process already.
@@ -42,15 +46,22 @@ def open_run(execution: Execution, stage: Stage, run_id: str | None = None, *, r
     training = stage == "train" and not restored
     system_metrics = stage != "register" and not restored and wants_system_metrics()
     name = None if run_id else execution.run_name
-    with one_line_errors("MLflow"), undisturbed(), _sigterm_raises():
+    life = SignOfLife(execution.root, execution.experiment_id)
+    with one_line_errors("MLflow"), undisturbed(), _sigterm_raises(), life:
         mlflow.set_experiment(experiment_id=execution.experiment_id)  # MLflow reopens no run of another experiment
-        active = mlflow.start_run(run_id, execution.experiment_id, name, log_system_metrics=system_metrics)
-        watching = _start_watchdog(active.info.run_id)
-        status, run = "FAILED", None
+        tags = _tags(execution, run_id is not None, restored)
+        if run_id:  # before it is RUNNING; a new run has its tags from the start
+            MlflowClient().set_tag(run_id, PROCESS, life.token)
+        first = {**tags, PROCESS: life.token}
+        active = mlflow.start_run(run_id, execution.experiment_id, name, tags=first, log_system_metrics=system_metrics)
+        watching = _start_watchdog(active.info.run_id, life)
+        status: Status = "FAILED"
+        run = None
         try:
             finished = frozenset(tag.removeprefix(STAGE) for tag in active.data.tags if tag.startswith(STAGE))
             run = Run(active.info.run_id, finished, execution.lineage)
-            run.set_tags(_tags(execution, run_id is not None, restored))
+            if run_id:
+                run.set_tags(tags)
             run.log_params(execution.params)
             if training and run_id:
                 run.load_logged_epochs()
@@ -63,6 +74,7 @@ def open_run(execution: Execution, stage: Stage, run_id: str | None = None, *, r
             raise
         finally:
             _end(status, run.outbox if run else None)
+            life.remove()
             watching.kill()  # not reached when the end could not be reported: then the watchdog ends the run
             watching.wait()
 
@@ -97,14 +109,17 @@ def _tags(execution: Execution, reopened: bool, restored: bool) -> dict[str, str
     return tags
 
 
-def _end(status: str, outbox: Outbox | None) -> None:
+def _end(status: Status, outbox: Outbox | None) -> None:
     """End the active run, or leave that to the next stage that reaches the store."""
+    active = mlflow.active_run()
     try:
         mlflow.end_run(status)
+        if active:
+            MlflowClient().delete_tag(active.info.run_id, PROCESS)
     except UNREACHABLE:
         if outbox is None:
             raise
-        outbox.add({"end": status})
+        outbox.end_later(status)
 
 
 @contextmanager
@@ -124,12 +139,12 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _start_watchdog(run_id: str) -> subprocess.Popen[bytes]:
+def _start_watchdog(run_id: str, life: SignOfLife) -> subprocess.Popen[bytes]:
     """Start the watchdog of a run. It keeps no terminal, pipe or folder of this process open.
 
     The store's URI may hold a password, so it is no argument: everyone on the machine sees those.
     """
-    command = [sys.executable, "-P", watchdog.__file__, run_id, str(os.getpid())]
+    command = [sys.executable, "-P", watchdog.__file__, run_id, str(os.getpid()), str(life.path)]
     environment, null = {**os.environ, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}, subprocess.DEVNULL
     return subprocess.Popen(
         command, env=environment, stdin=null, stdout=null, stderr=null, cwd=os.sep, start_new_session=True

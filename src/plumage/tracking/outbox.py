@@ -2,40 +2,43 @@
 
 One file per run in `.mlflow-waiting/`, one line per entry, deleted once delivered. The process that logs to the run holds a
 lock on its file. An entry that was delivered but not yet deleted when its process was killed is sent again with the same
-timestamp; MLflow stores it once.
+timestamp; MLflow stores it once. A line that is damaged, or that the store refuses, goes to `<run>.damaged` beside it.
 """
 
 import hashlib
-import json
+import re
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import mlflow
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
-from mlflow.entities import Metric, RunTag
+from mlflow.exceptions import MlflowException
 
-from plumage.common.files import naming, write_text
+from plumage.common.files import atomic_path, naming
 from plumage.common.paths import OUTBOX
 from plumage.tracking.artifacts import sqlite_database
+from plumage.tracking.entries import EndEntry, Entry, Status, deliver, from_line, to_line
 from plumage.tracking.store import STORE_ERRORS, first_line
 
 RETRY_SECONDS = 10.0
 CLOSE_SECONDS = 15.0
 """How long closing an outbox waits for the last entries to be delivered."""
+MAX_BYTES = 2**26
+"""No training writes more: 100,000 epochs. A larger file is not read."""
 UNREACHABLE: tuple[type[Exception], ...] = (*STORE_ERRORS, OSError)
+RUN_ID = re.compile(r"\w{1,64}")
 
 
 class Outbox:
     """Entries for the run `run_id`, delivered by a thread, so that adding one never blocks."""
 
     def __init__(self, root: Path, run_id: str) -> None:
-        self.path = _store_folder(root) / f"{run_id}.jsonl"
-        self._run_id = run_id
+        self.path = store_folder(root) / f"{run_id}.jsonl"
+        self._file = _File(self.path)
         self._file_lock = _lock_of(self.path)
-        self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = self._outage_reported = False
         self._thread = threading.Thread(target=self._deliver_until_closed, daemon=True)
@@ -46,11 +49,14 @@ class Outbox:
         self._thread.start()
         return self
 
-    def add(self, entry: dict[str, Any]) -> None:
-        """Add an entry, as `deliver` takes it."""
-        with self._lock, naming(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+    def add(self, entry: Entry) -> None:
+        """Add an entry. It is on disk when this returns."""
+        self._file.append(entry)
         self._wake.set()
+
+    def end_later(self, status: Status) -> None:
+        """Leave the run's end to the next stage that reaches the store."""
+        self._file.append(EndEntry(end=status))
 
     def _deliver_until_closed(self) -> None:
         while not self._closing:
@@ -61,10 +67,7 @@ class Outbox:
     def _deliver_all(self) -> bool:
         """Deliver the waiting entries; return whether all were delivered."""
         try:
-            while entries := _read(self.path):
-                deliver(self._run_id, entries)
-                with self._lock:
-                    _write(self.path, _read(self.path)[len(entries) :])
+            self._file.deliver()
         except UNREACHABLE as error:
             if not self._outage_reported:
                 reason = first_line(error)[:120]
@@ -87,23 +90,99 @@ class Outbox:
             _release(self._file_lock)
 
 
+class _File:
+    """The file of one run, `<run id>.jsonl`. Threads may add to it while its entries are delivered."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+
+    def append(self, entry: Entry) -> None:
+        with self._lock, naming(self.path), self.path.open("ab") as file:
+            file.write(b"\n" + to_line(entry))  # a line that a kill cut short ends here; empty lines mean nothing
+
+    def deliver(self) -> None:
+        """Deliver all entries in order. What was delivered leaves the file, even if the store goes down meanwhile.
+
+        Raises:
+            One of UNREACHABLE: the store can't be reached, or no longer has the run.
+        """
+        while lines := self._lines():
+            done, damaged = 0, []
+            try:
+                for line in lines:
+                    if line.strip() and (problem := self._deliver_line(line)):
+                        damaged.append((line, problem))
+                    done += 1
+            finally:
+                self._set_aside(damaged)
+                self._drop(sum(map(len, lines[:done])))
+
+    def _lines(self) -> list[bytes]:
+        with self._lock:
+            return self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+
+    def _deliver_line(self, line: bytes) -> str | None:
+        """Deliver the entry in a line. Return why it can never be delivered; None if it was."""
+        try:
+            entry = from_line(line)
+        except ValueError as error:
+            return str(error)
+        try:
+            deliver(self.path.stem, entry)
+        except MlflowException as error:
+            run = MlflowClient().get_run(self.path.stem).info
+            if error.error_code not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST") or run.lifecycle_stage != "active":
+                raise
+            return f"MLflow refuses it: {first_line(error)[:120]}"
+        return None
+
+    def _set_aside(self, damaged: Sequence[tuple[bytes, str]]) -> None:
+        if not damaged:
+            return
+        aside = self.path.with_suffix(".damaged")
+        with naming(aside), aside.open("ab") as file:
+            file.writelines(line.rstrip(b"\n") + b"\n" for line, _ in damaged)
+        lines = "1 line" if len(damaged) == 1 else f"{len(damaged):,} lines"
+        print(f"{self.path}: {lines} can't be delivered ({damaged[0][1]}); kept in {aside}", flush=True)
+
+    def _drop(self, count: int) -> None:
+        """Remove the first `count` bytes."""
+        with self._lock:
+            rest = self.path.read_bytes()[count:]
+            if not rest:
+                self.path.unlink()
+            elif count:
+                with atomic_path(self.path) as beside:
+                    beside.write_bytes(rest)
+
+
 def deliver_pending(root: Path) -> None:
-    """Deliver what earlier processes could not. Print and keep what the store refuses."""
-    for path in sorted(_store_folder(root).glob("*.jsonl")):
-        lock = _lock_of(path)
+    """Deliver what earlier processes could not, and remove their locks. Print and keep what can't be delivered."""
+    folder = store_folder(root)
+    for path in sorted({path.with_suffix(".jsonl") for kind in ("*.jsonl", "*.lock") for path in folder.glob(kind)}):
+        if not RUN_ID.fullmatch(path.stem):
+            continue
         try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            continue  # another process is logging to this run
-        try:
-            deliver(path.stem, _read(path))
-            path.unlink()
+            with suppress(Timeout):  # another process is logging to this run
+                _deliver_file(path)
         except UNREACHABLE as error:
-            print(
-                f"{path}: can't be delivered ({first_line(error)[:120]}); delete it if its run was deleted", flush=True
-            )
-        finally:
-            _release(lock)
+            reason = first_line(error)[:120]
+            print(f"{path}: can't be delivered ({reason}); delete it if its run was deleted", flush=True)
+
+
+def _deliver_file(path: Path) -> None:
+    """Deliver the entries in a file. TimeoutError if another process holds its lock."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise OSError("it is not a file")
+    if path.exists() and path.stat().st_size > MAX_BYTES:
+        raise OSError(f"it has {path.stat().st_size:,} bytes, more than any training writes")
+    lock = _lock_of(path)
+    lock.acquire(blocking=False)
+    try:
+        _File(path).deliver()
+    finally:
+        _release(lock)
 
 
 def _lock_of(path: Path) -> FileLock:
@@ -115,38 +194,9 @@ def _release(lock: FileLock) -> None:
     lock.release()
 
 
-def _store_folder(root: Path) -> Path:
+def store_folder(root: Path) -> Path:
     """Folder of the store that MLflow points at; another store does not know its runs. It moves with the repository."""
     uri = mlflow.get_tracking_uri()
     database = sqlite_database(uri)
     store = str(database.relative_to(root)) if database and database.is_relative_to(root) else uri
     return root / OUTBOX / hashlib.sha256(store.encode()).hexdigest()[:8]
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    """Entries of a file, without a last line that a kill cut short."""
-    entries = []
-    with suppress(json.JSONDecodeError):
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-            entries.append(json.loads(line))
-    return entries
-
-
-def _write(path: Path, entries: list[dict[str, Any]]) -> None:
-    if not entries:
-        path.unlink(missing_ok=True)
-        return
-    write_text(path, "".join(json.dumps(entry) + "\n" for entry in entries))
-
-
-def deliver(run_id: str, entries: list[dict[str, Any]]) -> None:
-    """Send entries to the store: `metrics` with `step` and `time` (ms), `tags`, or the status to `end` the run with."""
-    client = MlflowClient()
-    for entry in entries:
-        if "end" in entry:
-            client.set_terminated(run_id, entry["end"])
-            continue
-        points = entry.get("metrics", {})
-        metrics = [Metric(name, value, entry["time"], entry["step"]) for name, value in points.items()]
-        tags = [RunTag(key, value) for key, value in entry.get("tags", {}).items()]
-        client.log_batch(run_id, metrics=metrics, tags=tags, synchronous=True)

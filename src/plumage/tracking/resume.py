@@ -12,7 +12,7 @@ from plumage.tracking.execution import Execution, begin_execution
 from plumage.tracking.inputs import log_inputs
 from plumage.tracking.open_run import open_run
 from plumage.tracking.run import Run, Stage
-from plumage.tracking.store import lock
+from plumage.tracking.store import lock_runs, one_line_errors
 from plumage.tracking.tags import RESTORED, STAGE
 
 TRAINED_KEYS = {"training_key", "hardware", "environment", "best_epoch"}
@@ -35,7 +35,7 @@ def resume_run(root: Path, experiment: str, params: Mapping[str, Any], stage: St
     if not isinstance(trained, dict) or not trained.keys() >= TRAINED_KEYS:
         raise PipelineError(f"{RUN} is not what the train stage writes; run `dvc repro`")
     execution = begin_execution(root, experiment, trained["training_key"], params, stage)
-    with lock(root):
+    with one_line_errors("the MLflow store"), lock_runs(root, execution.experiment_id):
         run_id = _find_or_restore(execution, trained)
     with open_run(execution, stage, run_id) as run:
         if stage == "register" and "evaluate" not in run.stages:

@@ -15,7 +15,8 @@ from mlflow.entities import Param
 
 from plumage.common.files import naming
 from plumage.common.paths import MLFLOW_ARTIFACTS
-from plumage.tracking.outbox import Outbox, deliver
+from plumage.tracking.entries import Entry, MetricsEntry, TagsEntry, deliver
+from plumage.tracking.outbox import Outbox
 from plumage.tracking.tags import LOGGED_TABLES, STAGE
 
 Stage = Literal["train", "evaluate", "register"]
@@ -44,7 +45,7 @@ class Run:
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log metrics by their MLflow names (`val/accuracy`); for a curve, `step` is the epoch."""
         values = {name: float(value) for name, value in metrics.items()}
-        self._log({"metrics": values, "step": step, "time": int(time.time() * 1000)})
+        self._log(MetricsEntry(metrics=values, step=step, time=int(time.time() * 1000)))
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Log one point per curve, unless the run already has this epoch."""
@@ -82,13 +83,13 @@ class Run:
         """Set tags, replacing those of the same name."""
         entries = [(key, str(value)) for key, value in tags.items()]
         for start in range(0, len(entries), BATCH_SIZE):
-            self._log({"tags": dict(entries[start : start + BATCH_SIZE])})
+            self._log(TagsEntry(tags=dict(entries[start : start + BATCH_SIZE])))
 
-    def _log(self, entry: dict[str, Any]) -> None:
+    def _log(self, entry: Entry) -> None:
         if self.outbox:
             self.outbox.add(entry)
         else:
-            deliver(self.id, [entry])
+            deliver(self.id, entry)
 
     def mark_finished(self, stage: Stage) -> None:
         """Tag the run: everything that `stage` logs is in it."""

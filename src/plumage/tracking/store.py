@@ -1,4 +1,4 @@
-"""The MLflow store of a repository: its URI, its creation, its lock, and one-line errors when it can't be reached.
+"""The MLflow store of a repository: its URI, its creation, its locks, and one-line errors when it can't be reached.
 
 The store is `MLFLOW_TRACKING_URI` if that is set, else `mlflow.db` (SQLite) at the root of the original repository
 (`plumage.common.project.project_root`), even when DVC runs an experiment in a copy. A SQLite store has its artifacts in
@@ -20,6 +20,7 @@ import mlflow
 import requests
 import sqlalchemy
 from mlflow import MlflowClient
+from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_registered_artifact_repositories
 from mlflow.store.db.db_types import DATABASE_ENGINES
@@ -31,9 +32,10 @@ from plumage.common.paths import MLFLOW_ARTIFACTS, MLFLOW_DB
 from plumage.errors import NoStoreError, TrackingError
 from plumage.tracking import server
 from plumage.tracking.artifacts import StoreArtifactRepository, sqlite_database
-from plumage.tracking.database import database_file, locked, prepare_database, reason_and_advice
+from plumage.tracking.database import database_file, prepare_database, reason_and_advice
 from plumage.tracking.environment import check_values, hidden, store_uri
 from plumage.tracking.locations import make_portable
+from plumage.tracking.locks import Tags, exclusive
 
 # As in `plumage.tracking`, if the program has imported MLflow first.
 logging.getLogger("mlflow").setLevel((os.environ.get("MLFLOW_LOGGING_LEVEL") or "WARNING").upper())
@@ -119,7 +121,7 @@ def use_store(root: Path, create: bool = False) -> str:
 
 @contextmanager
 def _opened(what: str, uri: str, endpoint: str, root: Path, create: bool) -> Iterator[None]:
-    """Make sure that a store, or a registry, is there and can be reached; hold the lock if it may be created."""
+    """Make sure that a store, or a registry, is there and can be reached; hold its lock if it may be created."""
     if not create and (file := database_file(uri)) and not file.exists():
         if uri == tracking_uri(root) != registry_uri(root):
             takes = "MLFLOW_TRACKING_URI takes the store of the registry's runs"
@@ -128,7 +130,7 @@ def _opened(what: str, uri: str, endpoint: str, root: Path, create: bool) -> Ite
     with one_line_errors(what, ImportError, OSError):
         prepare_database(uri)
         _probe(uri, endpoint)
-        with lock(root) if create else nullcontext():
+        with exclusive(uri) if create else nullcontext():
             yield
 
 
@@ -141,21 +143,39 @@ def connect(root: Path, experiment: str) -> str:
         TrackingError: the store can't be reached, or the experiment was deleted.
     """
     uri = use_store(root, create=True)
-    with one_line_errors(f"the MLflow store {uri}"), lock(root):
-        client = MlflowClient()
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
-            location = None if server.is_server(uri) else (store_folder(root) / MLFLOW_ARTIFACTS).as_uri()
-            created = client.create_experiment(experiment, artifact_location=location)
-            if database := sqlite_database(uri):
-                make_portable(database)
-            return created
+    with one_line_errors(f"the MLflow store {uri}"), exclusive(uri):
+        found = _experiment(
+            experiment, None if server.is_server(uri) else (store_folder(root) / MLFLOW_ARTIFACTS).as_uri()
+        )
+        if database := sqlite_database(uri):
+            make_portable(database)
     if found.lifecycle_stage == "deleted":
         raise TrackingError(
             f"the MLflow experiment {experiment!r} was deleted; restore it with `mlflow experiments restore "
             f"--experiment-id {found.experiment_id}`, or name another in tracking.experiment"
         )
     return found.experiment_id
+
+
+def _experiment(name: str, artifacts: str | None) -> Experiment:
+    """The experiment `name`, which is created if it is missing. A server creates it once, whoever asks first."""
+    client = MlflowClient()
+    if (found := client.get_experiment_by_name(name)) is None:
+        with ignoring_existing():
+            client.create_experiment(name, artifact_location=artifacts)
+        found = client.get_experiment_by_name(name)
+    assert found is not None
+    return found
+
+
+@contextmanager
+def ignoring_existing() -> Iterator[None]:
+    """Ignore that another process has just created the same."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def _probe(uri: str, endpoint: str) -> None:
@@ -168,12 +188,26 @@ def _probe(uri: str, endpoint: str) -> None:
         engine.dispose()
 
 
-def lock(root: Path) -> AbstractContextManager[None]:
-    """Hold the repository's MLflow lock, so that only one process at a time checks for something and creates it.
+def lock_runs(root: Path, experiment_id: str) -> AbstractContextManager[None]:
+    """Hold the lock for restoring runs of an experiment in the store of the repository at `root`."""
+    client = MlflowClient()
+    tags = Tags(
+        lambda: client.get_experiment(experiment_id).tags,
+        lambda key, value: client.set_experiment_tag(experiment_id, key, value),
+        lambda key: client.delete_experiment_tag(experiment_id, key),
+    )
+    return exclusive(tracking_uri(root), "runs", tags)
 
-    Reentrant.
-    """
-    return locked(root / MLFLOW_DB)
+
+def lock_model(root: Path, name: str) -> AbstractContextManager[None]:
+    """Hold the lock for changing the registered model `name`, which exists, in the registry of the repository at `root`."""
+    client = MlflowClient()
+    tags = Tags(
+        lambda: client.get_registered_model(name).tags,
+        lambda key, value: client.set_registered_model_tag(name, key, value),
+        lambda key: client.delete_registered_model_tag(name, key),
+    )
+    return exclusive(registry_uri(root), "models", tags)
 
 
 @contextmanager
