@@ -18,9 +18,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from plumage.common.files import naming
+from plumage.common.text import escaped
 from plumage.config import Data
 from plumage.data.sources.layout import Found, in_chunks, recognise
-from plumage.data.sources.names import escaped
 from plumage.data.sources.photo import HEAD_BYTES, Chunk, Photo, SourcePaths
 from plumage.data.sources.zip_names import zip_names
 from plumage.errors import DataError

@@ -9,7 +9,8 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 from unicodedata import normalize
 
-from plumage.data.sources.names import class_identity, escaped, is_system_file, merge_spellings, unique_keys
+from plumage.common.text import escaped
+from plumage.data.sources.names import class_identity, is_system_file, merge_spellings, unique_keys
 from plumage.data.sources.photo import RAW_SUFFIXES, SUFFIXES, suffix_by_content
 from plumage.errors import DataError
 

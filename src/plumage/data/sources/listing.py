@@ -6,7 +6,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from plumage.data.sources.names import escaped, is_system_file
+from plumage.common.text import escaped
+from plumage.data.sources.names import is_system_file
 from plumage.errors import DataError
 
 SPECIAL = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
