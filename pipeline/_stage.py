@@ -16,6 +16,7 @@ try:
     from plumage.common.parent_process import exit_with_parent
     from plumage.common.paths import PARAMS
     from plumage.common.project import scratch_folder
+    from plumage.common.text import shown, shown_error
     from plumage.config import Params
     from plumage.errors import PlumageError
     from plumage.params import load_params
@@ -27,7 +28,7 @@ except ModuleNotFoundError as error:
 try:
     settle_environment()  # before the stage imports MLflow and torch
 except PlumageError as error:
-    sys.exit(f"error: {error}")
+    sys.exit(f"error: {shown_error(error)}")
 
 LOCK = "plumage.lock"
 
@@ -46,11 +47,11 @@ def run_stage(main: Callable[[Params], None]) -> None:
     except Timeout:
         sys.exit(f"error: {name}: another pipeline is running in {Path.cwd()}; wait for it, or use another checkout")
     except PlumageError as error:
-        sys.exit(f"error: {name}: {error}")
+        sys.exit(f"error: {name}: {shown_error(error)}")
     except KeyboardInterrupt:
         sys.exit(f"{name}: interrupted; `dvc repro` resumes with this stage")
     except BrokenPipeError:
         discard_output()
         sys.exit(f"error: {name}: its output was closed; run it without `| head`, or into a file")
     except OSError as error:
-        sys.exit(f"error: {name}: {what_failed(error)}")
+        sys.exit(f"error: {name}: {shown(what_failed(error))}")

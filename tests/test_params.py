@@ -119,3 +119,12 @@ def test_a_model_may_have_any_name_that_addresses_take(tmp_path: Path, name: str
 
 def test_the_repositorys_params_are_valid() -> None:
     assert load_params(ROOT / "params.yaml").data.source == "sample"
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://me:hunter2@host/x", "https://me:hunter2 hunter3@host/x", "https://host/x y?token=hunter2"]
+)
+def test_a_wrong_address_is_shown_without_its_secrets(url: str) -> None:
+    with pytest.raises(ConfigError, match="data.url: got .*host/x") as error:
+        check_params({"data": {"url": url}})
+    assert "hunter" not in str(error.value)

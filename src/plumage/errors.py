@@ -1,8 +1,20 @@
 """One exception class per kind of mistake. Every message is one line: what was wrong, where, what would be right."""
 
+from collections.abc import Sequence
+
 
 class PlumageError(Exception):
-    """A mistake that the user can correct. Stages and commands print it as one line and exit with 1."""
+    """A mistake that the user can correct. Stages and commands print it as one line, and exit with 1.
+
+    `listed` are lines printed below, such as one per refused photo.
+    """
+
+    def __init__(self, message: str = "", listed: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.message, self.listed = message, listed
+
+    def __str__(self) -> str:
+        return "\n  ".join([self.message, *self.listed])
 
 
 class ConfigError(PlumageError):

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from plumage.common.redaction import redacted
 from plumage.common.yaml_file import read_yaml
 from plumage.config import Params, Section, sections
 from plumage.errors import ConfigError
@@ -76,7 +77,7 @@ def _line(error: Any) -> str:
         takes = f"a section with the keys {', '.join(_keys(section))}" if section else error["msg"]
     else:
         takes = section.model_fields[location[1]].description or error["msg"]
-    return f"{key}: got {_shown(error['input'], error['type'])}; takes {takes}"
+    return redacted(f"{key}: got {_shown(error['input'], error['type'])}; takes {takes}")
 
 
 def _shown(value: Any, mistake: str) -> str:
@@ -85,6 +86,8 @@ def _shown(value: Any, mistake: str) -> str:
         return f"{value}, {TYPES[type(value)]} in YAML unless quoted"
     if mistake in ("bool_type", "int_type", "float_type") and isinstance(value, str):
         return f"{value!r}, text in YAML 1.2"
+    if isinstance(value, str) and "://" in value:
+        value = "%20".join(value.split())  # a password with a space is hidden, too
     return repr(value)
 
 

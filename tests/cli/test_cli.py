@@ -12,6 +12,7 @@ import torch
 from support import make_photo
 
 from plumage import config
+from plumage.common.text import shown
 from plumage.data.dataset.ingest import ingest
 from plumage.data.dataset.store import Dataset
 from plumage.data.sources.folder import FolderSource
@@ -20,7 +21,7 @@ from plumage.models import create_model
 from plumage.models.preprocessing import Preprocessing
 from plumage.models.saved_model import save_model
 
-CLASSES = ["BLUE JAY", "CARDINAL", "[red]MARKUP", "GREEN JAY", "ORIOLE", "OWL"]
+CLASSES = ["BLUE JAY", "CARDINAL", "[red]MARKUP", "GREEN JAY", "ORIOLE\nerror: forged", "OWL\x1b[2J"]
 
 
 def plumage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -55,14 +56,15 @@ def test_predict_prints_the_five_most_probable_classes_in_order(folder: Path) ->
     percent = [float(line.split("%")[0]) for line in lines]
     assert len(lines) == 5 and percent == sorted(percent, reverse=True)
     every = plumage(folder, "predict", "bird [1].jpg", "--top", "6").stdout.splitlines()[1:]
-    assert {line.split("%")[1].strip() for line in every} == set(CLASSES)
+    assert {line.split("%")[1].strip() for line in every} == set(map(shown, CLASSES))
     assert len(plumage(folder, "predict", "bird [1].jpg", "--top", "2").stdout.splitlines()) == 3
 
 
 def test_predict_continues_after_a_file_that_is_not_a_photo_and_exits_1(folder: Path) -> None:
-    done = plumage(folder, "predict", "note.jpg", "absent.jpg", "bird [1].jpg")
+    done = plumage(folder, "predict", "note.jpg", "absent.jpg", "a\nerror: \x1b[2J", "bird [1].jpg")
     assert done.returncode == 1
-    first, second = done.stderr.splitlines()
+    first, second, third = done.stderr.splitlines()
+    assert third == "error: a\\x0aerror: \\x1b[2J: No such file or directory"
     assert first.startswith("error: note.jpg: not an image") and second.startswith("error: absent.jpg: No such file")
     assert done.stdout.startswith("bird [1].jpg\n")
 

@@ -10,6 +10,7 @@ from plumage.evaluation.tables import write_table
 from plumage.models.networks import configure
 from plumage.models.preprocessing import Preprocessing
 from plumage.models.saved_model import FORMAT, Description
+from plumage.registry.decision import version_description
 from plumage.registry.model_card import LONGEST_DESCRIPTION, ModelCardData, model_card, shortened
 
 CLASSES = ["BLUE JAY", "BLACK | WHITE_OWL", "WREN"]
@@ -54,7 +55,9 @@ CARD_DATA = ModelCardData(
 def test_the_card_states_the_model_and_the_source_of_its_data() -> None:
     card = model_card(CARD_DATA)
     assert card.startswith("# birds\n")
-    assert "efficientnet_lite0 (3,400,000 parameters), a linear classifier on a frozen network from `imagenet`" in card
+    assert (
+        "`efficientnet_lite0` (3,400,000 parameters), a linear classifier on a frozen network from `imagenet`" in card
+    )
     assert "96 x 96 pixels" in card and "3 classes" in card
     assert "Source: kaggle (dataset owner/birds)." in card and "900 train, 50 val, 120 test (stratified split" in card
     assert "as stated by the source: none; ask the source" in card
@@ -125,3 +128,21 @@ def test_a_long_card_is_cut_after_a_section_and_points_to_the_rest() -> None:
     assert len(short) <= LONGEST_DESCRIPTION < len(long)
     assert "## Calibration" not in short and "## Data" in short and "Worst classes" not in short
     assert short.endswith("The rest is in MODEL_CARD.md, among the model's files.\n")
+
+
+def test_text_from_outside_is_no_markup_and_no_command() -> None:
+    hostile = "<img src=https://example.org/x.png>"
+    card = model_card(
+        replace(
+            CARD_DATA,
+            name=f"birds; $(reboot) {hostile}",
+            params={**CARD_DATA.params, "model.weights": f"`{hostile}`", "data.url": "https://me:hunter2@host/b.zip"},
+            data={"source": "url", "licence": f"[x](https://example.org) {hostile}\x1b[2J"},
+            per_class=[row(hostile, 0.4, 4)],
+            machine={"processor": hostile, "gpu": "none", "system": "Linux"},
+            lineage={"run": "abc", "plumage.version": "0.1.0", "git.unknown": hostile},
+        )
+    )
+    assert "<" not in card and "example.org" in card and "hunter2" not in card and "\x1b" not in card
+    assert "://" not in card and "'models&#58;/birds; $(reboot)" in card
+    assert version_description(hostile, card).startswith("Gate: &lt;img src=https&#58;//example.org/x.png&gt;\n")

@@ -11,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from registering import NAME, add, hits
 
+from plumage.cli.registry import history
 from plumage.errors import TrackingError
 from plumage.registry.promote import champions, promote, rollback
 from plumage.registry.promotions import Promotion, author, champion_before, move_champion, promotions, replaced_by_hand
@@ -195,3 +196,25 @@ def test_an_edited_tag_is_named() -> None:
         with pytest.raises(TrackingError, match=r"tag plumage\.promotion\.x is not a promotion") as error:
             promotions({"plumage.promotion.x": broken})
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_entry_that_others_wrote_is_shown_and_not_obeyed(
+    photos: Path, as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("params.yaml", "dvc.yaml"):
+        (photos / name).touch()
+    add(photos, 1, hits(20))
+    hostile = Promotion(1, 1, "promote", "good\nerror: forged\x1b[2J", "a bird\x9b2J\u202e")
+    MlflowClient().set_registered_model_tag(NAME, "plumage.promotion.x", json.dumps(asdict(hostile)))
+    capsys.readouterr()
+    history(NAME, as_json)
+    said = capsys.readouterr().out
+    assert "forged" in said and not any(line.lstrip().startswith("error:") for line in said.splitlines())
+    assert all(line.isprintable() for line in said.split("\n"))
+
+
+def test_an_author_s_name_is_one_line(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=photos, check=True)
+    subprocess.run(["git", "config", "user.name", "a bird\x1b[2J\nerror: forged"], cwd=photos, check=True)
+    assert author(photos).startswith("a bird\\x1b[2J\\x0aerror: forged")

@@ -194,6 +194,14 @@ def test_a_version_that_can_t_be_reproduced_is_one_line(
 
 
 @pytest.mark.slow
+def test_changes_that_were_not_recorded_for_a_secret_are_named(repository: Path) -> None:
+    (repository / "code.txt").write_text("password = hunter2")
+    add_version(repository)
+    with pytest.raises(PipelineError, match=r"its uncommitted changes of code\.txt were not recorded"):
+        reproduce(URI, repository)
+
+
+@pytest.mark.slow
 def test_a_missing_version_or_missing_parameters_are_one_line(repository: Path) -> None:
     with pytest.raises(TrackingError, match="no such registered model"):
         reproduce(URI, repository)

@@ -1,6 +1,5 @@
 """`plumage lineage` and `plumage reproduce`: where a version comes from, and making it again."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +8,7 @@ import typer
 
 from plumage.cli.shared import ModelName, model_name, out
 from plumage.common.project import project_root, store_root
+from plumage.common.text import shown, shown_json
 from plumage.errors import PlumageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def lineage(
         raise PlumageError(f"{what}: no registered version has this file; {hint}")
     found = [lineage_of(uri, root) for uri in uris]
     if as_json:
-        print(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False))
+        print(shown_json([asdict(one) for one in found]))
         return
     for one in found:
         _print_lineage(one)
@@ -86,4 +86,4 @@ def _print_lineage(one: "Lineage") -> None:
         rows.append(("null", ", ".join(nulls)))
     out.print(one.title)
     for name, value in rows:
-        out.print(f"{name:>24}  {value}")
+        out.print(f"{shown(name):>24}  {shown(value)}")

@@ -13,6 +13,7 @@ from plumage.cli.train import train
 from plumage.common.environment import discard_output, settle_environment
 from plumage.common.files import is_full, what_failed
 from plumage.common.project import working_directory
+from plumage.common.text import shown, shown_error
 from plumage.errors import PlumageError
 
 app = typer.Typer(
@@ -31,8 +32,8 @@ def main() -> None:
         working_directory()  # some of what the commands import ends the process where it was deleted
         app()
     except PlumageError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {shown_error(error)}")
     except OSError as error:
         if is_full(error):
             discard_output()  # what is left of it can't be written either
-        sys.exit(f"error: {what_failed(error)}")
+        sys.exit(f"error: {shown(what_failed(error))}")

@@ -9,6 +9,7 @@ import typer
 from plumage.cli.shared import out, plain_table
 from plumage.common.paths import MODELS
 from plumage.common.project import project_root
+from plumage.common.text import shown
 from plumage.errors import ProjectError
 
 
@@ -23,7 +24,6 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="classes to print per photo")] = 5,
 ) -> None:
     """Print the most probable classes of photos. A file that isn't a photo gets a line on stderr, and exit code 1."""
-    from plumage.data.sources.names import escaped
     from plumage.errors import PhotoError
     from plumage.serving import load_predictor
 
@@ -34,12 +34,12 @@ def predict(
             (ranked,) = predictor.predict([photo], top_k=top)
         except PhotoError as error:
             failed = True
-            print(escaped(f"error: {error}"), file=sys.stderr)
+            print(f"error: {shown(error)}", file=sys.stderr)
             continue
         table = plain_table()
         for name, probability in ranked:
-            table.add_row(f"  {probability:7.2%}", name)
-        out.print(escaped(str(photo)))
+            table.add_row(f"  {probability:7.2%}", shown(name))
+        out.print(shown(photo))
         out.print(table)
     if failed:
         raise typer.Exit(1)

@@ -1,6 +1,5 @@
 """`plumage registry` and `plumage register`: versions of the registered model and its champion."""
 
-import json
 import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from rich.table import Table
 
 from plumage.cli.shared import ModelName, model_name, out, project_params
 from plumage.common.project import project_root, store_root
+from plumage.common.text import shown, shown_json
 
 if TYPE_CHECKING:
     from plumage.registry.promotions import Promotion
@@ -29,7 +29,7 @@ def history(
     name = model_name(model)
     found = champions(store_root(), name)
     if as_json:
-        print(json.dumps([asdict(entry) for entry in found.history], indent=2, ensure_ascii=False))
+        print(shown_json([asdict(entry) for entry in found.history]))
         return
     if found.history:
         out.print(_history_table(found.history), soft_wrap=False)
@@ -79,7 +79,8 @@ def register() -> None:
     os.chdir(root)
     shown = params.flat(but="register")
     outcome = register_outputs(root, params.tracking.experiment, params.register_, params.split.similarity, shown)
-    out.print(summary(outcome))
+    for line in summary(outcome).splitlines():
+        out.print(line)
 
 
 def _history_table(history: "list[Promotion]") -> Table:
@@ -90,7 +91,8 @@ def _history_table(history: "list[Promotion]") -> Table:
         table.add_column(heading, overflow="fold")
     for entry in history:
         when = entry.when[:19].replace("T", " ")
-        table.add_row(when, f"{entry.before or '–'} → {entry.to}", entry.how, entry.who, entry.why)
+        cells = (when, f"{entry.before or '–'} → {entry.to}", entry.how, entry.who, entry.why)
+        table.add_row(*map(shown, cells))
     return table
 
 

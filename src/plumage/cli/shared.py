@@ -1,6 +1,6 @@
 """What several commands share: output, options, and the project's files."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -8,13 +8,22 @@ from rich.table import Table
 
 from plumage.common.paths import DATASET, PARAMS
 from plumage.common.project import project_root
+from plumage.common.text import shown
 from plumage.config import Params
 from plumage.params import load_params
 
 if TYPE_CHECKING:
     from plumage.data.dataset.store import Dataset
 
-out = Console(highlight=False, markup=False, soft_wrap=True)
+
+class _Output(Console):
+    """Prints lines as `shown` makes them. Tables get their cells from `shown`."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(shown(one) if isinstance(one, str) else one for one in objects), **options)
+
+
+out = _Output(highlight=False, markup=False, soft_wrap=True)
 ModelName = Annotated[str | None, typer.Option("--model", help="its name; default: register.model_name of params.yaml")]
 
 
@@ -43,4 +52,4 @@ def plain_table() -> Table:
 def print_rows(rows: dict[str, object], width: int = 14) -> None:
     """Print names, right-aligned to `width`, with their values."""
     for name, value in rows.items():
-        out.print(f"{name:>{width}}  {value}")
+        out.print(f"{name:>{width}}  {shown(value)}")

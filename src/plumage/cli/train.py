@@ -45,7 +45,8 @@ def _print_plan(plan: "Plan", keys: list[str]) -> None:
         table.add_row(f"  {key}", value)
     out.print(table)
     if plan.learning_rates:
-        out.print(f"\nlearning rate, up to {max(plan.learning_rates):g}, over {len(plan.learning_rates):,} steps")
+        out.print()
+        out.print(f"learning rate, up to {max(plan.learning_rates):g}, over {len(plan.learning_rates):,} steps")
         for line in bar_chart(plan.learning_rates):
             out.print(f"  {line}")
     gigabytes = 1e9

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from plumage.common.merge_conflicts import check_merged
+from plumage.common.redaction import redacted
 from plumage.errors import PipelineError
 
 
@@ -44,7 +45,7 @@ def error_line(said: str) -> str:
     """The reason in DVC's stderr, between its warnings and its advice where to get help."""
     lines = said.strip().splitlines() or ["it failed"]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return (errors or lines)[-1]
+    return redacted((errors or lines)[-1])
 
 
 def _inputs(dependencies: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from plumage.common.redaction import redacted
 from plumage.errors import GitError
 
 OPTIONS = (
@@ -72,11 +73,12 @@ def commit_of(folder: Path, file: str) -> str:
     Raises:
         GitError: there is no repository, it has no commit, or it does not track `file`.
     """
-    top = _text(run(folder, "rev-parse", "--show-toplevel"))
     if not has_commit(folder, "HEAD"):
-        raise GitError(f"the Git repository {top} has no commit yet; create one with `git commit`")
+        raise GitError(f"the Git repository {top(folder)} has no commit yet; create one with `git commit`")
     if not run(folder, "ls-files", "-z", "--", file):
-        raise GitError(f"the Git repository {top} does not track {folder / file}; `git add` the project's files")
+        raise GitError(
+            f"the Git repository {top(folder)} does not track {folder / file}; `git add` the project's files"
+        )
     return _text(run(folder, "rev-parse", "HEAD"))
 
 
@@ -117,6 +119,19 @@ def staged(folder: Path, name: str) -> bytes | None:
     return run(folder, "cat-file", "blob", f":./{name}")
 
 
+def top(folder: Path) -> Path:
+    """The top folder of the repository around `folder`."""
+    return Path(_text(run(folder, "rev-parse", "--show-toplevel")))
+
+
+def committed(folder: Path, name: str) -> bytes:
+    """The content of a file in the commit that is checked out; empty if it is not in it."""
+    try:
+        return run(folder, "cat-file", "blob", f"HEAD:./{name}")
+    except GitError:
+        return b""
+
+
 def setting(folder: Path, key: str) -> str:
     """A value of Git's configuration as `folder` sees it. GitError if it is not set."""
     return _text(run(folder, "config", "--get", key))
@@ -133,7 +148,7 @@ def _reason(stderr: str, folder: Path, command: str) -> str:
         missing = lines[-1].rpartition(": ")[2]
         return f"{folder} is a Git worktree or submodule of {missing}, which is missing; mount it too, or `git worktree repair`"
     fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
-    return f"git {command} in {folder}: {(fatal or lines or ['it failed'])[0]}"
+    return redacted(f"git {command} in {folder}: {(fatal or lines or ['it failed'])[0]}")
 
 
 def _text(output: bytes) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from plumage.common.tables import read_rows
 from plumage.config import Evaluate
 from plumage.data.dataset.store import Dataset
 from plumage.errors import DataError, ModelError
@@ -20,8 +21,7 @@ def read_predictions(path: Path, keys: Sequence[str], labels: Sequence[str]) -> 
         DataError: the file can't be read, or has other photos or other labels than `keys` and `labels`.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = {row["key"]: (row["label"], row["pred_1"]) for row in csv.DictReader(file)}
+        rows = {row["key"]: (row["label"], row["pred_1"]) for row in read_rows(path)}
     except (OSError, KeyError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: not a table of predictions ({error})") from None
     if any(predicted is None for _, predicted in rows.values()):

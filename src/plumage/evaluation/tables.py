@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from plumage.common import paths
 from plumage.common.files import atomic_path
+from plumage.common.tables import guarded
 from plumage.evaluation.result import EvaluationResult
 from plumage.evaluation.sample import Ints, Sample
 
@@ -42,6 +44,7 @@ def predictions_table(sample: Sample, keys: Sequence[str], classes: Sequence[str
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write `table` to `path` as CSV."""
+    """Write `table` to `path` as CSV, no text in it a formula to a spreadsheet (`plumage.common.tables`)."""
+    table = table.apply(lambda column: column if is_numeric_dtype(column) else column.map(guarded))
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6f", lineterminator="\n", encoding="utf-8")

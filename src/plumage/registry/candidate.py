@@ -1,6 +1,5 @@
 """The model in the working directory, with all that the registry keeps of it."""
 
-import csv
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from typing import Any
 
 from plumage.common import paths
 from plumage.common.files import read_output, sha256, write_text
+from plumage.common.tables import read_rows
 from plumage.data.dataset.store import Dataset
 from plumage.models.saved_model import DESCRIPTION_FILE, WEIGHTS_FILE, load_model, read_description
 from plumage.registry.model_card import ModelCardData, model_card
 from plumage.registry.training_photos import TRAINING_PHOTOS_FILE, write_training_photos
-from plumage.tracking.lineage import write_lineage
+from plumage.tracking.lineage import publishable, write_lineage
 from plumage.tracking.resume import flatten_metrics
 from plumage.tracking.run import Run
 
@@ -94,7 +94,7 @@ def collect_candidate(
     )
     write_text(card, model_card(card_data))
     written = write_lineage(folder, Path.cwd(), trained["environment"])
-    pipeline = [path for path in (paths.PARAMS, paths.DVC_LOCK, paths.METRICS) if path.is_file()]
+    settings = [publishable(path, folder) for path in (paths.PARAMS, paths.DVC_LOCK) if path.is_file()]
     return Candidate(
         folder=paths.MODELS,
         epoch=trained["best_epoch"],
@@ -102,12 +102,9 @@ def collect_candidate(
         predictions=paths.PREDICTIONS,
         training_photos=training_photos,
         card=card,
-        provenance=[*written, *pipeline],
+        provenance=[*written, *settings, paths.METRICS],
     )
 
 
 def _table(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return list(read_rows(path)) if path.is_file() else []

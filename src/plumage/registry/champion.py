@@ -8,6 +8,7 @@ import mlflow
 from mlflow import MlflowClient
 
 from plumage.common import paths
+from plumage.common.text import shown
 from plumage.registry.promotions import promotions, replaced_by_hand
 from plumage.registry.training_photos import TRAINING_PHOTOS_FILE
 from plumage.registry.versions import CHAMPION, check_files, download_artifacts
@@ -61,7 +62,7 @@ def why_blocked(client: MlflowClient, name: str, version: int) -> str | None:
     move = replaced_by_hand(promotions(client.get_registered_model(name).tags), version)
     if move is None:
         return None
-    return (
+    return shown(
         f"{move.who} replaced version {version} by hand on {move.when[:10]} ({move.why}); "
         f"`plumage registry promote {version}` makes it champion again"
     )

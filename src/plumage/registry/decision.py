@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from plumage.common.text import markdown, shown
 from plumage.registry.model_card import LONGEST_DESCRIPTION, shortened
 from plumage.tracking import tags
 
@@ -32,12 +33,12 @@ def decision_tags(decision: Mapping[str, Any]) -> dict[str, str]:
         "reason": decision["reason"],
         "figures": "; ".join(details(decision)) or "none",
     }
-    return {f"{tags.GATE}{key}": str(value) for key, value in values.items()}
+    return {f"{tags.GATE}{key}": shown(value) for key, value in values.items()}
 
 
 def version_description(reason: str, card: str) -> str:
     """A version's description in MLflow: why it is champion or not, then its model card, cut to MLflow's limit."""
-    gate = f"Gate: {reason}\n\n"
+    gate = f"Gate: {markdown(reason)}\n\n"
     return gate + shortened(card, LONGEST_DESCRIPTION - len(gate))
 
 

@@ -4,11 +4,13 @@ After Mitchell et al. 2019, "Model Cards for Model Reporting". The card is a ver
 file of the logged model. Metrics that are missing from metrics.json are left out.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from plumage.common import paths
+from plumage.common.text import code_span, markdown
 from plumage.evaluation.metric_table import HEADLINES, METRICS
 from plumage.models.saved_model import Description
 from plumage.tracking import tags
@@ -55,6 +57,8 @@ class ModelCardData:
 def model_card(card_data: ModelCardData) -> str:
     """The card in Markdown, the most important sections first."""
     classes = len(card_data.description.classes)
+    uri = shlex.quote(f"models:/{card_data.name}@champion")
+    serve = f"mlflow models serve -m {uri} --env-manager virtualenv"
     sections = {
         "What it is": _what_it_is(card_data),
         "Figures": _figures(card_data.metrics),
@@ -65,7 +69,7 @@ def model_card(card_data: ModelCardData) -> str:
             "not for other subjects, drawings, several subjects per photo, counting or localisation.",
         ],
         "Use elsewhere": [
-            f"- `mlflow models serve -m models:/{card_data.name}@champion --env-manager virtualenv` installs what its "
+            f"- {code_span(serve)} installs what its "
             "`requirements.txt` lists and answers over HTTP. Plumage is not needed.",
         ],
         "Limits": _limits(card_data),
@@ -76,7 +80,7 @@ def model_card(card_data: ModelCardData) -> str:
         "Lineage": _lineage(card_data),
     }
     written = [f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
-    return f"# {card_data.name}\n\n" + "\n\n".join(written) + "\n"
+    return f"# {markdown(card_data.name)}\n\n" + "\n\n".join(written) + "\n"
 
 
 def shortened(card: str, limit: int) -> str:
@@ -91,13 +95,13 @@ def shortened(card: str, limit: int) -> str:
 def _what_it_is(card_data: ModelCardData) -> list[str]:
     preprocessing, params = card_data.description.preprocessing, card_data.params
     weights = params.get("model.weights")
-    start = f" from `{weights}` weights" if weights else ""
+    start = f" from {code_span(str(weights))} weights" if weights else ""
     recipe = RECIPES.get(str(params.get("train.recipe")), "trained")
     size, classes = preprocessing.size, card_data.description.classes
-    names = ", ".join(map(_text, classes[:NAMED_CLASSES]))
+    names = ", ".join(map(markdown, classes[:NAMED_CLASSES]))
     more = f" and {len(classes) - NAMED_CLASSES:,} more" if len(classes) > NAMED_CLASSES else ""
     return [
-        f"- {card_data.description.architecture.name} ({card_data.parameters:,} parameters), {recipe}{start}.",
+        f"- {code_span(card_data.description.architecture.name)} ({card_data.parameters:,} parameters), {recipe}{start}.",
         f"- Input: a photo; the model resizes and crops it to {size} x {size} pixels. Output: a probability for each "
         f"of {len(classes):,} classes: {names}{more}.",
     ]
@@ -167,11 +171,11 @@ def _data(card_data: ModelCardData) -> list[str]:
     if source == "url":
         details.append(str(card_data.params.get("data.url")))
     counts = ", ".join(f"{sizes.get(split, 0):,} {split}" for split in ("train", "val", "test"))
-    licence = f"Licence, as stated by the source: {_text(data.get('licence') or 'none; ask the source')}"
+    licence = f"Licence, as stated by the source: {markdown(data.get('licence') or 'none; ask the source')}"
     if source == "sample":
         licence = "Licence: drawn by Plumage itself; the birds and their names are invented"
     lines = [
-        f"- Source: {source}{' (' + ', '.join(map(_text, details)) + ')' if details else ''}.",
+        f"- Source: {markdown(source)}{' (' + ', '.join(map(markdown, details)) + ')' if details else ''}.",
         f"- {licence}.",
         f"- Photos: {counts} ({card_data.params.get('split.strategy', '')} split; near-duplicates stay together).",
     ]
@@ -190,7 +194,7 @@ def _worst_classes(per_class: Sequence[Mapping[str, str]]) -> list[str]:
     for row in sorted(judged, key=lambda row: float(row["f1"]))[:LISTED_CLASSES]:
         span = f"{float(row['recall_low']):.2f} to {float(row['recall_high']):.2f}" if row.get("recall_low") else ""
         lines.append(
-            f"| {_text(row['label'])} | {float(row['recall']):.2f} | {span} | {float(row['precision']):.2f} | "
+            f"| {markdown(row['label'])} | {float(row['recall']):.2f} | {span} | {float(row['precision']):.2f} | "
             f"{float(row['f1']):.2f} | {int(row['support']):,} |"
         )
     return lines
@@ -198,7 +202,7 @@ def _worst_classes(per_class: Sequence[Mapping[str, str]]) -> list[str]:
 
 def _slices(slices: Sequence[Mapping[str, str]]) -> list[str]:
     return [
-        f"- {_text(row['slice'])} {float(row['low']):.4g} to {float(row['high']):.4g}: "
+        f"- {markdown(row['slice'])} {float(row['low']):.4g} to {float(row['high']):.4g}: "
         f"accuracy {float(row['accuracy']):.3f} "
         f"({float(row['accuracy_low']):.3f} to {float(row['accuracy_high']):.3f}, {int(row['n']):,} photos) "
         f"against {float(row['rest_accuracy']):.3f} on the rest."
@@ -213,18 +217,10 @@ def _lineage(card_data: ModelCardData) -> list[str]:
         dirty = f", with uncommitted changes ({DIFF_FILE})" if lineage.get(tags.GIT_DIRTY) == "true" else ""
         lines.append(f"- Commit: {lineage[tags.GIT_COMMIT]}{dirty}")
     elif tags.GIT_UNKNOWN in lineage:
-        lines.append(f"- Commit: unknown ({_text(lineage[tags.GIT_UNKNOWN])})")
+        lines.append(f"- Commit: unknown ({markdown(lineage[tags.GIT_UNKNOWN])})")
     for what, path in {"Data": paths.DATASET, "Split": paths.SPLITS, "Weights": paths.WEIGHTS}.items():
         if digest := lineage.get(f"{tags.DVC}{path.as_posix()}"):
             lines.append(f"- {what}: `{path.as_posix()}`, DVC hash {digest}")
     parts = (card_data.machine.get(key, "") for key in ("processor", "gpu", "system"))
     machine = ", ".join(part for part in parts if part != "none")
-    return [*lines, f"- Made by Plumage {lineage[tags.VERSION]} on {machine}"]
-
-
-def _text(value: object) -> str:
-    """Escape a value for a Markdown table."""
-    escaped = str(value)
-    for sign in "\\`*_[]<>|#":
-        escaped = escaped.replace(sign, f"\\{sign}")
-    return " ".join(escaped.split())
+    return [*lines, f"- Made by Plumage {lineage[tags.VERSION]} on {markdown(machine)}"]

@@ -8,6 +8,7 @@ from typing import Literal
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from plumage.common.text import shown
 from plumage.errors import NoStoreError, TrackingError
 from plumage.registry.promotions import (
     Promotion,
@@ -63,7 +64,7 @@ def _promote(
     root: Path, name: str, how: Literal["promote", "rollback"], reason: str, choose: Callable[[Champions], int]
 ) -> Promotion:
     """Make the version that `choose` picks champion, and record it."""
-    reason = " ".join(reason.split())
+    reason = shown(" ".join(reason.split()))
     if not reason:
         raise TrackingError("a reason is needed, for those who read the history: --reason '...'")
     if len(reason) > LONGEST_REASON:

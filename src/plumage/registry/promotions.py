@@ -19,6 +19,7 @@ from typing import Any, Literal
 from mlflow import MlflowClient
 
 from plumage.common import git
+from plumage.common.text import shown
 from plumage.errors import GitError, TrackingError
 from plumage.registry.versions import CHAMPION
 from plumage.tracking import tags
@@ -129,7 +130,7 @@ def author(folder: Path) -> str:
     """The author of a promotion: Git's user.name and user.email in `folder`, else the system's user."""
     name, email = _setting(folder, "user.name"), _setting(folder, "user.email")
     if name or email:
-        return " ".join(part for part in (name, f"<{email}>" if email else "") if part)
+        return shown(" ".join(part for part in (name, f"<{email}>" if email else "") if part))
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run as a user ID without a name

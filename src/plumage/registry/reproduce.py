@@ -19,6 +19,7 @@ from plumage.common import git, paths
 from plumage.common.dvc_status import error_line
 from plumage.common.files import read_output, remove
 from plumage.common.project import scratch_folder
+from plumage.common.redaction import redacted
 from plumage.common.yaml_file import read_yaml
 from plumage.config import Data
 from plumage.data.sources.link_photos import link_photos
@@ -26,6 +27,7 @@ from plumage.errors import GitError, PipelineError
 from plumage.registry.lineage_query import LOCK_FILE, METRICS_FILE, PARAMS_FILE, fetch_provenance, parse_packages
 from plumage.registry.versions import find_version
 from plumage.tracking import tags
+from plumage.tracking.diff_secrets import SECTION, left_out
 from plumage.tracking.lineage import DIFF_FILE, MACHINE_FILE, PACKAGES_FILE, environment, locked_hashes
 from plumage.tracking.resume import flatten_metrics
 from plumage.tracking.store import sqlite_uri
@@ -93,15 +95,24 @@ def reproduce(uri: str, root: Path) -> Reproduction:
             raise PipelineError(f"{title}: {', '.join(missing)} is not among its files, so it can't be reproduced")
         if dirty and DIFF_FILE not in files:
             raise PipelineError(f"{title}: its uncommitted changes were too long to be kept, or in a submodule")
+        diff = files[DIFF_FILE].read_bytes() if dirty else b""
+        if missing := [name for name in left_out(diff) if Path(name).name != PARAMS_FILE]:
+            raise PipelineError(f"{title}: its uncommitted changes of {', '.join(missing)} were not recorded: secrets")
         with _worktree(root, commit, scratch, title) as tree:
-            if dirty:  # params.yaml is copied whole below
+            if SECTION.search(diff):  # params.yaml is copied whole below
                 _git(tree, title, "apply", "--whitespace=nowarn", f"--exclude=*{PARAMS_FILE}", str(files[DIFF_FILE]))
-            (tree / PARAMS_FILE).write_bytes(files[PARAMS_FILE].read_bytes())
+            (tree / PARAMS_FILE).write_text(_with_secrets(files[PARAMS_FILE], root), encoding="utf-8")
             variables = _variables(tree, scratch)
             _bring_data(root, tree, variables, title)
             if _run([*DVC, "repro", "--force", "--no-commit", LAST_STAGE], tree, variables):
                 raise PipelineError(f"{title}: its pipeline failed; see the output above")
             return Reproduction(title, _compare(files, tree), _environment_changes(files))
+
+
+def _with_secrets(params: Path, root: Path) -> str:
+    """The version's parameters. Where `data.url` was recorded without its login or token, it is that of params.yaml here."""
+    text, url = params.read_text(encoding="utf-8"), (read_yaml(root / PARAMS_FILE).get("data") or {}).get("url")
+    return text.replace(redacted(url), url) if url else text
 
 
 def _compare(files: Mapping[str, Path], tree: Path) -> list[ComparedOutput]:

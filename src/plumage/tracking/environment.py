@@ -14,11 +14,14 @@ import sqlalchemy
 from mlflow import environment_variables
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
+from mlflow.tracking.context.git_context import GitRunContext
+from mlflow.tracking.context.registry import _run_context_provider_registry
 from mlflow.utils.autologging_utils import disable_autologging
 from mlflow.utils.uri import get_uri_scheme
 
+from plumage.common.redaction import redacted
 from plumage.errors import TrackingError
-from plumage.tracking.server import is_server, redacted
+from plumage.tracking.server import is_server
 
 REDIRECTING = (
     "MLFLOW_RUN_ID",  # a new run would be that one
@@ -29,6 +32,17 @@ REDIRECTING = (
     "MLFLOW_ENABLE_ASYNC_LOGGING",  # a failed write would go unnoticed
 )
 SYSTEM_METRICS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
+
+
+class GitTags(GitRunContext):
+    """MLflow's tags about Git for runs and models. MLflow itself leaves a token in some addresses of the remote."""
+
+    def tags(self) -> dict[str, str]:
+        """The tags, without secrets."""
+        return {name: redacted(value) for name, value in super().tags().items()}
+
+
+_run_context_provider_registry.register(GitTags)  # a later one overrides the earlier, MLflow's own
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
+from plumage.common.text import shown
 from plumage.tracking.alive import recover
 from plumage.tracking.environment import undisturbed
 from plumage.tracking.lineage import lineage_tags
@@ -76,5 +77,5 @@ def begin_execution(
         recover(root)
     lineage = lineage_tags(Path.cwd(), stage)
     if GIT_UNKNOWN in lineage and stage != "evaluate":  # evaluate adds to what train recorded
-        print(f"no commit is recorded: {lineage[GIT_UNKNOWN]}", flush=True)
+        print(f"no commit is recorded: {shown(lineage[GIT_UNKNOWN])}", flush=True)
     return Execution(root, experiment_id, training_key, params, lineage)

@@ -12,7 +12,8 @@ from mlflow.data.pandas_dataset import from_pandas
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]  # defined at import time
 
 from plumage.common.paths import DATA_REPORT, DATASET, PARAMS, SPLITS
-from plumage.tracking.lineage import write_lineage
+from plumage.common.tables import unguarded
+from plumage.tracking.lineage import publishable, write_lineage
 from plumage.tracking.run import Run
 from plumage.tracking.tags import DVC, HARDWARE
 
@@ -23,9 +24,9 @@ def log_inputs(run: Run, hardware: Mapping[str, str], environment: Mapping[str, 
     `hardware` has what each `auto` stood for (tags), `environment` the packages and the machine, as
     `plumage.tracking.lineage.environment` gives them.
     """
-    for file in (PARAMS, DATA_REPORT):
-        run.log_artifact(file)
+    run.log_artifact(DATA_REPORT)
     with tempfile.TemporaryDirectory() as folder:
+        run.log_artifact(publishable(PARAMS, Path(folder)))
         for path in write_lineage(Path(folder), Path.cwd(), environment):
             run.log_artifact(path)
     log_datasets(run)
@@ -34,7 +35,7 @@ def log_inputs(run: Run, hardware: Mapping[str, str], environment: Mapping[str, 
 
 def log_datasets(run: Run) -> None:
     """Log the photos of each split as an MLflow data set (`photos/train` ...), with DVC's hash of the photos as digest."""
-    table = pd.read_csv(SPLITS, dtype=str, keep_default_na=False)
+    table = pd.read_csv(SPLITS, dtype=str, keep_default_na=False).map(unguarded)
     for split, rows in table.groupby("split"):
         data = from_pandas(
             rows[["key", "label"]],

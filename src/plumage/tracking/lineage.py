@@ -14,8 +14,11 @@ from plumage.common import git
 from plumage.common.cores import cores
 from plumage.common.files import naming, write_json, write_text
 from plumage.common.paths import DVC_LOCK, DVC_YAML
+from plumage.common.redaction import redacted
+from plumage.common.text import shown
 from plumage.common.yaml_file import read_yaml
 from plumage.errors import GitError
+from plumage.tracking.diff_secrets import left_out, without_secrets
 from plumage.tracking.tags import DVC, GIT_COMMIT, GIT_DIRTY, GIT_UNKNOWN, VERSION
 
 PACKAGES_FILE, MACHINE_FILE, DIFF_FILE = "packages.txt", "machine.json", "uncommitted.diff"
@@ -35,14 +38,15 @@ def lineage_tags(folder: Path, stage: str) -> dict[str, str]:
 def uncommitted(folder: Path) -> bytes | None:
     """Changes of tracked files since the commit, for `git apply`, without the files that the pipeline writes.
 
-    None if there are none, Git does not tell, or they exceed MAX_DIFF_BYTES.
+    Files that may hold a secret are left out and named (`plumage.tracking.diff_secrets`). None if there are no changes, Git
+    does not tell, or they exceed MAX_DIFF_BYTES.
     """
     try:
         git.commit_of(folder, DVC_YAML.name)
         diff = git.patch(folder, _pathspec_of_sources(folder))
+        return without_secrets(diff, git.top(folder)) if 0 < len(diff) <= MAX_DIFF_BYTES else None
     except GitError:
         return None
-    return diff if 0 < len(diff) <= MAX_DIFF_BYTES else None
 
 
 def environment() -> dict[str, dict[str, str]]:
@@ -64,16 +68,25 @@ def environment() -> dict[str, dict[str, str]]:
 def write_lineage(folder: Path, repository: Path, recorded: Mapping[str, Any]) -> list[Path]:
     """Write lineage that is too long for tags to `folder`: packages, machine and uncommitted changes. Return the files.
 
-    `recorded` is what `environment()` returned in the training's process.
+    `recorded` is what `environment()` returned in the training's process. Prints what is left out of the changes.
     """
     packages, machine, diff = folder / PACKAGES_FILE, folder / MACHINE_FILE, folder / DIFF_FILE
     write_text(packages, "".join(f"{name}=={version}\n" for name, version in recorded["packages"].items()))
     write_json(machine, recorded["machine"])
     if (changes := uncommitted(repository)) is None:
         return [packages, machine]
+    for name, why in left_out(changes).items():
+        print(f"uncommitted changes of {shown(name)} are not recorded: {why}", flush=True)
     with naming(diff):
         diff.write_bytes(changes)
     return [packages, machine, diff]
+
+
+def publishable(path: Path, folder: Path) -> Path:
+    """A copy of a text file in `folder` without the secrets in it: params.yaml and dvc.lock may have an address with a login."""
+    copy = folder / path.name
+    write_text(copy, redacted(path.read_text(encoding="utf-8")))
+    return copy
 
 
 def processor() -> str:

@@ -15,6 +15,7 @@ import sqlalchemy
 from mlflow.exceptions import MlflowException
 from sqlalchemy.pool import NullPool
 
+from plumage.common.redaction import redacted
 from plumage.errors import TrackingError
 from plumage.tracking import server
 from plumage.tracking.database import LOCK_SECONDS, database_file, locked
@@ -64,7 +65,7 @@ def exclusive(uri: str, what: str = "", tags: Tags | None = None) -> AbstractCon
 def _advisory(uri: str, statement: str) -> Iterator[None]:
     engine = sqlalchemy.create_engine(uri, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with closing(engine.connect()) as connection:
-        _wait(lambda: bool(connection.execute(sqlalchemy.text(statement)).scalar()), server.redacted(uri))
+        _wait(lambda: bool(connection.execute(sqlalchemy.text(statement)).scalar()), redacted(uri))
         yield
 
 

@@ -1,6 +1,5 @@
 """An open MLflow run, and what a stage can log to it."""
 
-import csv
 import json
 import re
 import tempfile
@@ -15,6 +14,8 @@ from mlflow.entities import Param
 
 from plumage.common.files import naming
 from plumage.common.paths import MLFLOW_ARTIFACTS
+from plumage.common.redaction import redacted
+from plumage.common.tables import read_rows, unguarded
 from plumage.tracking.entries import Entry, MetricsEntry, TagsEntry, deliver
 from plumage.tracking.outbox import Outbox
 from plumage.tracking.tags import LOGGED_TABLES, STAGE
@@ -60,10 +61,9 @@ class Run:
     def log_history(self, path: Path) -> None:
         """Log the curves of a history.csv (`epoch`, then one column per metric), skipping epochs that are there."""
         self.load_logged_epochs()
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                epoch = int(row.pop("epoch"))
-                self.log_epoch(epoch, {name: float(value) for name, value in row.items() if value})
+        for row in read_rows(path):
+            epoch = int(row.pop("epoch"))
+            self.log_epoch(epoch, {name: float(value) for name, value in row.items() if value})
 
     def log_results(self, metrics: Mapping[str, float]) -> None:
         """Log final metrics that changed. For one with a curve it adds a last point, which MLflow shows as its value."""
@@ -80,8 +80,8 @@ class Run:
             self._client.log_batch(self.id, params=entries[start : start + BATCH_SIZE])
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags, replacing those of the same name."""
-        entries = [(key, str(value)) for key, value in tags.items()]
+        """Set tags, replacing those of the same name; without secrets."""
+        entries = [(key, redacted(str(value))) for key, value in tags.items()]
         for start in range(0, len(entries), BATCH_SIZE):
             self._log(TagsEntry(tags=dict(entries[start : start + BATCH_SIZE])))
 
@@ -112,6 +112,7 @@ class Run:
             columns = pd.read_csv(path, nrows=0).columns
             as_text: Any = {column: str for column in columns if NAMES.fullmatch(column)}
             rows = pd.read_csv(path, keep_default_na=False, dtype=as_text)
+            rows[list(as_text)] = rows[list(as_text)].map(unguarded)
             with naming(Path(folder, table)):
                 rows.to_json(Path(folder, table), orient="split", index=False)
             self.log_artifact(Path(folder, table))
@@ -122,7 +123,7 @@ class Run:
 
 
 def param_texts(params: Mapping[str, Any]) -> dict[str, str]:
-    """Parameters as MLflow stores them: text of at most MAX_PARAM_LENGTH characters, an ellipsis where it was cut."""
-    texts = {key: str(value) for key, value in params.items()}
+    """Parameters as MLflow stores them: text without secrets, of at most MAX_PARAM_LENGTH characters, an ellipsis where it was cut."""
+    texts = {key: redacted(str(value)) for key, value in params.items()}
     too_long = {key: text for key, text in texts.items() if len(text) > MAX_PARAM_LENGTH}
     return texts | {key: text[: MAX_PARAM_LENGTH - 1] + "…" for key, text in too_long.items()}

@@ -4,7 +4,6 @@ The request goes through MLflow's own client, so certificates, credentials, prox
 """
 
 import os
-import re
 import ssl
 import warnings
 from http import HTTPStatus
@@ -46,11 +45,6 @@ def use_credentials(uri: str) -> None:
     for name, value in (("USERNAME", parts.username), ("PASSWORD", parts.password)):
         if is_server(uri) and value:
             os.environ[f"MLFLOW_TRACKING_{name}"] = unquote(value)
-
-
-def redacted(text: str) -> str:
-    """Text without the user and password of any URI in it."""
-    return re.sub(r"(\w://)[^/\s'\"]*@", r"\1***@", text)
 
 
 def check_server(uri: str, endpoint: str = EXPERIMENTS) -> None:

@@ -29,6 +29,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from plumage.common.files import FULL
 from plumage.common.paths import MLFLOW_ARTIFACTS, MLFLOW_DB
+from plumage.common.text import shown
 from plumage.errors import NoStoreError, TrackingError
 from plumage.tracking import server
 from plumage.tracking.artifacts import StoreArtifactRepository, sqlite_database
@@ -216,7 +217,7 @@ def one_line_errors(what: str, *more: type[Exception]) -> Iterator[None]:
     try:
         yield
     except (*STORE_ERRORS, *more) as error:
-        raise TrackingError(server.redacted(f"{what}: {first_line(error)[:300]}")) from error
+        raise TrackingError(shown(f"{what}: {first_line(error)[:300]}")) from error
 
 
 def first_line(error: Exception) -> str:
@@ -226,9 +227,9 @@ def first_line(error: Exception) -> str:
     """
     if any(full in str(error) for full in FULL_TEXTS):
         file = re.search(r"\[Errno \d+\].*'(.+)'", str(error))
-        return server.redacted(f"{file[1]}: {FULL}" if file else FULL)
+        return shown(f"{file[1]}: {FULL}" if file else FULL)
     for database_error in (error, error.__cause__):
         if isinstance(database_error, DBAPIError):
-            return server.redacted(reason_and_advice(database_error))
+            return shown(reason_and_advice(database_error))
     first, *others = (str(error).strip() or type(error).__name__).splitlines()
-    return server.redacted(" ".join([first, *others]) if first.endswith(":") else first)
+    return shown(" ".join([first, *others]) if first.endswith(":") else first)

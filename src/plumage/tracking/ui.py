@@ -9,6 +9,7 @@ from typing import NoReturn
 from mlflow import MlflowClient
 
 from plumage.common.paths import MLFLOW_ARTIFACTS
+from plumage.common.text import shown
 from plumage.errors import TrackingError
 from plumage.tracking.server import is_server
 from plumage.tracking.store import one_line_errors, registry_uri, store_folder, tracking_uri, use_store
@@ -39,7 +40,7 @@ def serve_ui(root: Path, host: str, port: int) -> NoReturn:
     experiments = _experiments(root)
     print("MLflow's UI opens here in a few seconds; Ctrl-C stops it:")
     for name, experiment_id in experiments.items():
-        print(f"  runs of {name}: {ui}/experiments/{experiment_id}/runs?{VIEW}")
+        print(f"  runs of {shown(name)}: {ui}/experiments/{experiment_id}/runs?{VIEW}")
     print(f"  models: {ui}/models", flush=True)
     command = [sys.executable, "-m", "mlflow", "server"]
     folder = store_folder(root)

@@ -3,6 +3,7 @@
 import errno
 import gzip
 import hashlib
+import io
 import multiprocessing
 import os
 import random
@@ -35,6 +36,14 @@ SHA256 = hashlib.sha256(DATA).hexdigest()
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(url, "BLOCK_BYTES", 4096)
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What is printed."""
+    text = io.StringIO()
+    monkeypatch.setattr(retry.console, "file", text)
+    return text
 
 
 @pytest.fixture
@@ -209,15 +218,40 @@ def test_redirects_are_followed_except_to_other_protocols(site: StandIn, tmp_pat
     assert "takes http(s)://" in refusal("ftp://127.0.0.1/birds.zip", tmp_path)
 
 
-def test_secrets_in_the_url_are_used_and_never_shown(
-    site: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_secrets_in_the_url_are_used_and_never_shown(site: StandIn, tmp_path: Path, screen: io.StringIO) -> None:
     secret = site.url.replace("//", "//me:hunter2@") + "/birds.zip?token=hunter3"
     site.statuses = [503, 403]
-    assert "hunter" not in refusal(secret, tmp_path) + capsys.readouterr().err
+    assert "hunter" not in refusal(secret, tmp_path) + screen.getvalue() and "retrying" in screen.getvalue()
     assert site.seen[0].credentials.startswith("Basic ")
     gone = f"http://me:hunter2@localhost:{closed_port()}/birds.zip?token=hunter3"
-    assert "hunter" not in refusal(gone, tmp_path) + capsys.readouterr().err
+    assert "hunter" not in refusal(gone, tmp_path) + screen.getvalue()
+
+
+def test_a_login_or_token_comes_from_the_environment_or_netrc(
+    site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password hunter2\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    fetch(f"{site.url}/birds.zip?from=netrc", tmp_path, None)
+    monkeypatch.delenv("NETRC")
+    monkeypatch.setenv(url.PRIVATE_URL, site.url.replace("//", "//me:hunter2@") + "/birds.zip?sig=hunter3")
+    path = fetch(f"{site.url}/birds.zip", tmp_path, None)
+    assert [seen.credentials for seen in site.seen] == ["Basic bWU6aHVudGVyMg=="] * 2
+    assert site.seen[1].path == "/birds.zip?sig=hunter3"
+    assert fetch(f"{site.url}/birds.zip", tmp_path, None) == path and len(site.seen) == 2
+    assert "takes http(s)://" in refusal("http://[::1/birds.zip", tmp_path)
+    refused = refusal(f"{site.url}/other.zip", tmp_path)
+    assert "PLUMAGE_DATA_URL: http://***@127.0.0.1" in refused and "hunter" not in refused
+
+
+def test_a_server_s_reason_is_shown_and_not_obeyed(
+    site: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, screen: io.StringIO
+) -> None:
+    for status in (403, 503):
+        monkeypatch.setitem(Request.responses, status, ("no\x1b[2J\a\x9b\rerror: forged", ""))
+    site.statuses = [503, 403]
+    said = refusal(f"{site.url}/birds.zip", tmp_path) + screen.getvalue().replace("\n", "")
+    assert said.isprintable() and said.count("no\\x1b[2J\\x07\\x9b\\x0derror: forged") == 2
 
 
 def test_two_processes_fetch_a_file_once(site: StandIn, tmp_path: Path) -> None:

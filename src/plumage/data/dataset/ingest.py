@@ -127,13 +127,14 @@ def heic_hint(refused: list[dict[str, str]]) -> list[str]:
 def _check_refused(refused: list[dict[str, str]], total: int, max_refused: float) -> None:
     if len(refused) <= max_refused * total:
         return
-    lines = [f"  {photo['key']}: {photo['reason']}" for photo in refused[:LISTED]]
+    lines = [f"{photo['key']}: {photo['reason']}" for photo in refused[:LISTED]]
     if len(refused) > LISTED:
-        lines.append(f"  ... and {len(refused) - LISTED:,} more")
+        lines.append(f"... and {len(refused) - LISTED:,} more")
     lines += heic_hint(refused)
     raise DataError(
         f"{len(refused):,} of {total:,} photos are refused, more than data.max_refused: {max_refused:g} of all; repair "
-        "or remove them, or raise it\n" + "\n".join(lines)
+        "or remove them, or raise it",
+        lines,
     )
 
 

@@ -20,9 +20,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from plumage.common.files import is_full, naming
+from plumage.common.text import escaped
 from plumage.config import MAX_BYTES, Data
 from plumage.data.sources.layout import Found, in_chunks, recognise
-from plumage.data.sources.names import escaped
 from plumage.data.sources.photo import HEAD_BYTES, Chunk, Photo, SourcePaths
 from plumage.data.sources.tar_members import tar_members
 from plumage.data.sources.zip_names import zip_names

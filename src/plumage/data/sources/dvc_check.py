@@ -5,8 +5,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from plumage.common.text import escaped
 from plumage.data.sources.listing import MAX_DEPTH, SPECIAL, dead_link, too_deep
-from plumage.data.sources.names import escaped
 from plumage.errors import DataError
 
 NAMED = 5  # the number of problems that a message names

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from plumage.common.text import escaped
 from plumage.config import MAX_BYTES, Data
 from plumage.data.sources.layout import EXPECTED, Found, in_chunks, recognise, too_large
 from plumage.data.sources.listing import Listing
-from plumage.data.sources.names import escaped
 from plumage.data.sources.photo import HEAD_BYTES, Chunk, Photo, SourcePaths
 from plumage.errors import DataError
 

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from plumage.data.sources.names import escaped, is_system_file
+from plumage.common.text import escaped
+from plumage.data.sources.names import is_system_file
 from plumage.errors import DataError
 
 MAX_DEPTH = 100  # folders in each other

@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from unicodedata import category, normalize
+from unicodedata import normalize
+
+from plumage.common.text import escaped
 
 SYSTEM_NAMES = frozenset({
     "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "system volume information",
@@ -15,17 +17,6 @@ SYSTEM_NAMES = frozenset({
 def is_system_file(name: str) -> bool:
     """Whether a file or folder isn't the user's: hidden (.DS_Store, ._1.jpg, .git, .Trash-1000), or one of SYSTEM_NAMES."""
     return name.startswith(".") or name.lower() in SYSTEM_NAMES
-
-
-def escaped(name: str) -> str:
-    """`name` with bytes that are not UTF-8 and control characters written as `\\xe9`.
-
-    Arrow refuses the former, CSV readers and terminals stumble over the latter.
-    """
-    if name.isprintable():
-        return name
-    name = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(f"\\x{ord(character):02x}" if category(character) == "Cc" else character for character in name)
 
 
 def readable(name: str) -> str:

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from plumage.common.pace import BYTES_PER_SECOND
 from plumage.common.progress import console
+from plumage.common.text import shown
 from plumage.errors import DataError
 
 T = TypeVar("T")
@@ -50,7 +51,7 @@ def retry(attempt: Callable[[], T], bytes_fetched: Callable[[], int], what: str)
             if retries > RETRIES:
                 raise DataError(f"{what}: {error}; run it again later, what was fetched is kept") from None
             pause = BACKOFF_SECONDS * 2 ** (retries - 1)
-            console.print(f"{what}: {error}; retrying in {pause:g} s", soft_wrap=True, markup=False)
+            console.print(shown(f"{what}: {error}; retrying in {pause:g} s"), soft_wrap=True, markup=False)
             time.sleep(pause)
 
 
@@ -61,8 +62,8 @@ def no_connection(error: requests.RequestException, host: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text, which may have several lines, as one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """An error's text, which may have several lines, as one line without secrets."""
+    return shown(" ".join(str(error).split())) or type(error).__name__
 
 
 @contextmanager
@@ -73,7 +74,9 @@ def exclusive(lock: Path, what: str) -> Iterator[None]:
     try:
         holder.acquire(blocking=False)
     except Timeout:
-        console.print(f"{what} is being fetched by another process; waiting for it", soft_wrap=True, markup=False)
+        console.print(
+            shown(f"{what} is being fetched by another process; waiting for it"), soft_wrap=True, markup=False
+        )
         holder.acquire()
     try:
         yield

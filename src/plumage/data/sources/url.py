@@ -6,6 +6,7 @@ download resumes, and a file never mixes two versions.
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Generator, Iterator
@@ -21,6 +22,8 @@ import urllib3
 from plumage.common import files
 from plumage.common.pace import TooSlowError, blocks_in_time
 from plumage.common.progress import Progress, console
+from plumage.common.redaction import redacted
+from plumage.common.text import shown
 from plumage.config import Data
 from plumage.data.sources.archive import ArchiveSource
 from plumage.data.sources.photo import SourcePaths
@@ -30,6 +33,8 @@ from plumage.errors import DataError
 TIMEOUT_SECONDS = 30.0  # to connect, and for the average rate of what comes
 BLOCK_BYTES = 64 * 1024
 MAX_UNSIZED_BYTES = 10 * 1000**3  # of a file whose size the server doesn't say: it may never end
+PRIVATE_URL = "PLUMAGE_DATA_URL"
+"""Environment variable with `data.url` as it is fetched: with a user and password, a token or a signature."""
 
 
 class Version(NamedTuple):
@@ -42,6 +47,12 @@ class Version(NamedTuple):
 def from_params(data: Data, paths: SourcePaths) -> ArchiveSource:
     """Fetch and open the archive at `data.url`."""
     assert data.url is not None, "config.Params checks it"
+    if redacted(data.url) != data.url:
+        console.print(
+            f"data.url: has a login or token, which DVC writes to dvc.lock; give it in {PRIVATE_URL} or ~/.netrc",
+            soft_wrap=True,
+            markup=False,
+        )
     archive = fetch(data.url, paths.downloads, data.sha256)
     try:
         return ArchiveSource(archive, paths.scratch, "data.url", data.max_bytes)
@@ -56,25 +67,49 @@ def fetch(url: str, downloads: Path, sha256: str | None) -> Path:
     Raises:
         DataError: the server refuses it, all retries failed, or the file has another SHA-256.
     """
-    if not url.startswith(("http://", "https://")):
+    if not url.startswith(("http://", "https://")) or not _is_address(url):
         raise DataError("data.url: is not a web address; takes http(s)://... of a zip, tar or tar.gz")
     path = downloads / _file_name(url)
     incomplete = downloads / f"{path.name}.part"
-    with exclusive(downloads / f"{path.name}.lock", _redacted(url)):
+    with exclusive(downloads / f"{path.name}.lock", redacted(url)):
         if path.is_file():
             if sha256 is None or files.sha256(path) == sha256.lower():
                 return path
             console.print(f"{path} doesn't match data.sha256; fetching it again", soft_wrap=True, markup=False)
-        retry(partial(_resume, url, incomplete), partial(_size, incomplete), f"data.url: {_redacted(url)}")
+        retry(partial(_resume, _private(url), incomplete), partial(_size, incomplete), f"data.url: {redacted(url)}")
         if sha256 is not None and (found := files.sha256(incomplete)) != sha256.lower():
             _discard(incomplete)
             raise DataError(
-                f"data.url: {_redacted(url)} has SHA-256 {found}, but data.sha256 is {sha256.lower()}; if the file is right, "
+                f"data.url: {redacted(url)} has SHA-256 {found}, but data.sha256 is {sha256.lower()}; if the file is right, "
                 "correct data.sha256; the next run fetches it again"
             )
         incomplete.replace(path)
         _discard(incomplete)
     return path
+
+
+def _private(url: str) -> str:
+    """The address to fetch `url` from: PRIVATE_URL if it is set, else itself.
+
+    Raises:
+        DataError: PRIVATE_URL is another address.
+    """
+    private = os.environ.get(PRIVATE_URL, "").strip() or url
+    if not _is_address(private) or _place(private) != _place(url):
+        raise DataError(f"{PRIVATE_URL}: {redacted(private)} is not data.url; takes it with a login or token")
+    return private
+
+
+def _is_address(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).hostname)
+    except ValueError:  # as of http://[::1/
+        return False
+
+
+def _place(url: str) -> tuple[str, str, str]:
+    scheme, host, path, *_ = urlsplit(url)
+    return scheme, host.rpartition("@")[2].lower(), path
 
 
 def _resume(url: str, incomplete: Path) -> None:
@@ -100,7 +135,7 @@ def _resume(url: str, incomplete: Path) -> None:
         raise TransientError(str(error)) from None
     except requests.exceptions.SSLError:
         raise DataError(
-            f"data.url: {_redacted(url)}: its certificate can't be verified; takes a server with a valid certificate"
+            f"data.url: {redacted(url)}: its certificate can't be verified; takes a server with a valid certificate"
         ) from None
     except (requests.Timeout, urllib3.exceptions.TimeoutError):
         raise TransientError(f"no data for {TIMEOUT_SECONDS:g} s") from None
@@ -108,7 +143,7 @@ def _resume(url: str, incomplete: Path) -> None:
         raise TransientError(no_connection(error, str(urlsplit(url).hostname))) from None
     except (requests.RequestException, ValueError) as error:  # redirects in circles, to another protocol or no address
         raise DataError(
-            f"data.url: {_redacted(url)} leads nowhere ({type(error).__name__}); takes the address of a file"
+            f"data.url: {redacted(url)} leads nowhere ({type(error).__name__}); takes the address of a file"
         ) from None
     except urllib3.exceptions.HTTPError:
         raise TransientError(f"the connection dropped after {_size(incomplete):,} bytes") from None
@@ -169,7 +204,7 @@ def _write(response: requests.Response, blocks: Iterator[bytes], url: str, incom
             if total is None and progress.done > MAX_UNSIZED_BYTES:
                 _discard(incomplete)
                 raise DataError(
-                    f"data.url: {_redacted(url)} sends more than {MAX_UNSIZED_BYTES:,} bytes without saying how many "
+                    f"data.url: {redacted(url)} sends more than {MAX_UNSIZED_BYTES:,} bytes without saying how many "
                     "(Content-Length); takes the address of a file"
                 )
     if total is not None and _size(incomplete) < total:
@@ -180,7 +215,7 @@ def _check_room(length: int, url: str, incomplete: Path) -> None:
     free = shutil.disk_usage(incomplete.parent).free
     if length > free:
         raise DataError(
-            f"data.url: {_redacted(url)} has {length:,} more bytes, and the disk is full after {free:,}; make room at "
+            f"data.url: {redacted(url)} has {length:,} more bytes, and the disk is full after {free:,}; make room at "
             f"{incomplete.parent}, then run the same command again"
         )
 
@@ -191,10 +226,10 @@ def _check_status(response: requests.Response, url: str, done: int) -> None:
         done and status in (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
     ):
         return
-    answer = f"{status} ({response.reason})" if response.reason else f"{status}"
+    answer = f"{status} ({shown(response.reason)})" if response.reason else f"{status}"
     if is_transient(status):
         raise TransientError(f"the server answers {answer}")
-    raise DataError(f"data.url: {_redacted(url)} answers {answer}; takes the address of a public file")
+    raise DataError(f"data.url: {redacted(url)} answers {answer}; takes the address of a public file")
 
 
 def _is_continuation(response: requests.Response, version: Version, done: int) -> bool:
@@ -238,9 +273,3 @@ def _file_name(url: str) -> str:
     """The URL's last segment, after a hash of the whole URL: files of the same name stay apart."""
     last = unquote(urlsplit(url).path).rpartition("/")[2]
     return f"{hashlib.sha256(url.encode()).hexdigest()[:8]}-{re.sub(r'[^A-Za-z0-9._-]+', '_', last)[-80:] or 'archive'}"
-
-
-def _redacted(url: str) -> str:
-    """The URL without user, password and query, which may be secret."""
-    scheme, place, path, query, _ = urlsplit(url)
-    return f"{scheme}://{place.rpartition('@')[2]}{path}{'?...' if query else ''}"

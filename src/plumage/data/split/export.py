@@ -1,16 +1,15 @@
 """Export photos from the data set in their original bytes: one by its key, or all as class folders."""
 
 import bisect
-import csv
 import difflib
 import hashlib
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from plumage.common.files import atomic_path, is_full
 from plumage.common.progress import track
+from plumage.common.tables import read_rows
 from plumage.data.dataset.store import Dataset
 from plumage.data.sources.layout import PHOTO_SUFFIXES
 from plumage.data.sources.names import class_identity, is_system_file
@@ -179,8 +178,6 @@ def _nearest(wanted: str, keys: list[str]) -> list[str]:
 
 def _split_of(splits: Path, key: str) -> str | None:
     try:
-        with splits.open(newline="", encoding="utf-8") as file:
-            rows = islice(csv.reader(file), 1, None)
-            return next((split for known, _, split in rows if known == key), None)
+        return next((row["split"] for row in read_rows(splits) if row["key"] == key), None)
     except FileNotFoundError:
         return None

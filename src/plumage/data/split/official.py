@@ -62,12 +62,13 @@ def refuse_leaks(leaks: list[Leak]) -> None:
     """Raise a DataError that lists `leaks`, if there are any."""
     if not leaks:
         return
-    lines = ["  " + ", ".join(f"{key} ({split})" for key, split in leak.photos) for leak in leaks[:LISTED]]
+    lines = [", ".join(f"{key} ({split})" for key, split in leak.photos) for leak in leaks[:LISTED]]
     if len(leaks) > LISTED:
-        lines.append(f"  ... and {len(leaks) - LISTED:,} more")
+        lines.append(f"... and {len(leaks) - LISTED:,} more")
     raise DataError(
         f"the official split leaks: {len(leaks):,} pictures are in several splits, and split.on_leak is refuse; use "
-        "split.on_leak: repair or split.strategy: stratified\n" + "\n".join(lines)
+        "split.on_leak: repair or split.strategy: stratified",
+        lines,
     )
 
 

@@ -5,6 +5,7 @@ import hashlib
 from pathlib import Path
 
 from plumage.common.files import atomic_path
+from plumage.common.tables import guarded, read_rows
 from plumage.data.dataset.store import Dataset
 from plumage.errors import DataError
 
@@ -17,7 +18,8 @@ def write_splits(path: Path, keys: list[str], labels: list[str], splits: list[st
     with atomic_path(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["key", "label", "split"])
-        writer.writerows(sorted(zip(keys, labels, splits, strict=True)))
+        rows = sorted(zip(keys, labels, splits, strict=True))
+        writer.writerows((guarded(key), guarded(label), split) for key, label, split in rows)
 
 
 def read_split(path: Path, dataset: Dataset) -> dict[str, list[int]]:
@@ -27,8 +29,7 @@ def read_split(path: Path, dataset: Dataset) -> dict[str, list[int]]:
         DataError: the file can't be read, or belongs to other photos than `dataset`.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            split_of = {row["key"]: row["split"] for row in csv.DictReader(file)}
+        split_of = {row["key"]: row["split"] for row in read_rows(path)}
     except (OSError, KeyError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: can't be read ({error}); run `dvc repro split`") from None
     if split_of.keys() != set(dataset.keys):
