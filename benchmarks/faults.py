@@ -112,6 +112,8 @@ def complaint(ended: Ended, at: int) -> str | None:
     errors = [line for line in ended.said.splitlines() if line.startswith("error: ")]
     if len(errors) != 1 or "Traceback" in ended.said:
         return f"not one line:\n{ended.said}"
+    if len(ended.calls) < at:
+        return f"ended before the call: {errors[0]}"
     path = Path(ended.calls[at - 1].split(" ", 2)[2])
     names = {re.sub(r"^\.|(\.old)?(\.tmp)?(-journal|-wal|-shm)?$", "", part) for part in path.parts[-2:]}
     return None if any(name in errors[0] for name in names) else f"{path} is not named: {errors[0]}"
