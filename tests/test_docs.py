@@ -25,6 +25,8 @@ KEY = re.compile(rf"(?<![\w./-])({'|'.join(sections())})\.([a-z]\w*)(?![\w./(])"
 FILE_TYPES = {"csv", "html", "json", "md", "py", "safetensors", "yaml"}
 PATH = re.compile(r"(?<![\w./-])(?:src|pipeline|tests|docs|benchmarks)/[\w./-]*\w")
 
+TEST = re.compile(r"(tests/[\w/]+\.py)::(\w+)")
+
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -48,6 +50,13 @@ def unknown_words(words: list[str]) -> list[str]:
         command, words = command.commands[words[0]], words[1:]
     options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
     return [word for word in words if word.startswith("--") and word.split("=")[0] not in options]
+
+
+def test_the_tests_that_hold_a_claim_exist() -> None:
+    named = TEST.findall((ROOT / "docs" / "security.md").read_text(encoding="utf-8"))
+    assert named
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file} lacks {name}"
 
 
 @pages
