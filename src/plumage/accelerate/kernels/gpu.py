@@ -21,13 +21,15 @@ SIDES = (3, 5)
 
 
 def supports(x: Tensor, side: int) -> bool:
-    """Whether `depthwise` can take `x` with kernels of `side` pixels here: on a GPU, with Triton."""
-    return x.is_cuda and HAS_TRITON and x.dtype in DTYPES and side in SIDES
+    """Whether `depthwise` can take `x` with kernels of `side` pixels here: on a GPU, with Triton, and not to be exported."""
+    exported = not torch.compiler.is_compiling() and torch.jit.is_tracing()
+    return x.is_cuda and HAS_TRITON and x.dtype in DTYPES and side in SIDES and not exported
 
 
 def supports_training(x: Tensor) -> bool:
-    """Whether `norm_act` and `excite` can take `x` here: as `supports`, and torch.compile is not tracing it."""
-    return x.is_cuda and HAS_TRITON and x.dtype in DTYPES and not torch.compiler.is_compiling()
+    """Whether `norm_act` and `excite` can take `x` here: on a GPU, with Triton, and neither compiled nor exported."""
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return x.is_cuda and HAS_TRITON and x.dtype in DTYPES and not traced
 
 
 def norm_act(x: Tensor, norm: nn.BatchNorm2d, activation: Activation) -> Tensor:
