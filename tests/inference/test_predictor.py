@@ -96,6 +96,12 @@ def test_a_file_that_is_not_a_photo_is_named(predictor: Predictor, photos: list[
         assert "\n" not in str(caught.value)
 
 
+def test_a_photo_file_that_never_ends_is_refused(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plumage.inference.predictor.MAX_BYTES", 1000)
+    with pytest.raises(PhotoError, match=r"/dev/zero: too large \(takes at most 1,000 bytes\)"):
+        predictor.predict([Path("/dev/zero")])
+
+
 def test_a_photo_is_answered_or_named_whatever_its_metadata_holds(predictor: Predictor) -> None:
     lying = saved(picture(), "JPEG", exif=exif_block(6, "signed rational"))
     as_bytes, as_image = predictor.predict([lying, Image.open(io.BytesIO(lying))])

@@ -67,6 +67,7 @@ def test_text_that_is_not_base64_is_refused(text: str) -> None:
         (b"image\n/etc/passwd\n", "text/csv"),
         (b"\xff\xd8\xff", "image/jpeg"),
         (b"", ""),
+        (b"", "x" * 10_000),
         (b"", JSON),
         (b"\xff\xfe{}", JSON),
         (b"[" * 100_000, JSON),

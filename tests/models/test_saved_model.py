@@ -220,6 +220,7 @@ def test_a_value_out_of_range_is_one_line_and_builds_no_network(
         ('"temperature": 1.0', '"temperature": NaN', "NaN, which is not finite"),
         ('"temperature": 1.0', '"temperature": 1e999', "1e999, which is not finite"),
         ('"BLUE JAY"', r'"\ud800"', "Invalid JSON"),
+        ('"format": 1', r'"format": 1, "a\nerror: \u001b[31m": 1', r"a\\x0aerror: \\x1b\[31m: Extra inputs"),
     ],
 )
 def test_text_that_no_description_has_is_one_line(folder: Path, old: str, new: str, problem: str) -> None:

@@ -313,6 +313,14 @@ def test_only_the_newest_abandoned_trainings_keep_their_checkpoints(tmp_path: Pa
     assert left == [str(number) for number in range(2, MAX_ABANDONED + 3)]
 
 
+def test_a_file_or_a_damaged_lock_among_abandoned_trainings_stops_none(tmp_path: Path) -> None:
+    for number in range(MAX_ABANDONED + 1):
+        (tmp_path / f".checkpoints/{number}/lock").mkdir(parents=True)
+        (tmp_path / f".checkpoints/file-{number}").touch()
+    with open_checkpoints(tmp_path, "key", 1) as checkpoints:
+        assert checkpoints.save("trainer", {})
+
+
 def flipped(data: bytearray, rng: random.Random) -> bytes:
     data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     return bytes(data)

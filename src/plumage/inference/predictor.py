@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from plumage.accelerate.inference import compile_for_inference, probabilities
-from plumage.config import MAX_PIXELS
+from plumage.config import MAX_BYTES, MAX_PIXELS
 from plumage.data.dataset.decode import named, pixels, to_rgb
 from plumage.data.loading.transforms import eval_view, to_model_input
 from plumage.errors import ModelError, PhotoError
@@ -81,7 +81,12 @@ class Predictor:
 
 
 def _read_file(path: str | Path) -> bytes:
+    """Read a photo's file, or a pipe. PhotoError if it can't be read or has more than MAX_BYTES."""
     try:
-        return Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise PhotoError(getattr(error, "strerror", None) or str(error)) from None
+    if len(data) > MAX_BYTES:
+        raise PhotoError(f"too large (takes at most {MAX_BYTES:,} bytes)")
+    return data

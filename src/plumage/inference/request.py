@@ -29,7 +29,7 @@ def read_request(body: bytes, media_type: str, max_photos: int) -> list[object]:
         PhotoError: `body` isn't such a request, or has more than `max_photos`; in one line that names no path.
     """
     if media_type not in (JSON, PARQUET):
-        raise PhotoError(f"the request's content type is {media_type!r}; {TAKES}")
+        raise PhotoError(f"the request's content type is {media_type[:80]!r}; {TAKES}")
     try:
         if media_type == PARQUET:
             return _read_parquet(body, max_photos)
@@ -68,7 +68,7 @@ def _read_parquet(body: bytes, max_photos: int) -> list[object]:
     if not file.metadata.num_rows:
         return []
     if file.schema_arrow.names.count(COLUMN) != 1:
-        raise PhotoError(f"the request has no column `{COLUMN}`; {TAKES}")
+        raise PhotoError(f"the request does not have one column `{COLUMN}`; {TAKES}")
     kind = file.schema_arrow.field(COLUMN).type
     if kind not in (pa.binary(), pa.large_binary()):
         raise PhotoError(f"the column `{COLUMN}` is {kind}; {TAKES}")

@@ -14,6 +14,7 @@ from torch import Tensor
 from plumage.architectures import ARCHITECTURES, ArchitectureConfig
 from plumage.common import paths
 from plumage.common.files import atomic_path, read_json, write_json
+from plumage.common.text import escaped
 from plumage.errors import ModelError, WeightsError
 from plumage.models.classifier import ImageClassifier
 from plumage.models.networks import build_network
@@ -138,7 +139,7 @@ def read_description(path: Path) -> Description:
 def _first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     message = first["msg"].removeprefix("Value error, ")
-    return ": ".join(filter(None, (".".join(map(str, first["loc"])), message)))
+    return escaped(": ".join(filter(None, (".".join(map(str, first["loc"])), message))))
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

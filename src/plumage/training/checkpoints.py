@@ -151,7 +151,7 @@ def _first_line(error: Exception) -> str:
 
 def _prune(current: Path) -> None:
     """Remove the checkpoints of other trainings, except the newest MAX_ABANDONED and those in use."""
-    others = [folder for folder in current.parent.iterdir() if folder != current]
+    others = [folder for folder in current.parent.iterdir() if folder != current and folder.is_dir()]
     for old in sorted(others, key=lambda folder: folder.stat().st_mtime, reverse=True)[MAX_ABANDONED:]:
-        with suppress(Timeout), FileLock(old / LOCK, blocking=False):
+        with suppress(OSError), FileLock(old / LOCK, blocking=False):  # one that stays costs disk space alone
             remove(old)
