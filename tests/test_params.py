@@ -122,7 +122,13 @@ def test_the_repositorys_params_are_valid() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://me:hunter2@host/x", "https://me:hunter2 hunter3@host/x", "https://host/x y?token=hunter2"]
+    "url",
+    [
+        "ftp://me:hunter2@host/x",
+        "https://me:hunter2 hunter3@host/x",
+        "https://host/x y?token=hunter2",
+        "http:/me:hunter2@host/x",
+    ],
 )
 def test_a_wrong_address_is_shown_without_its_secrets(url: str) -> None:
     with pytest.raises(ConfigError, match="data.url: got .*host/x") as error:

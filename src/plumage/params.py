@@ -82,12 +82,12 @@ def _line(error: Any) -> str:
 
 def _shown(value: Any, mistake: str) -> str:
     """A wrong value, and what YAML made of it where that may surprise."""
+    if isinstance(value, str) and ("://" in value or "@" in value):
+        value = "%20".join(value.split())  # a password with a space is hidden, too
     if mistake == "string_type" and type(value) in TYPES:
         return f"{value}, {TYPES[type(value)]} in YAML unless quoted"
     if mistake in ("bool_type", "int_type", "float_type") and isinstance(value, str):
         return f"{value!r}, text in YAML 1.2"
-    if isinstance(value, str) and "://" in value:
-        value = "%20".join(value.split())  # a password with a space is hidden, too
     return repr(value)
 
 

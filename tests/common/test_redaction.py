@@ -36,7 +36,15 @@ SECRETS = [
 ]
 
 
-@pytest.mark.parametrize("text", SECRETS)
+MISTYPED = [
+    "me:hunter2@host/birds.zip",
+    "//me:hunter2@host/birds.zip",
+    "http:/me:hunter2@host/birds.zip",
+    "http:me:hunter2@[::1]/birds.zip",
+]
+
+
+@pytest.mark.parametrize("text", SECRETS + MISTYPED)
 def test_a_secret_in_text_is_hidden(text: str) -> None:
     assert "hunter2" not in redacted(f"the server says: {text}") and "***" in redacted(text)
     assert redacted(redacted(text)) == redacted(text)
@@ -53,6 +61,7 @@ def test_what_is_no_secret_stays() -> None:
         "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
         "Kaggle denies access (403); set KAGGLE_API_TOKEN",
         "the server needs Basic authentication",
+        "Secretarybird: 12345678 photos",
     ):
         assert redacted(text) == text
     assert redacted("got 'https://me:hunter2@host/x'; takes a zip") == "got 'https://***@host/x'; takes a zip"

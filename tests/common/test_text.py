@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from plumage.cli.shared import out, plain_table
 from plumage.common.page import write_page
 from plumage.common.text import BIDI, code_span, escaped, markdown, shown, shown_error, shown_json
 from plumage.errors import PlumageError
@@ -29,6 +30,14 @@ MARKUP = [
     "[x](javascript:alert(1))", "`x`", "a | b", "**x**", "_x_", "~~x~~", "# x", "https://example.org/x", "www.example.org", "@birds",
     "bird@example.org", ":heart:", "&lt;img&gt;", "\\<img src=x>", "a\n\n<img src=x>", "<https://example.org>", "\x1b]8;;x\a",
 ]  # fmt: skip
+
+
+def test_a_table_or_line_of_a_command_has_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    table = plain_table()
+    table.add_row(":bird: [red]wren")
+    out.print(table)
+    out.print(":bird: [red]wren")
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [":bird: [red]wren"] * 2
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -93,12 +93,22 @@ def texts(clone: Clone, server: Server) -> Iterator[tuple[str, bytes]]:
         yield "server.db", "\n".join(database.iterdump()).encode()
 
 
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    there = Server(tmp_path / "server")
+    there.folder.mkdir()
+    try:
+        there.start()
+        yield there
+    finally:
+        there.kill()
+
+
 @pytest.mark.slow
-def test_no_secret_reaches_an_artifact_the_registry_a_page_a_line_or_a_command_line(tmp_path: Path) -> None:
+def test_no_secret_reaches_an_artifact_the_registry_a_page_a_line_or_a_command_line(
+    tmp_path: Path, server: Server
+) -> None:
     planted = {place: f"s3cret{number}-{secrets.token_urlsafe(18)}" for number, place in enumerate(PLACES)}
-    server = Server(tmp_path / "server")
-    server.folder.mkdir()
-    server.start()
     (tmp_path / "project").mkdir()
     clone = Clone.of_working_tree(tmp_path / "project")
     with serve(StandIn()) as site:
@@ -117,7 +127,6 @@ def test_no_secret_reaches_an_artifact_the_registry_a_page_a_line_or_a_command_l
     version = client.get_model_version("bird-classifier", "1")
     run = client.get_run(version.run_id)
     diff = Path(client.download_artifacts(version.run_id, "uncommitted.diff", str(tmp_path))).read_text()
-    server.kill()
 
     for place, secret in planted.items():
         found = [where for where, content in server_keeps if secret.encode() in content]

@@ -14,7 +14,15 @@ from registering import NAME, add, hits
 from plumage.cli.registry import history
 from plumage.errors import TrackingError
 from plumage.registry.promote import champions, promote, rollback
-from plumage.registry.promotions import Promotion, author, champion_before, move_champion, promotions, replaced_by_hand
+from plumage.registry.promotions import (
+    Promotion,
+    author,
+    champion_before,
+    complete_promotions,
+    move_champion,
+    promotions,
+    replaced_by_hand,
+)
 from plumage.tracking.store import use_store
 
 
@@ -123,6 +131,23 @@ def test_a_promotion_follows_those_before_it_whatever_the_clock_says(root: Path)
     found = promotions(client.get_registered_model(NAME).tags)
     assert [(entry.before, entry.to, entry.how) for entry in found] == list(moves)
     assert replaced_by_hand(found, 2) == found[-1]
+
+
+def test_a_promotion_cut_off_before_its_version_was_deleted_stops_no_later_one(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_store(root)
+    client = MlflowClient()
+    create_versions(client, 3)
+    move_champion(client, NAME, *entries((None, 1, "gate")))
+    for number in (2, 3):
+        key = f"plumage.promoting.n00000{number}-abcdef"
+        client.set_registered_model_tag(NAME, key, as_tag(*entries((1, number, "gate"))))
+    client.delete_model_version(NAME, "2")
+    complete_promotions(client, NAME)
+    model = client.get_registered_model(NAME)
+    assert [entry.to for entry in promotions(model.tags)] == [1, 3] and int(model.aliases["champion"]) == 3
+    assert capsys.readouterr().out == f"{NAME}: version 2 was deleted before its promotion was complete\n"
 
 
 def test_a_history_of_an_earlier_version_goes_on_and_is_in_order_even_if_a_clock_was_wrong() -> None:

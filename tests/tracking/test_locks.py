@@ -15,6 +15,8 @@ from threading import Lock, Thread
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow_servers import Server
 
 from plumage.errors import TrackingError
@@ -127,7 +129,8 @@ class Board:
 
     def delete(self, key: str) -> None:
         with self.lock:
-            self.content.pop(key, None)
+            if self.content.pop(key, None) is None:  # as a server answers for an experiment
+                raise MlflowException(f"No tag with name: {key}", RESOURCE_DOES_NOT_EXIST)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pipeline_outputs import KEY
 
 from plumage.common.paths import OUTBOX
 from plumage.tracking import outbox
+from plumage.tracking.alive import recover
 from plumage.tracking.entries import EndEntry, MetricsEntry, TagsEntry, deliver, from_line, to_line
 from plumage.tracking.open_run import training_run
 from plumage.tracking.resume import resume_run
@@ -147,6 +148,21 @@ def test_an_entry_after_a_line_that_a_kill_cut_short_is_delivered(root: Path) ->
     outbox.deliver_pending(root)
     assert MlflowClient().get_run(run).info.status == "KILLED"
     assert path.with_suffix(".damaged").read_bytes() == b'{"metrics": {"train/lo\n'
+
+
+def test_a_run_whose_end_was_damaged_while_it_waited_does_not_stay_running(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object) -> None:
+        raise ConnectionError("no answer")
+
+    with monkeypatch.context() as down, training_run(root, "plumage", KEY, PARAMS) as run:
+        down.setattr(MlflowClient, "set_terminated", unreachable)
+    (path,) = (root / OUTBOX).rglob("*.jsonl")
+    path.write_bytes(path.read_bytes().replace(b"FINISHED", b"FIN\0SHED"))
+    recover(root)
+    assert MlflowClient().get_run(run.id).info.status == "KILLED"
+    assert path.with_suffix(".damaged").exists() and not path.exists()
 
 
 def test_during_training_a_refused_entry_holds_up_no_later_one(root: Path) -> None:

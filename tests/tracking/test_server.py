@@ -14,6 +14,7 @@ from stand_ins import closed_port, serve
 from support import make_photo
 
 from plumage.errors import TrackingError
+from plumage.registry.served_model import LIMITS
 from plumage.registry.versions import find_version
 from plumage.serving import load_predictor
 from plumage.tracking.open_run import training_run
@@ -71,7 +72,8 @@ def test_runs_models_and_predictions_go_through_tls_and_a_login(
     assert add(root, 0, hits(60))["aliases"] == ["challenger", "champion"]
     version = find_version(f"models:/{NAME}@champion", root)
     run = MlflowClient().get_run(version.run_id)
-    assert run.data.params == {"train.seed": "0"} and run.data.metrics["test/accuracy"] == 1.0
+    limits = {name: str(limit) for name, limit in LIMITS.items()}  # MLflow adds a model's configuration
+    assert run.data.params == {"train.seed": "0", **limits} and run.data.metrics["test/accuracy"] == 1.0
     [answer] = load_predictor(f"models:/{NAME}@champion").predict([make_photo((90, 130, 170), 0)])
     assert {name for name, _ in answer} == {"jay", "owl", "wren"}
     assert gate.refused == 0

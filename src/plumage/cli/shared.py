@@ -23,7 +23,7 @@ class _Output(Console):
         super().print(*(shown(one) if isinstance(one, str) else one for one in objects), **options)
 
 
-out = _Output(highlight=False, markup=False, soft_wrap=True)
+out = _Output(highlight=False, markup=False, emoji=False, soft_wrap=True)
 ModelName = Annotated[str | None, typer.Option("--model", help="its name; default: register.model_name of params.yaml")]
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 T = TypeVar("T")
-console = Console(file=sys.stderr, highlight=False)
+console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
 SECONDS_BETWEEN_LINES = 10.0
 
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 HIDDEN = "***"
 NAMES = (
-    r"(?:pass(?:word|wd|phrase|code)|secret|token|signature|credential|api[_-]?key|access[_-]?key|private[_-]?key|"
+    r"(?:pass(?:word|wd|phrase|code)|secret(?!ar)|token|signature|credential|api[_-]?key|access[_-]?key|private[_-]?key|"
     r"account[_-]?key|encryption[_-]?key|connection[_-]?string)"
 )
 """What settings with a secret are called, in any case and with anything around it."""
@@ -36,9 +36,9 @@ HIDING: tuple[tuple[re.Pattern[str], str], ...] = (
     # User and password before the host. A password may hold any sign, also one that should have been quoted.
     (re.compile(r"(\w://)(?:[^\s/:?#]{0,2048}:(?!\d*[/?#\s])\S{0,2048}|[^\s/?#]{0,2048})@"), rf"\1{HIDDEN}@"),
     (
-        re.compile(rf"(?<![\w/.+-])(?!mailto:)[\w.+-]{LONG}:[^\s@/:]{LONG}@(?=[\w.-]{LONG}:)"),
+        re.compile(rf"(?:(?<![\w/.+-])|(?<=//)|(?<=:/))(?!mailto:)[\w.+-]{LONG}:[^\s@/]{LONG}@(?=[\w.\[-])"),
         f"{HIDDEN}@",
-    ),  # Git's user:token@host:path
+    ),  # Git's user:token@host:path, and an address with a mistyped scheme
     (re.compile(rf"([?&;#]{WORD}(?:{NAMES}|{SHORT_NAMES}){WORD}=)[^\s&;'\"]+", re.IGNORECASE), rf"\1{HIDDEN}"),
     (
         re.compile(r"\b((?:proxy-)?authorization|(?:set-)?cookie)(['\"]?\s{0,9}[:=]).*", re.IGNORECASE),

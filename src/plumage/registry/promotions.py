@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from plumage.common import git
 from plumage.common.text import shown
 from plumage.errors import GitError, TrackingError
-from plumage.registry.versions import CHAMPION
+from plumage.registry.versions import CHAMPION, model_versions
 from plumage.tracking import tags
 
 NUMBERED = "n"
@@ -57,10 +57,18 @@ def move_champion(client: MlflowClient, name: str, promotion: Promotion) -> None
 
 
 def complete_promotions(client: MlflowClient, name: str) -> None:
-    """Complete the promotions that a killed process began. Call it with `lock_model`."""
-    for key, entry in sorted(client.get_registered_model(name).tags.items()):
-        if key.startswith(tags.PROMOTING):
-            _complete(client, name, key.removeprefix(tags.PROMOTING), entry)
+    """Complete the promotions that a killed process began, but for those of deleted versions. Call it with `lock_model`."""
+    begun = {
+        key: entry for key, entry in client.get_registered_model(name).tags.items() if key.startswith(tags.PROMOTING)
+    }
+    existing = {int(version.version) for version in (model_versions(client, name) if begun else [])}
+    for key, entry in sorted(begun.items()):
+        number = key.removeprefix(tags.PROMOTING)
+        if (version := _read(number, entry).to) in existing:
+            _complete(client, name, number, entry)
+        else:
+            client.delete_registered_model_tag(name, key)
+            print(f"{name}: version {version} was deleted before its promotion was complete", flush=True)
 
 
 def _complete(client: MlflowClient, name: str, key: str, entry: str) -> None:

@@ -104,8 +104,17 @@ def _is_first(tags: Tags, ticket: "_Ticket", seen: "dict[str, _Seen]") -> bool:
         polls = before.polls + 1 if before and before.value == others[key] else 0
         seen[key] = _Seen(others[key], polls)
         if polls >= DEAD_AFTER:
-            tags.delete(key)
+            _delete(tags, key)
     return not ahead
+
+
+def _delete(tags: Tags, key: str) -> None:
+    """Delete a tag, unless another process has just deleted it."""
+    try:
+        tags.delete(key)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
 
 
 class _Seen(NamedTuple):
@@ -143,7 +152,7 @@ class _Ticket:
     def give_back(self) -> None:
         self._ended.set()
         self._thread.join()
-        self._tags.delete(self.key)
+        _delete(self._tags, self.key)
 
     def _write(self) -> None:
         with self._lock:

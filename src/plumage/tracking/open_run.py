@@ -73,8 +73,8 @@ def open_run(execution: Execution, stage: Stage, run_id: str | None = None, *, r
             status = "KILLED"
             raise
         finally:
-            _end(status, run.outbox if run else None)
-            life.remove()
+            if _end(status, run.outbox if run else None):
+                life.remove()
             watching.kill()  # not reached when the end could not be reported: then the watchdog ends the run
             watching.wait()
 
@@ -109,8 +109,8 @@ def _tags(execution: Execution, reopened: bool, restored: bool) -> dict[str, str
     return tags
 
 
-def _end(status: Status, outbox: Outbox | None) -> None:
-    """End the active run, or leave that to the next stage that reaches the store."""
+def _end(status: Status, outbox: Outbox | None) -> bool:
+    """End the active run, or leave that to the next stage that reaches the store. Returns whether it has ended."""
     active = mlflow.active_run()
     try:
         mlflow.end_run(status)
@@ -120,6 +120,8 @@ def _end(status: Status, outbox: Outbox | None) -> None:
         if outbox is None:
             raise
         outbox.end_later(status)
+        return False
+    return True
 
 
 @contextmanager

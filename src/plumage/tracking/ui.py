@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from plumage.common.paths import MLFLOW_ARTIFACTS
 from plumage.common.text import shown
 from plumage.errors import TrackingError
+from plumage.tracking.alive import recover
 from plumage.tracking.server import is_server
 from plumage.tracking.store import one_line_errors, registry_uri, store_folder, tracking_uri, use_store
 
@@ -59,6 +60,7 @@ def serve_ui(root: Path, host: str, port: int) -> NoReturn:
 def _experiments(root: Path) -> dict[str, str]:
     """Id by name of the store's experiments, without MLflow's empty `Default`."""
     use_store(root)
+    recover(root)
     with one_line_errors("the MLflow store"):
         found = MlflowClient().search_experiments()
     return {experiment.name: experiment.experiment_id for experiment in found if experiment.experiment_id != "0"}

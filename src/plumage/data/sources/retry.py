@@ -51,7 +51,7 @@ def retry(attempt: Callable[[], T], bytes_fetched: Callable[[], int], what: str)
             if retries > RETRIES:
                 raise DataError(f"{what}: {error}; run it again later, what was fetched is kept") from None
             pause = BACKOFF_SECONDS * 2 ** (retries - 1)
-            console.print(shown(f"{what}: {error}; retrying in {pause:g} s"), soft_wrap=True, markup=False)
+            console.print(shown(f"{what}: {error}; retrying in {pause:g} s"), soft_wrap=True)
             time.sleep(pause)
 
 
@@ -74,9 +74,7 @@ def exclusive(lock: Path, what: str) -> Iterator[None]:
     try:
         holder.acquire(blocking=False)
     except Timeout:
-        console.print(
-            shown(f"{what} is being fetched by another process; waiting for it"), soft_wrap=True, markup=False
-        )
+        console.print(shown(f"{what} is being fetched by another process; waiting for it"), soft_wrap=True)
         holder.acquire()
     try:
         yield

@@ -51,7 +51,6 @@ def from_params(data: Data, paths: SourcePaths) -> ArchiveSource:
         console.print(
             f"data.url: has a login or token, which DVC writes to dvc.lock; give it in {PRIVATE_URL} or ~/.netrc",
             soft_wrap=True,
-            markup=False,
         )
     archive = fetch(data.url, paths.downloads, data.sha256)
     try:
@@ -75,7 +74,7 @@ def fetch(url: str, downloads: Path, sha256: str | None) -> Path:
         if path.is_file():
             if sha256 is None or files.sha256(path) == sha256.lower():
                 return path
-            console.print(f"{path} doesn't match data.sha256; fetching it again", soft_wrap=True, markup=False)
+            console.print(f"{path} doesn't match data.sha256; fetching it again", soft_wrap=True)
         retry(partial(_resume, _private(url), incomplete), partial(_size, incomplete), f"data.url: {redacted(url)}")
         if sha256 is not None and (found := files.sha256(incomplete)) != sha256.lower():
             _discard(incomplete)
