@@ -1,6 +1,7 @@
 """A predictor gives the same probabilities for a path, bytes or an image, and names a file that is not a photo."""
 
 import io
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -126,6 +127,24 @@ def test_a_large_jpeg_is_decoded_smaller_with_nearly_the_same_view_of_it(
     predictor.probabilities([saved(photo, "JPEG", quality=95), photo])
     assert sizes == [(120, 160), (480, 640)]  # twice 32 / 0.9 is 72
     assert np.abs(views[0].astype(int) - views[1]).mean() < 2
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "3 GB"])
+def test_what_never_ends_is_not_read(predictor: Predictor, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "1.jpg"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.touch()
+        os.truncate(path, 3 * 10**9)
+    problem = "too large (takes at most 200,000,000 bytes)" if kind == "3 GB" else "is not a file"
+    with pytest.raises(PhotoError) as caught:
+        predictor.predict([path])
+    assert str(caught.value) == f"{path}: {problem}"
 
 
 def test_a_photo_of_more_pixels_than_allowed_is_refused(tmp_path: Path) -> None:

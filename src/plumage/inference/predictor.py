@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from plumage.accelerate.inference import compile_for_inference, probabilities
-from plumage.config import MAX_PIXELS
+from plumage.common.files import read_start
+from plumage.config import MAX_BYTES, MAX_PIXELS
 from plumage.data.dataset.decode import named, pixels, to_rgb
 from plumage.data.loading.transforms import eval_view, to_model_input
 from plumage.errors import ModelError, PhotoError
@@ -25,7 +26,7 @@ class Predictor:
     """A model with its preprocessing. `classes` names the columns of the probabilities.
 
     A large JPEG is decoded at a half, quarter or eighth of its size, twice that of the model's input or more. A photo of more
-    than `max_pixels` pixels is refused; a JPEG counts as reduced, unless it is progressive.
+    than `max_pixels` pixels is refused; a JPEG counts as reduced, unless it is progressive. So is a file over config.MAX_BYTES.
     """
 
     def __init__(self, saved: SavedModel, device: str = "cpu", max_pixels: int = MAX_PIXELS) -> None:
@@ -82,6 +83,11 @@ class Predictor:
 
 def _read_file(path: str | Path) -> bytes:
     try:
-        return Path(path).read_bytes()
+        if Path(path).exists() and not Path(path).is_file():  # a pipe or /dev/zero would never end
+            raise PhotoError("is not a file")
+        data = read_start(str(path), MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise PhotoError(getattr(error, "strerror", None) or str(error)) from None
+    if len(data) > MAX_BYTES:
+        raise PhotoError(f"too large (takes at most {MAX_BYTES:,} bytes)")
+    return data
