@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-MAX_HEADER_BYTES = 1024**2  # of a member's headers: its pax header, which has extended attributes, long name and map of holes
+MAX_HEADER_BYTES = (
+    1024**2
+)  # of a member's headers: its pax header, which has extended attributes, long name and map of holes
 MAX_GLOBAL_RECORDS = 100  # of pax headers for all members, which are applied to each
 LONG_NUMBER = re.compile(rb"\d{256}")
 
