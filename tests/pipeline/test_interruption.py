@@ -188,7 +188,8 @@ def test_a_full_disk_gives_a_one_line_error_and_keeps_the_previous_outputs(tmp_p
     before, present = outputs(clone), sorted(path.name for path in small_disk.rglob("*"))
     clone.set(data={"images_per_species": 2000})
     output = clone.run(sys.executable, "pipeline/download.py", code=1)
-    assert re.fullmatch(r"error: download: .*: the disk is full; make room, then run the same command again\n", output)
+    lines = [line for line in output.splitlines() if not line.startswith("photos: ")]  # progress, on a slow machine
+    assert re.fullmatch(r"error: download: .*: the disk is full; make room, then run the same command again", *lines)
     assert outputs(clone) == before
     assert sorted(path.name for path in small_disk.rglob("*")) == present
 

@@ -25,7 +25,7 @@ class Predictor:
     """A model with its preprocessing. `classes` names the columns of the probabilities.
 
     A large JPEG is decoded at a half, quarter or eighth of its size, twice that of the model's input or more. A photo of more
-    than `max_pixels` pixels is refused; a JPEG counts as reduced, unless it is progressive.
+    than `max_pixels` pixels is refused; a JPEG counts as reduced, unless it is progressive. So is a file over config.MAX_BYTES.
     """
 
     def __init__(self, saved: SavedModel, device: str = "cpu", max_pixels: int = MAX_PIXELS) -> None:

@@ -70,6 +70,10 @@ BROKEN_TARS = {
     "a sparse map without an end": pax(b"GNU.sparse.major", b"1") + pax(b"GNU.sparse.map", b"1,2,x"),
     "a damaged header in the middle": b"x" * tarfile.BLOCKSIZE + member(b"FINCH/n.jpg", PHOTO),
     "half a header": header(b"FINCH/n.jpg", 0)[:100],
+    "a global header of 10,000 records": member(b"pax", b"".join(b"10 %04x=1\n" % i for i in range(10_000)), b"g"),
+    "many headers of one member": 40 * pax(b"comment", bytes(100_000)) + member(b"FINCH/n.jpg", PHOTO),
+    "a map of a million holes": member(b"pax", b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n", b"x")
+    + member(b"FINCH/n.jpg", b"1000000\n" + b"1\n" * 2_000_000),
 }
 
 

@@ -334,3 +334,16 @@ def test_an_image_over_data_max_bytes_is_refused_and_not_copied(tmp_path: Path) 
     assert (small.data, small.problem) == (JPEG, "")
     assert (large.key, large.data) == ("JAY/000001.jpg", b"")
     assert large.problem == f"too large ({len(JPEG) + 10_000:,} bytes; data.max_bytes takes at most 10,000)"
+
+
+@pytest.mark.parametrize("rows", [[bytes(40_000_000)], [bytes(1_000_000)] * 60])
+def test_a_file_that_grows_like_a_bomb_is_refused(tmp_path: Path, rows: list[bytes]) -> None:
+    path = tmp_path / "1.parquet"
+    pq.write_table(
+        pa.table({"image": rows, "label": ["JAY"] * len(rows)}),
+        path,
+        compression="zstd",
+        dictionary_pagesize_limit=10**8,
+    )
+    with pytest.raises(DataError, match="unpacks to over 100 times its size .* like a bomb"):
+        read(ParquetSource([(path, None)]))

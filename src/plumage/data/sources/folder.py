@@ -1,18 +1,16 @@
 """`data.source: folder`: a folder of class folders, or of splits with class folders."""
 
-import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from plumage.common.files import read_start
 from plumage.common.text import escaped
 from plumage.config import MAX_BYTES, Data
 from plumage.data.sources.layout import EXPECTED, Found, in_chunks, recognise, too_large
 from plumage.data.sources.listing import Listing
 from plumage.data.sources.photo import HEAD_BYTES, Chunk, Photo, SourcePaths
 from plumage.errors import DataError
-
-BLOCK_BYTES = 64 * 1024
 
 
 def from_params(data: Data, paths: SourcePaths) -> "FolderSource":
@@ -51,7 +49,7 @@ class FolderSource:
         if name in self._problems:
             return b""
         try:
-            return _read(f"{self.root}/{name}", HEAD_BYTES, HEAD_BYTES)
+            return read_start(f"{self.root}/{name}", HEAD_BYTES, HEAD_BYTES)
         except OSError:
             return b""
 
@@ -64,7 +62,7 @@ def _read_photo(root: str, photo: Found, max_bytes: int) -> Photo:
     if photo.problem:
         return photo.photo()
     try:
-        data = _read(f"{root}/{photo.name}", max_bytes + 1, photo.size)
+        data = read_start(f"{root}/{photo.name}", max_bytes + 1, photo.size)
     except FileNotFoundError as error:
         where = escaped(f"{root}/{photo.name}")
         raise DataError(f"{where}: can't be read ({error.strerror}); leave the folder as it is meanwhile") from None
@@ -76,18 +74,3 @@ def _read_photo(root: str, photo: Found, max_bytes: int) -> Photo:
 
 def _unreadable(why: str) -> str:
     return f"unreadable ({why})"
-
-
-def _read(path: str, most: int, expected: int = 0) -> bytes:
-    """Read at most the first `most` bytes of a file; faster if its size is `expected`."""
-    # Opening a file object or a Path costs more than reading a small photo. Without O_NONBLOCK, a pipe that took the photo's
-    # place since it was listed would block for ever.
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        blocks, left = [], most
-        while left and (block := os.read(file, min(left, max(expected + 1, BLOCK_BYTES)))):
-            blocks.append(block)
-            left -= len(block)
-        return b"".join(blocks)
-    finally:
-        os.close(file)

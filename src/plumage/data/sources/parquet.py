@@ -1,4 +1,7 @@
-"""Photos in parquet files, one row per photo with image and label, as most data sets on the Hugging Face Hub."""
+"""Photos in parquet files, one row per photo with image and label, as most data sets on the Hugging Face Hub.
+
+A value that a file has once may stand in a million rows: labels are read as a dictionary, and memory holds each once.
+"""
 
 import json
 from collections import Counter
@@ -9,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from plumage.config import MAX_BYTES
+from plumage.data.sources.archive import BOMB_BYTES, MAX_RATIO
 from plumage.data.sources.layout import BYTES_PER_CHUNK, PHOTO_SUFFIXES, PHOTOS_PER_CHUNK, too_large
 from plumage.data.sources.names import merge_spellings
 from plumage.data.sources.photo import HEAD_BYTES, Chunk, Photo, suffix_by_content
@@ -32,7 +36,7 @@ class ParquetSource:
     A key is the split, the label and the row's number in its split. Rows without a label are counted and passed over.
 
     Raises:
-        DataError: a file is incomplete, or has no image or label column.
+        DataError: a file is incomplete, grows like a bomb when it is read, or has no image or label column.
     """
 
     def __init__(
@@ -54,19 +58,16 @@ class ParquetSource:
 
     def chunks(self) -> Iterator[Chunk]:
         """Chunks that hold the photos' bytes: a row group can only be read from its start, so each is read here, once."""
-        import pyarrow.parquet as pq
-
         numbers: Counter[str | None] = Counter()
         for (path, split, columns), labels in zip(self._files, self._labels, strict=True):
-            start = 0
-            with _reading(path, self.where), pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
-                rows = _rows_per_chunk(file.metadata, columns.image)
-                for batch in file.iter_batches(rows, columns=[columns.image]):
-                    end = start + len(batch)
-                    images = _images(batch.column(0), self._max_bytes)
-                    yield partial(_photos, images, labels[start:end], split, numbers[split])
-                    numbers[split] += len(batch)
-                    start = end
+            start = unpacked = 0
+            for images in _read_images(path, columns.image, self.where, self._max_bytes):
+                unpacked += sum(len(image.data) for image in images)
+                _check_size(path, unpacked, self.where)
+                end = start + len(images)
+                yield partial(_photos, images, labels[start:end], split, numbers[split])
+                numbers[split] += len(images)
+                start = end
 
 
 def columns_of(path: Path, where: str) -> Columns | None:
@@ -122,7 +123,11 @@ def _labels(path: Path, columns: Columns, where: str) -> list[str | None]:
     import pyarrow.parquet as pq
 
     with _reading(path, where):
-        labels = pq.read_table(path, columns=[columns.label]).column(0).to_pylist()
+        metadata = pq.read_metadata(path)
+        groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+        _check_size(path, sum(group.total_byte_size for group in groups), where)
+        read = pq.read_table(path, columns=[columns.label], read_dictionary=[columns.label]).column(0)
+        labels = [label for chunk in read.chunks for label in _values(chunk)]
     classes = columns.classes
     if classes is None:
         return [None if label in (None, -1) or not str(label).strip() else str(label) for label in labels]
@@ -142,6 +147,35 @@ class Image(NamedTuple):
     data: bytes
     name: str | None
     problem: str  # why it has no `data`
+
+
+def _read_images(path: Path, column: str, where: str, max_bytes: int) -> Iterator[list[Image]]:
+    """Yield the images of all rows, those of a few rows at a time."""
+    import pyarrow.parquet as pq
+
+    with _reading(path, where), pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
+        for batch in file.iter_batches(_rows_per_chunk(file.metadata, column), columns=[column]):
+            yield _images(batch.column(0), max_bytes)
+
+
+def _check_size(path: Path, unpacked: int, where: str) -> None:
+    packed = path.stat().st_size
+    if unpacked > max(BOMB_BYTES, MAX_RATIO * packed):
+        raise DataError(
+            f"{where}: {path} unpacks to over {MAX_RATIO} times its size ({unpacked:,} bytes from {packed:,}), like a bomb; "
+            "takes parquet files of photos"
+        )
+
+
+def _values(column: Any) -> list[Any]:
+    """The values of a column; rows that share an entry of its dictionary share one object."""
+    from pyarrow import types
+
+    if not types.is_dictionary(column.type):
+        values: list[Any] = column.to_pylist()
+        return values
+    entries = [*column.dictionary.to_pylist(), None]
+    return [entries[index] for index in column.indices.fill_null(len(entries) - 1).to_pylist()]
 
 
 def _images(column: Any, max_bytes: int) -> list[Image]:
