@@ -89,12 +89,12 @@ def _load_zip(path: Path) -> Any:
             damaged = None if unpacked > path.stat().st_size else archive.testzip()
     except Exception:  # damaged archives raise nearly anything
         raise WeightsError(f"model.weights: {path} is not complete; fetch it again") from None
+    if "constants.pkl" in names:  # partly compressed
+        raise WeightsError(f"model.weights: {path} is a TorchScript program; {SAVE}")
     if unpacked > path.stat().st_size:  # torch.save doesn't compress; a few kilobytes could fill the memory
         raise WeightsError(f"model.weights: {path} is compressed, so torch.save did not write it; {SAVE}")
     if damaged:
         raise WeightsError(f"model.weights: {path} is damaged (a CRC-32 in it is wrong); fetch it again")
-    if "constants.pkl" in names:
-        raise WeightsError(f"model.weights: {path} is a TorchScript program; {SAVE}")
     if "data.pkl" not in names:
         raise WeightsError(f"model.weights: {path} is a zip archive that torch.save did not write; {SAVE}")
     try:
