@@ -11,7 +11,7 @@ from plumage.common.pace import BYTES_PER_SECOND, Pace, TooSlowError, blocks_in_
 
 def test_the_rate_counts_per_window() -> None:
     pace = Pace(10)
-    for _ in range(5):
+    for _ in range(6):  # two windows
         pace.note(4, 4 * BYTES_PER_SECOND)
     pace.note(9, 0)
     with pytest.raises(TooSlowError, match="^no data for 10 s$"):

@@ -62,8 +62,8 @@ def find_version(uri: str, root: Path) -> ModelVersion:
 
 
 def recorded_hashes(version: ModelVersion, names: Iterable[str] = MODEL_FILES) -> dict[str, str]:
-    """The SHA-256 of those of the version's files `names` for which its tags have one, by name."""
-    found = {name: version.tags.get(f"{tags.SHA256}{name}") for name in names}
+    """The SHA-256 of those of the version's files `names` for which its tags have one, sorted by name."""
+    found = {name: version.tags.get(f"{tags.SHA256}{name}") for name in sorted(names)}
     return {name: digest for name, digest in found.items() if digest is not None}
 
 
