@@ -1,7 +1,7 @@
 """CUDA graphs: the kernels of a computation, recorded once and started together.
 
-Starting them one by one takes a small batch longer than computing them. Recording needs no compilation, and changes no
-number.
+For a small batch, launching kernels one by one takes longer than running them. Recording needs no compilation and leaves the
+results as they are.
 """
 
 from collections.abc import Callable

@@ -59,7 +59,7 @@ HIDING: tuple[tuple[re.Pattern[str], str], ...] = (
 """What `redacted` replaces, in this order, before the queries of addresses."""
 QUERY = re.compile(r"(\w://[^\s?#]{0,2048}[?#])(\S+)")
 HARMLESS = re.compile(rf"(?!.*(?:{NAMES}|{SHORT_NAMES}))[\w.-]+=(?:\w{{0,4}}|false|download)", re.IGNORECASE)
-"""Parameters that are no secret: `download=1`, `raw=true`."""
+"""Parameters that hold no secret: `download=1`, `raw=true`."""
 ENDING = "'\"),.;:]}"
 """Signs after an address that rather belong to the sentence."""
 ENVIRONMENT = (

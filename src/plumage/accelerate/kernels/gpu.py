@@ -9,11 +9,11 @@ from importlib.util import find_spec
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from plumage.accelerate.kernels import ACTIVATIONS, Activation
+from plumage.accelerate.kernels.training import gate_gradients, gate_of
 
 HAS_TRITON = find_spec("triton") is not None
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -89,9 +89,7 @@ class _Excite(torch.autograd.Function):
 
         x = x.contiguous(memory_format=torch.channels_last)
         means = triton_maps.photo_sums(x, None) / (x.shape[2] * x.shape[3])
-        with torch.autocast("cuda", enabled=False):
-            squeezed = F.linear(means, reduce, reduce_bias)
-            gate = F.linear(F.silu(squeezed), expand, expand_bias).sigmoid_()
+        squeezed, gate = gate_of(means, reduce, reduce_bias, expand, expand_bias)
         ctx.save_for_backward(x, means, squeezed, gate, reduce, expand)
         y = torch.empty_like(x)
         triton_maps.scaled(x, gate, None, y)
@@ -105,13 +103,9 @@ class _Excite(torch.autograd.Function):
         x, means, squeezed, gate, reduce, expand = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         gate_grad, x_grad = triton_maps.photo_sums(x, grad), torch.empty_like(x)
-        gate_grad *= gate * (1 - gate)
-        with torch.autocast("cuda", enabled=False):
-            squeezed_grad = torch.ops.aten.silu_backward(gate_grad @ expand, squeezed)
-            offset = (squeezed_grad @ reduce).div_(x.shape[2] * x.shape[3])
-            reduce_grad, expand_grad = squeezed_grad.T @ means, gate_grad.T @ F.silu(squeezed)
-        triton_maps.scaled(grad, gate, offset, x_grad)
-        return x_grad, reduce_grad, squeezed_grad.sum(0), expand_grad, gate_grad.sum(0)
+        means_grad, weight_grads = gate_gradients(gate_grad, means, squeezed, gate, reduce, expand)
+        triton_maps.scaled(grad, gate, means_grad.div_(x.shape[2] * x.shape[3]), x_grad)
+        return x_grad, *weight_grads
 
 
 def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]) -> Tensor:
@@ -138,7 +132,8 @@ def _map(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.empty(shape, device=x.device, dtype=x.dtype, memory_format=torch.channels_last)
 
 
-def _side(taps: Tensor) -> int:
+def side_of(taps: Tensor) -> int:
+    """K of K*K x C taps."""
     return 3 if len(taps) == 9 else 5
 
 
@@ -147,7 +142,7 @@ def _depthwise(x: Tensor, taps: Tensor, bias: Tensor | None, silu: bool, stride:
     from plumage.accelerate.kernels import triton_depthwise
 
     x = x.contiguous(memory_format=torch.channels_last)
-    y = _output(x, _side(taps), stride, pad_y, pad_x)
+    y = _output(x, side_of(taps), stride, pad_y, pad_x)
     triton_depthwise.forward(x, taps, bias, silu, stride, (pad_y, pad_x), y)
     return y
 
@@ -161,12 +156,12 @@ def _depthwise_grad(
     grad, x = (value.contiguous(memory_format=torch.channels_last) for value in (grad, x))
     x_grad = _map(x, tuple(x.shape))
     triton_depthwise.input_grad(grad, taps, stride, (pad_y, pad_x), x_grad)
-    return x_grad, triton_depthwise.taps_grad(grad, x, _side(taps), stride, (pad_y, pad_x))
+    return x_grad, triton_depthwise.taps_grad(grad, x, side_of(taps), stride, (pad_y, pad_x))
 
 
 @_depthwise.register_fake
 def _(x: Tensor, taps: Tensor, bias: Tensor | None, silu: bool, stride: int, pad_y: int, pad_x: int) -> Tensor:
-    return _output(x, _side(taps), stride, pad_y, pad_x)
+    return _output(x, side_of(taps), stride, pad_y, pad_x)
 
 
 @_depthwise_grad.register_fake

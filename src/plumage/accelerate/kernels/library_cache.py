@@ -1,7 +1,7 @@
 """Compiled libraries in the user's cache, which are loaded only as this user compiled them.
 
-A library ends with the SHA-256 of its key and its bytes: one that a full disk cut, a bad disk changed or somebody renamed
-is compiled again. A folder that other users can write to is not used.
+A library ends with the SHA-256 of its key and its bytes. If it was truncated, damaged or renamed, it is
+compiled again. A folder that other users can write to is not used.
 """
 
 import ctypes

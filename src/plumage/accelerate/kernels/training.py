@@ -81,9 +81,7 @@ class _Excite(torch.autograd.Function):
     ) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         means = x.mean((2, 3), dtype=torch.float32)
-        with torch.autocast("cpu", enabled=False):
-            squeezed = F.linear(means, reduce, reduce_bias)
-            gate = F.linear(F.silu(squeezed), expand, expand_bias).sigmoid_()
+        squeezed, gate = gate_of(means, reduce, reduce_bias, expand, expand_bias)
         ctx.save_for_backward(x, means, squeezed, gate, reduce, expand)
         y = torch.empty_like(x)
         call("excite", x, y, *_photos_rows_channels(x), gate, torch.zeros_like(gate), torch.get_num_threads())
@@ -97,13 +95,30 @@ class _Excite(torch.autograd.Function):
         photos, rows, channels = _photos_rows_channels(x)
         gate_grad, x_grad = torch.empty_like(gate), torch.empty_like(x)
         call("excite_sums", x, grad, photos, rows, channels, gate_grad, torch.get_num_threads())
-        gate_grad *= gate * (1 - gate)
-        with torch.autocast("cpu", enabled=False):
-            squeezed_grad = torch.ops.aten.silu_backward(gate_grad @ expand, squeezed)
-            offset = (squeezed_grad @ reduce).div_(rows)
-            reduce_grad, expand_grad = squeezed_grad.T @ means, gate_grad.T @ F.silu(squeezed)
+        means_grad, weight_grads = gate_gradients(gate_grad, means, squeezed, gate, reduce, expand)
+        offset = means_grad.div_(rows)
         call("excite", grad, x_grad, photos, rows, channels, gate, offset, torch.get_num_threads())
-        return x_grad, reduce_grad, squeezed_grad.sum(0), expand_grad, gate_grad.sum(0)
+        return x_grad, *weight_grads
+
+
+def gate_of(
+    means: Tensor, reduce: Tensor, reduce_bias: Tensor, expand: Tensor, expand_bias: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Of the N x C means of a map: the squeezed N x S, before their activation, and the N x C gate. All float32."""
+    with torch.autocast(means.device.type, enabled=False):
+        squeezed = F.linear(means, reduce, reduce_bias)
+        return squeezed, F.linear(F.silu(squeezed), expand, expand_bias).sigmoid_()
+
+
+def gate_gradients(
+    gate_grad: Tensor, means: Tensor, squeezed: Tensor, gate: Tensor, reduce: Tensor, expand: Tensor
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The gradients of the means, N x C, and of `gate_of`'s weights and biases, in their order. Changes `gate_grad`."""
+    gate_grad *= gate * (1 - gate)
+    with torch.autocast(means.device.type, enabled=False):
+        squeezed_grad = torch.ops.aten.silu_backward(gate_grad @ expand, squeezed)
+        reduce_grad, expand_grad = squeezed_grad.T @ means, gate_grad.T @ F.silu(squeezed)
+        return squeezed_grad @ reduce, (reduce_grad, squeezed_grad.sum(0), expand_grad, gate_grad.sum(0))
 
 
 def _photos_rows_channels(x: Tensor) -> tuple[int, int, int]:

@@ -8,6 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from plumage.accelerate.kernels.gpu import side_of
+
 PIXELS, CHANNELS = 64, 32
 """Of a map, per program."""
 PROGRAMS = 2048
@@ -22,7 +24,7 @@ def forward(
     grid = (triton.cdiv(out_height * out_width, PIXELS), triton.cdiv(channels, CHANNELS), photos)
     _forward[grid](
         x, taps, taps if bias is None else bias, y, height, width, channels, out_height, out_width, *padding,
-        K=_side(taps), STRIDE=stride, BIAS=bias is not None, SILU=silu, P=PIXELS, C=CHANNELS,
+        K=side_of(taps), STRIDE=stride, BIAS=bias is not None, SILU=silu, P=PIXELS, C=CHANNELS,
     )  # fmt: skip
 
 
@@ -32,7 +34,7 @@ def input_grad(grad: Tensor, taps: Tensor, stride: int, padding: tuple[int, int]
     grid = (triton.cdiv(height * width, PIXELS), triton.cdiv(channels, CHANNELS), photos)
     _input_grad[grid](
         grad, taps, x_grad, height, width, channels, out_height, out_width, *padding,
-        K=_side(taps), STRIDE=stride, P=PIXELS, C=CHANNELS,
+        K=side_of(taps), STRIDE=stride, P=PIXELS, C=CHANNELS,
     )  # fmt: skip
 
 
@@ -47,10 +49,6 @@ def taps_grad(grad: Tensor, x: Tensor, side: int, stride: int, padding: tuple[in
         K=side, STRIDE=stride, P=PIXELS, C=CHANNELS,
     )  # fmt: skip
     return sums.sum(0)
-
-
-def _side(taps: Tensor) -> int:
-    return 3 if len(taps) == 9 else 5
 
 
 @triton.jit

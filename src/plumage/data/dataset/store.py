@@ -102,7 +102,7 @@ class Dataset:
         try:
             self.classes: list[str] = read_json(folder / "classes.json")
             if not isinstance(self.classes, list) or not all(isinstance(name, str) for name in self.classes):
-                raise ValueError("classes.json is no list of names")
+                raise ValueError("classes.json is not a list of names")
             self._files = [_File(path) for path in sorted(folder.glob("images-*.arrow"))]
         except (OSError, ValueError) as error:
             raise DataError(f"{folder}: is not a data set ({error}); run `dvc repro download`") from None

@@ -65,7 +65,9 @@ def _read_photo(root: str, photo: Found, max_bytes: int) -> Photo:
         data = read_start(f"{root}/{photo.name}", max_bytes + 1, photo.size)
     except FileNotFoundError as error:
         where = escaped(f"{root}/{photo.name}")
-        raise DataError(f"{where}: can't be read ({error.strerror}); leave the folder as it is meanwhile") from None
+        raise DataError(
+            f"{where}: can't be read ({error.strerror}); don't change the folder while the stage runs"
+        ) from None
     except OSError as error:
         return photo.photo(problem=_unreadable(str(error.strerror)))
     grown = too_large(len(data), max_bytes)
