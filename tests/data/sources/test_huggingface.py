@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tarfile
@@ -30,13 +31,14 @@ from plumage.errors import DataError
 JPEG, PNG = make_photo((90, 60, 200), 0), make_photo((90, 60, 200), 1, format="PNG")
 OLD, NEW = "a" * 40, "b" * 40
 FETCH = """
-import hashlib, json, pickle, sys
+import hashlib, json, os, pickle, sys
 from pathlib import Path
 from plumage.data.sources import retry
 from plumage.data.sources.huggingface import huggingface_source
 from plumage.errors import DataError
 
 retry.BACKOFF_SECONDS = 0.001
+retry.STALL_SECONDS = float(os.environ.get("STALL_SECONDS", 600))
 dataset, revision, scratch = sys.argv[1], sys.argv[2] or None, Path(sys.argv[3])
 try:
     source = huggingface_source(dataset, revision, scratch)
@@ -236,6 +238,14 @@ def test_a_dropped_file_resumes_and_a_busy_hub_is_retried(hub: Hub, fetch: Fetch
     hub.statuses, hub.drops = [503, 429], [1000]
     assert fetch()["photos"] == [["JAY/1.jpg", "JAY", None, digest(photo)]]
     assert len(hub.fetched()) == 2
+
+
+def test_a_hub_that_hardly_sends_is_given_up_in_one_line(hub: Hub, fetch: Fetch) -> None:
+    hub.commits[NEW] = {f"JAY/{number}.png": PNG * 10_000 for number in range(3)}
+    hub.throttle = 5.0
+    assert re.fullmatch(
+        r"data.dataset: me/birds: (only [\d,]+ bytes|no data) for 1 s; .*", fetch(STALL_SECONDS="1")["error"]
+    )
 
 
 def test_what_cannot_be_fetched_is_one_line(hub: Hub, fetch: Fetch) -> None:
