@@ -24,7 +24,7 @@ from stand_ins import Request, StandIn, closed_port, serve
 from support import make_photo
 
 from plumage.data.sources.huggingface import split_of
-from plumage.data.sources.parquet import ParquetSource
+from plumage.data.sources.parquet import ParquetSource, _read_images
 from plumage.data.sources.photo import Photo
 from plumage.errors import DataError
 
@@ -322,6 +322,22 @@ def test_row_groups_of_any_size_are_read_a_few_megabytes_at_a_time(tmp_path: Pat
     chunks = [chunk() for chunk in ParquetSource([(path, None)]).chunks()]
     assert [photo.data for photos in chunks for photo in photos] == images
     assert max(sum(len(photo.data) for photo in photos) for photos in chunks) <= 8 * 1024**2
+
+
+def test_an_image_that_many_rows_share_is_not_held_once_per_row(tmp_path: Path) -> None:
+    path, image = tmp_path / "1.parquet", os.urandom(15_000_000)
+    pq.write_table(table([image] * 100, ["JAY"] * 100), path, dictionary_pagesize_limit=10**9)
+    assert path.stat().st_size < 16_000_000
+    before = pa.total_allocated_bytes()
+    for images in _read_images(path, "image", "data.path", 10**8):
+        assert pa.total_allocated_bytes() - before < 10 * len(image)
+        assert len(images) <= 4
+
+
+def test_a_class_name_longer_than_a_folder_may_have_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "1.parquet", [JPEG] * 2000, ["JAY" * 30_000] * 2000)
+    with pytest.raises(DataError, match=r"a class name has 90,000 bytes \(JAYJAY.*\.\.\.\); takes at most 255"):
+        ParquetSource([(path, None)])
 
 
 def test_columns_without_metadata_are_found_by_their_types(tmp_path: Path) -> None:
