@@ -56,6 +56,13 @@ HIDING: tuple[tuple[re.Pattern[str], str], ...] = (
         rf"\1{HIDDEN}",
     ),
     (re.compile(rf"(\s--?{WORD}{NAMES}{WORD}\s{{1,9}})[^\s-]\S*", re.IGNORECASE), rf"\1{HIDDEN}"),
+    (
+        re.compile(
+            r"(\bcurl\b.{0,200}\s(?:-u|--user)[\s=]{1,9}[^\s:]{1,200}:|\b(?:login\s{1,9}\S{1,200}\s{1,9})password\s{1,9})\S+",
+            re.IGNORECASE,
+        ),
+        rf"\1{HIDDEN}",
+    ),  # an option of curl, and a line of a netrc file
     (re.compile(FORMATS), HIDDEN),
 )
 """What `redacted` replaces, in this order, before the queries of addresses."""
