@@ -31,6 +31,9 @@ SECRETS = [
     'password: "hunter2 50%"',
     "# password: hunter2",
     "mlflow --api-token hunter2",
+    "curl -u me:hunter2 https://host/birds.zip",
+    "curl --fail --user=me:hunter2 https://host/birds.zip",
+    "machine host login me password hunter2",
     "ghp_hunter2hunter2hunter2hunter2hunter2",
     "-----BEGIN OPENSSH PRIVATE KEY-----\nhunter2\n-----END OPENSSH PRIVATE KEY-----",
 ]
@@ -100,7 +103,23 @@ def test_random_values_are_found_and_names_hashes_and_placeholders_are_not() -> 
 
 
 @pytest.mark.parametrize(
-    "part", ["a", "a://", "a://b:", "a:b@", "&token=", "token", "token:", "secret: ", " --token", "-", "'", "a="]
+    "part",
+    [
+        "a",
+        "a://",
+        "a://b:",
+        "a:b@",
+        "&token=",
+        "token",
+        "token:",
+        "secret: ",
+        " --token",
+        "curl -u ",
+        "login a ",
+        "-",
+        "'",
+        "a=",
+    ],
 )
 def test_hostile_text_of_any_length_is_read_once(part: str) -> None:
     """A pattern that goes back over what it has read would take hours here."""

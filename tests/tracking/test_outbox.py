@@ -47,9 +47,9 @@ def test_a_server_that_comes_back_gets_everything_in_order_and_once(
                 server.kill()
             if epoch == 5:
                 server.start()
-            started = time.monotonic()
             run.log_epoch(epoch, {"train/loss": 1 / epoch})
-            assert time.monotonic() - started < 1  # training does not wait for the server
+            if epoch in (3, 4):  # training does not wait for the server
+                assert any((root / OUTBOX).rglob("*.jsonl"))
             time.sleep(0.3)
     assert points(run.id) == [(epoch, 1 / epoch) for epoch in range(1, 7)]
     assert MlflowClient().get_run(run.id).info.status == "FINISHED"

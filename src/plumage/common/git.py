@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from plumage.common.redaction import redacted
+from plumage.common.variables import environment_variables
 from plumage.errors import GitError
 
 OPTIONS = (
@@ -46,8 +47,9 @@ def without_left_overs(environment: Mapping[str, str]) -> dict[str, str]:
 
 def forget_left_overs() -> None:
     """Remove them from this process, so that DVC, MLflow and the commands that it starts don't see them."""
-    for name in os.environ.keys() - without_left_overs(os.environ).keys():
-        del os.environ[name]
+    variables = environment_variables()
+    for name in variables.keys() - without_left_overs(variables).keys():
+        os.environ.pop(name, None)
 
 
 def run(folder: Path, *arguments: str) -> bytes:
@@ -57,7 +59,7 @@ def run(folder: Path, *arguments: str) -> bytes:
         GitError: Git is not installed, refuses the repository, or fails; the message says why and what mends it.
     """
     quiet = {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
-    environment = without_left_overs(os.environ) | quiet
+    environment = without_left_overs(environment_variables()) | quiet
     try:
         done = subprocess.run(["git", *OPTIONS, *arguments], cwd=folder, env=environment, capture_output=True)
     except OSError as error:

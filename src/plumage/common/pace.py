@@ -1,10 +1,15 @@
 """Give up on a sender that is too slow. A socket's own timeout does not: each byte starts it again."""
 
+import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
 
+T = TypeVar("T")
 BYTES_PER_SECOND = 1000
 POLL_SECONDS = 1.0
 
@@ -72,17 +77,18 @@ def blocks_in_time(blocks: Iterator[bytes], seconds: float) -> Generator[bytes]:
             came.get_nowait()
 
 
-def finished_in_time(work: Callable[[], None], received: Callable[[], int], seconds: float) -> None:
-    """Call `work` in a thread, and wait as long as `received` grows; it says how many bytes have come.
+def finished_in_time(work: Callable[[], T], received: Callable[[], int], seconds: float) -> T:
+    """Call `work` in a thread, and return its result; wait as long as `received` grows, which says how many bytes have come.
 
     Raises:
         TooSlowError: too little comes within `seconds`; the thread is left to itself. Whatever `work` raises.
     """
-    pace, errors, last = Pace(seconds), list[BaseException](), 0
+    pace, last = Pace(seconds), received()
+    results, errors = list[T](), list[BaseException]()
 
     def call() -> None:
         try:
-            work()
+            results.append(work())
         except BaseException as error:
             errors.append(error)
 
@@ -93,7 +99,18 @@ def finished_in_time(work: Callable[[], None], received: Callable[[], int], seco
         thread.join(min(POLL_SECONDS, seconds))
         if thread.is_alive():
             now = received()
-            pace.note(time.monotonic() - started, now - last)
+            pace.note(time.monotonic() - started, max(0, now - last))
             last = now
     if errors:
         raise errors[0]
+    return results[0]
+
+
+def bytes_below(folder: Path) -> int:
+    """The size of all files below `folder`; those that vanish meanwhile don't count."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118  # many files, every second
+    return total

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from itertools import pairwise
 from urllib.parse import quote
 
+from plumage.common.variables import environment_variables
+
 HIDDEN = "***"
 NAMES = (
     r"(?:pass(?:word|wd|phrase|code)|secret(?!ar)|token|signature|credential|api[_-]?key|access[_-]?key|private[_-]?key|"
@@ -54,6 +56,13 @@ HIDING: tuple[tuple[re.Pattern[str], str], ...] = (
         rf"\1{HIDDEN}",
     ),
     (re.compile(rf"(\s--?{WORD}{NAMES}{WORD}\s{{1,9}})[^\s-]\S*", re.IGNORECASE), rf"\1{HIDDEN}"),
+    (
+        re.compile(
+            r"(\bcurl\b.{0,200}\s(?:-u|--user)[\s=]{1,9}[^\s:]{1,200}:|\b(?:login\s{1,9}\S{1,200}\s{1,9})password\s{1,9})\S+",
+            re.IGNORECASE,
+        ),
+        rf"\1{HIDDEN}",
+    ),  # an option of curl, and a line of a netrc file
     (re.compile(FORMATS), HIDDEN),
 )
 """What `redacted` replaces, in this order, before the queries of addresses."""
@@ -175,7 +184,7 @@ def _environment_secrets() -> list[str]:
     """The values of environment variables whose names say that they are secret, also as they are quoted in an address."""
     values = {
         value
-        for name, value in os.environ.items()
+        for name, value in environment_variables().items()
         if len(value) >= MIN_LENGTH and name.upper().endswith(ENVIRONMENT) and not os.path.exists(value)  # noqa: PTH110  # any text
     }
     return sorted(values | {quote(value, safe="") for value in values}, key=len, reverse=True)

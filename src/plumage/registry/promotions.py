@@ -8,6 +8,7 @@ A promotion is first written under `plumage.promoting.`, so that one that is cut
 
 import getpass
 import json
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -48,8 +49,8 @@ class Promotion:
 
 def move_champion(client: MlflowClient, name: str, promotion: Promotion) -> None:
     """Record a promotion, and move the alias of the registered model `name`. Call it with `lock_model`."""
-    keys = [key for key in _entries(client.get_registered_model(name).tags) if key.startswith(NUMBERED)]
-    last = max((int(key[len(NUMBERED) :].partition("-")[0]) for key in keys), default=0)
+    found = (re.match(rf"{NUMBERED}(\d+)-", key) for key in _entries(client.get_registered_model(name).tags))
+    last = max((int(match[1]) for match in found if match), default=0)
     key = f"{NUMBERED}{last + 1:06d}-{secrets.token_hex(3)}"
     entry = json.dumps(asdict(promotion), ensure_ascii=False)
     client.set_registered_model_tag(name, f"{tags.PROMOTING}{key}", entry)

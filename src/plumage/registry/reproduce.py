@@ -20,6 +20,7 @@ from plumage.common.dvc_status import error_line
 from plumage.common.files import read_output, remove
 from plumage.common.project import scratch_folder
 from plumage.common.redaction import redacted
+from plumage.common.variables import environment_variables
 from plumage.common.yaml_file import read_yaml
 from plumage.config import Data
 from plumage.data.sources.link_photos import link_photos
@@ -210,7 +211,7 @@ def _variables(tree: Path, scratch: Path) -> dict[str, str]:
     """This process's environment variables, with the worktree's code, and MLflow's and DVC's stores in `scratch`."""
     own = {
         name: value
-        for name, value in os.environ.items()
+        for name, value in environment_variables().items()
         if name in DVC_SETTINGS or not name.startswith(("DVC_", "MLFLOW_"))
     }
     return own | {

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import mlflow
 from mlflow import MlflowClient
 
+from plumage.common.variables import environment_variables
 from plumage.errors import TrackingError
 from plumage.tracking import watchdog
 from plumage.tracking.alive import SignOfLife
@@ -147,7 +148,8 @@ def _start_watchdog(run_id: str, life: SignOfLife) -> subprocess.Popen[bytes]:
     The store's URI may hold a password, so it is no argument: everyone on the machine sees those.
     """
     command = [sys.executable, "-P", watchdog.__file__, run_id, str(os.getpid()), str(life.path)]
-    environment, null = {**os.environ, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}, subprocess.DEVNULL
+    environment = environment_variables() | {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+    null = subprocess.DEVNULL
     return subprocess.Popen(
         command, env=environment, stdin=null, stdout=null, stderr=null, cwd=os.sep, start_new_session=True
     )

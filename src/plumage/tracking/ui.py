@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from plumage.common.paths import MLFLOW_ARTIFACTS
 from plumage.common.text import shown
+from plumage.common.variables import environment_variables
 from plumage.errors import TrackingError
 from plumage.tracking.alive import recover
 from plumage.tracking.server import is_server
@@ -47,7 +48,7 @@ def serve_ui(root: Path, host: str, port: int) -> NoReturn:
     folder = store_folder(root)
     command += ["--default-artifact-root", (folder / MLFLOW_ARTIFACTS).as_uri(), "--host", host, "--port", str(port)]
     command += ["--workers", "1"]  # each takes seconds to start, and there is one user
-    environment = {name: value for name, value in os.environ.items() if name not in OTHER_SERVERS} | {
+    environment = {name: value for name, value in environment_variables().items() if name not in OTHER_SERVERS} | {
         "MLFLOW_BACKEND_STORE_URI": uri,  # may hold a password, which everyone on the machine would see in an argument
         "MLFLOW_REGISTRY_STORE_URI": registry_uri(root),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tarfile
@@ -23,20 +24,21 @@ from stand_ins import Request, StandIn, closed_port, serve
 from support import make_photo
 
 from plumage.data.sources.huggingface import split_of
-from plumage.data.sources.parquet import ParquetSource
+from plumage.data.sources.parquet import ParquetSource, _read_images
 from plumage.data.sources.photo import Photo
 from plumage.errors import DataError
 
 JPEG, PNG = make_photo((90, 60, 200), 0), make_photo((90, 60, 200), 1, format="PNG")
 OLD, NEW = "a" * 40, "b" * 40
 FETCH = """
-import hashlib, json, pickle, sys
+import hashlib, json, os, pickle, sys
 from pathlib import Path
 from plumage.data.sources import retry
 from plumage.data.sources.huggingface import huggingface_source
 from plumage.errors import DataError
 
 retry.BACKOFF_SECONDS = 0.001
+retry.STALL_SECONDS = float(os.environ.get("STALL_SECONDS", 600))
 dataset, revision, scratch = sys.argv[1], sys.argv[2] or None, Path(sys.argv[3])
 try:
     source = huggingface_source(dataset, revision, scratch)
@@ -238,6 +240,14 @@ def test_a_dropped_file_resumes_and_a_busy_hub_is_retried(hub: Hub, fetch: Fetch
     assert len(hub.fetched()) == 2
 
 
+def test_a_hub_that_hardly_sends_is_given_up_in_one_line(hub: Hub, fetch: Fetch) -> None:
+    hub.commits[NEW] = {f"JAY/{number}.png": PNG * 10_000 for number in range(3)}
+    hub.throttle = 5.0
+    assert re.fullmatch(
+        r"data.dataset: me/birds: (only [\d,]+ bytes|no data) for 1 s; .*", fetch(STALL_SECONDS="1")["error"]
+    )
+
+
 def test_what_cannot_be_fetched_is_one_line(hub: Hub, fetch: Fetch) -> None:
     hub.commits[NEW] = {"README.md": b"# Birds", "data.parquet": packed_table([JPEG], ["x"]).replace(b"PAR1", b"PAR0")}
     assert "isn't at 127.0.0.1, or it is private" in fetch("me/fish")["error"]
@@ -312,6 +322,22 @@ def test_row_groups_of_any_size_are_read_a_few_megabytes_at_a_time(tmp_path: Pat
     chunks = [chunk() for chunk in ParquetSource([(path, None)]).chunks()]
     assert [photo.data for photos in chunks for photo in photos] == images
     assert max(sum(len(photo.data) for photo in photos) for photos in chunks) <= 8 * 1024**2
+
+
+def test_an_image_that_many_rows_share_is_not_held_once_per_row(tmp_path: Path) -> None:
+    path, image = tmp_path / "1.parquet", os.urandom(15_000_000)
+    pq.write_table(table([image] * 100, ["JAY"] * 100), path, dictionary_pagesize_limit=10**9)
+    assert path.stat().st_size < 16_000_000
+    before = pa.total_allocated_bytes()
+    for images in _read_images(path, "image", "data.path", 10**8):
+        assert pa.total_allocated_bytes() - before < 10 * len(image)
+        assert len(images) <= 4
+
+
+def test_a_class_name_longer_than_a_folder_may_have_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "1.parquet", [JPEG] * 2000, ["JAY" * 30_000] * 2000)
+    with pytest.raises(DataError, match=r"a class name has 90,000 bytes \(JAYJAY.*\.\.\.\); takes at most 255"):
+        ParquetSource([(path, None)])
 
 
 def test_columns_without_metadata_are_found_by_their_types(tmp_path: Path) -> None:

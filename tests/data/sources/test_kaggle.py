@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import io
+import re
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from kagglesdk import kaggle_env
 from stand_ins import Request, StandIn, closed_port, serve
 from support import make_photo
 
+from plumage.common import pace
 from plumage.data.sources import retry
 from plumage.data.sources.kaggle import kaggle_source
 from plumage.data.sources.photo import Photo
@@ -133,6 +136,18 @@ def test_a_download_that_always_drops_is_one_line_and_the_next_run_resumes(kaggl
     kaggle.seen.clear()
     assert len(photos_of("me/birds")) == len(PHOTOS)
     assert "bytes=5000-" in kaggle.downloads()
+
+
+def test_a_site_that_hardly_sends_is_given_up_in_one_line(kaggle: Kaggle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(pace, "BYTES_PER_SECOND", 10**6)
+    kaggle.throttle = 1.0
+    before = set(threading.enumerate())
+    line = refusal("me/birds")
+    assert re.fullmatch(r"data.dataset: me/birds: (only [\d,]+ bytes|no data) for 0.3 s; run it again .*", line)
+    kaggle.throttle = 0.0
+    for left in set(threading.enumerate()) - before:  # kagglehub's, which would disturb the next test
+        left.join()
 
 
 @pytest.mark.parametrize("has_checksum", [True, False])

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from plumage.accelerate.kernels.library_cache import load_library
+from plumage.common.variables import environment_variables
 from plumage.config import Precision
 
 Activation = Literal["none", "silu", "relu6"]
@@ -86,7 +87,7 @@ def compiled(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
 
     def compile_to(library: Path) -> None:
         command = [*compiler, *flags, *map(str, sources), "-o", str(library), "-lm"]
-        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "LC_ALL": "C"})
+        subprocess.run(command, check=True, capture_output=True, env={**environment_variables(), "LC_ALL": "C"})
 
     try:
         code = b"".join(file.read_bytes() for file in (FOLDER / "common.h", *sources))

@@ -20,7 +20,7 @@ from plumage.data.sources.layout import PHOTO_SUFFIXES, SPLIT_NAMES
 from plumage.data.sources.names import class_identity, merge_spellings
 from plumage.data.sources.parquet import ParquetSource, columns_of
 from plumage.data.sources.photo import Chunk, Photo, Source, SourcePaths
-from plumage.data.sources.retry import TransientError, is_transient, one_line, retry
+from plumage.data.sources.retry import TransientError, in_time, is_transient, one_line, retry
 from plumage.errors import ConfigError, DataError
 
 T = TypeVar("T")
@@ -196,8 +196,13 @@ class _Dataset:
         return Path(self._ask(lambda: snapshot_download(self.name, **options)))
 
     def _ask(self, ask: Callable[[], T]) -> T:
-        """Call `ask`, which asks the Hub, with retries; DataError when the Hub refuses."""
-        return retry(lambda: self._try(ask), lambda: 0, f"data.dataset: {self.name}")
+        """Call `ask`, which asks the Hub, with retries; DataError when the Hub refuses, or sends too slowly."""
+        from huggingface_hub import constants
+        from huggingface_hub.file_download import repo_folder_name
+
+        where = f"data.dataset: {self.name}"
+        cache = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=self.name, repo_type="dataset"))
+        return retry(lambda: in_time(lambda: self._try(ask), cache, where), lambda: 0, where)
 
     def _try(self, ask: Callable[[], T]) -> T:
         from huggingface_hub import constants, errors

@@ -11,7 +11,7 @@ import requests
 from plumage.config import DEFAULT_DATASETS, MAX_BYTES, Data
 from plumage.data.sources.folder import FolderSource
 from plumage.data.sources.photo import SourcePaths
-from plumage.data.sources.retry import TransientError, exclusive, is_transient, no_connection, one_line, retry
+from plumage.data.sources.retry import TransientError, exclusive, in_time, is_transient, no_connection, one_line, retry
 from plumage.errors import DataError
 
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, ValueError)
@@ -40,7 +40,7 @@ def kaggle_source(dataset: str, max_bytes: int = MAX_BYTES) -> FolderSource:
     cache = Path(get_cache_folder(), "datasets", owner, name)
     with exclusive(cache / ".lock", f"data.dataset: {dataset}"):  # kagglehub doesn't lock, and would mix two downloads
         folder = retry(
-            lambda: _download(dataset, cache),
+            lambda: in_time(lambda: _download(dataset, cache), cache, f"data.dataset: {dataset}"),
             lambda: sum(archive.stat().st_size for archive in cache.glob("*.archive")),
             f"data.dataset: {dataset}",
         )

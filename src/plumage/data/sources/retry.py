@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import thread
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 import requests
 from filelock import FileLock, Timeout
 
-from plumage.common.pace import BYTES_PER_SECOND
+from plumage.common.pace import BYTES_PER_SECOND, TooSlowError, bytes_below, finished_in_time
 from plumage.common.progress import console
 from plumage.common.text import shown
 from plumage.errors import DataError
@@ -19,6 +20,8 @@ from plumage.errors import DataError
 T = TypeVar("T")
 RETRIES = 5  # retries in a row without progress before the download is given up
 BACKOFF_SECONDS = 1.0  # the first pause; each further one is twice as long
+STALL_SECONDS = 600.0
+"""The libraries write up to 10 MB at once: a sender of 17 kB a second still counts."""
 RETRY_STATUSES = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 """HTTP statuses below 500 that are worth a retry, as all from 500 on are."""
 
@@ -53,6 +56,19 @@ def retry(attempt: Callable[[], T], bytes_fetched: Callable[[], int], what: str)
             pause = BACKOFF_SECONDS * 2 ** (retries - 1)
             console.print(shown(f"{what}: {error}; retrying in {pause:g} s"), soft_wrap=True)
             time.sleep(pause)
+
+
+def in_time(fetch: Callable[[], T], folder: Path, what: str) -> T:
+    """Return the result of `fetch`, a library's download into `folder`, as long as that grows.
+
+    Raises:
+        DataError: the sender is too slow; the message begins with `what`. Whatever `fetch` raises.
+    """
+    try:
+        return finished_in_time(fetch, lambda: bytes_below(folder), STALL_SECONDS)
+    except TooSlowError as error:
+        thread._threads_queues.clear()  # type: ignore[attr-defined]  # or the process waits for a stuck thread pool as it ends
+        raise DataError(f"{what}: {error}; run it again later, what was fetched is kept") from None
 
 
 def no_connection(error: requests.RequestException, host: str) -> str:
