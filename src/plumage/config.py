@@ -343,12 +343,12 @@ class Params(Section):
             )
         return self
 
-    def flat(self, but: str | None = None) -> dict[str, Scalar]:
-        """Every parameter as `section.key`, with the recipe's defaults, without the section `but`: what MLflow shows."""
+    def flat(self, *but: str) -> dict[str, Scalar]:
+        """Every parameter as `section.key`, with the recipe's defaults, without the sections `but`: what MLflow shows."""
         sections = self.model_dump(by_alias=True)
         lacking = RECIPES["finetune"].keys() - RECIPES[self.train.recipe].keys()
         sections["train"] = self.train.resolved().model_dump(exclude=lacking)
-        kept = {name: section for name, section in sections.items() if name != but}
+        kept = {name: section for name, section in sections.items() if name not in but}
         return {f"{name}.{key}": value for name, section in kept.items() for key, value in section.items()}
 
 
