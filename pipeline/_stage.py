@@ -36,10 +36,10 @@ except PlumageError as error:
 LOCK = "plumage.lock"
 
 
-def run_stage(main: Callable[[StageInputs], None]) -> None:
+def run_stage(main: Callable[[StageInputs], None], after_mistake: Callable[[], str] = str) -> None:
     """Run `main`. A mistake, a failing disk and Ctrl-C end with one line, without a traceback.
 
-    `main` calls `check` of its inputs before it writes its outputs, and last of all.
+    `main` calls `check` of its inputs before it writes its outputs, and last of all. `after_mistake` returns words to add.
     """
     if "DVC_STAGE" in os.environ or "LOCAL_RANK" in os.environ:
         exit_with_parent()
@@ -54,7 +54,7 @@ def run_stage(main: Callable[[StageInputs], None]) -> None:
     except Timeout:
         sys.exit(f"error: {NAME}: another pipeline is running in {Path.cwd()}; wait for it, or use another checkout")
     except PlumageError as error:
-        sys.exit(f"error: {NAME}: {shown_error(error)}")
+        sys.exit(f"error: {NAME}: {shown_error(error)}{after_mistake()}")
     except KeyboardInterrupt:
         sys.exit(f"{NAME}: interrupted; `dvc repro` resumes with this stage")
     except BrokenPipeError:

@@ -38,7 +38,7 @@ def load_params(path: Path) -> Params:
     """Read params.yaml and check all of it.
 
     Raises:
-        ConfigError: it can't be read, or something in it is wrong; one line.
+        ConfigError: it can't be read, or something in it is wrong; one line per key.
     """
     return check_params(read_yaml(path), str(path))
 
@@ -47,16 +47,16 @@ def check_params(tree: Any, where: str = "params.yaml") -> Params:
     """Check a tree of sections.
 
     Raises:
-        ConfigError: names the first wrong key, what it got and what it takes.
+        ConfigError: names each wrong key, what it got and what it takes, one per line.
     """
     if not isinstance(tree, dict):
         raise ConfigError(f"{where}: got {tree!r} at the top; takes sections: {', '.join(_keys(Params))}")
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
-        errors = error.errors()
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise ConfigError(f"{where}: {_line(errors[0])}{more}") from None
+        by_key = {each["loc"][:2]: each for each in reversed(error.errors())}  # a key of two types has two
+        first, *others = [line for each in reversed(by_key.values()) for line in _line(each).split("\n")]
+        raise ConfigError(f"{where}: {first}", others) from None
 
 
 def effective(tree: Any) -> dict[str, Any]:
