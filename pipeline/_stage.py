@@ -26,10 +26,9 @@ except ModuleNotFoundError as error:
         f"error: {error.name} is not installed for {sys.executable}; run `make repro`, or first `. .venv/bin/activate`"
     )
 
-NAME = Path(sys.argv[0]).stem
 try:
     settle_environment()  # before the stage imports MLflow and torch
-    CODE = stage_code(NAME)
+    CODE = stage_code(Path(sys.argv[0]).stem)
 except PlumageError as error:
     sys.exit(f"error: {shown_error(error)}")
 
@@ -41,24 +40,25 @@ def run_stage(main: Callable[[StageInputs], None], after_mistake: Callable[[], s
 
     `main` calls `check` of its inputs before it writes its outputs, and last of all. `after_mistake` returns words to add.
     """
+    name = Path(sys.argv[0]).stem
     if "DVC_STAGE" in os.environ or "LOCAL_RANK" in os.environ:
         exit_with_parent()
     lock = scratch_folder(Path.cwd()) / (LOCK + os.environ.get("RANK", ""))  # one per process of a distributed training
     try:
-        inputs = StageInputs(NAME, CODE)
+        inputs = StageInputs(name, CODE)
         lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock, blocking=False):
             if "DVC_STAGE" in os.environ:
                 inputs.check_earlier()
             main(inputs)
     except Timeout:
-        sys.exit(f"error: {NAME}: another pipeline is running in {Path.cwd()}; wait for it, or use another checkout")
+        sys.exit(f"error: {name}: another pipeline is running in {Path.cwd()}; wait for it, or use another checkout")
     except PlumageError as error:
-        sys.exit(f"error: {NAME}: {shown_error(error)}{after_mistake()}")
+        sys.exit(f"error: {name}: {shown_error(error)}{after_mistake()}")
     except KeyboardInterrupt:
-        sys.exit(f"{NAME}: interrupted; `dvc repro` resumes with this stage")
+        sys.exit(f"{name}: interrupted; `dvc repro` resumes with this stage")
     except BrokenPipeError:
         discard_output()
-        sys.exit(f"error: {NAME}: its output was closed; run it without `| head`, or into a file")
+        sys.exit(f"error: {name}: its output was closed; run it without `| head`, or into a file")
     except OSError as error:
-        sys.exit(f"error: {NAME}: {shown(what_failed(error))}")
+        sys.exit(f"error: {name}: {shown(what_failed(error))}")
