@@ -1,4 +1,7 @@
-"""Common to all stages: use the `src` of this checkout, lock it, check params.yaml, report errors on one line."""
+"""Common to all stages: use the `src` of this checkout, lock it, check params.yaml, report errors on one line.
+
+Imported first: code that is changed after this is noticed.
+"""
 
 import os
 import sys
@@ -14,12 +17,10 @@ try:
     from plumage.common.environment import discard_output, settle_environment
     from plumage.common.files import what_failed
     from plumage.common.parent_process import exit_with_parent
-    from plumage.common.paths import PARAMS
     from plumage.common.project import scratch_folder
     from plumage.common.text import shown, shown_error
-    from plumage.config import Params
     from plumage.errors import PlumageError
-    from plumage.params import load_params
+    from plumage.stage_inputs import StageInputs, stage_code
 except ModuleNotFoundError as error:
     sys.exit(
         f"error: {error.name} is not installed for {sys.executable}; run `make repro`, or first `. .venv/bin/activate`"
@@ -27,27 +28,33 @@ except ModuleNotFoundError as error:
 
 try:
     settle_environment()  # before the stage imports MLflow and torch
+    CODE = stage_code(Path(sys.argv[0]).stem)
 except PlumageError as error:
     sys.exit(f"error: {shown_error(error)}")
 
 LOCK = "plumage.lock"
 
 
-def run_stage(main: Callable[[Params], None]) -> None:
-    """Run `main` on the checked parameters. A mistake, a failing disk and Ctrl-C end with one line, without a traceback."""
+def run_stage(main: Callable[[StageInputs], None], after_mistake: Callable[[], str] = str) -> None:
+    """Run `main`. A mistake, a failing disk and Ctrl-C end with one line, without a traceback.
+
+    `main` calls `check` of its inputs before it writes its outputs, and last of all. `after_mistake` returns words to add.
+    """
     name = Path(sys.argv[0]).stem
     if "DVC_STAGE" in os.environ or "LOCAL_RANK" in os.environ:
         exit_with_parent()
     lock = scratch_folder(Path.cwd()) / (LOCK + os.environ.get("RANK", ""))  # one per process of a distributed training
     try:
-        params = load_params(PARAMS)
+        inputs = StageInputs(name, CODE)
         lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock, blocking=False):
-            main(params)
+            if "DVC_STAGE" in os.environ:
+                inputs.check_earlier()
+            main(inputs)
     except Timeout:
         sys.exit(f"error: {name}: another pipeline is running in {Path.cwd()}; wait for it, or use another checkout")
     except PlumageError as error:
-        sys.exit(f"error: {name}: {shown_error(error)}")
+        sys.exit(f"error: {name}: {shown_error(error)}{after_mistake()}")
     except KeyboardInterrupt:
         sys.exit(f"{name}: interrupted; `dvc repro` resumes with this stage")
     except BrokenPipeError:

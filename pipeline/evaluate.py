@@ -2,22 +2,28 @@
 
 from _stage import run_stage
 from plumage.common import paths
+from plumage.common.files import read_output
 from plumage.common.project import project_root
-from plumage.config import Params
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.splits_file import read_split
 from plumage.evaluation.evaluate import evaluate
 from plumage.models.saved_model import load_model
+from plumage.stage_inputs import StageInputs
 from plumage.tracking.resume import log_evaluation_files, resume_run
 
 
-def main(params: Params) -> None:
-    dataset = Dataset(paths.DATASET)
+def main(inputs: StageInputs) -> None:
+    dataset, params = Dataset(paths.DATASET), inputs.params
     rows = read_split(paths.SPLITS, dataset)
-    logged = params.flat(but="register")
+    logged = params.flat("register")
     with resume_run(project_root(), params.tracking.experiment, logged, "evaluate") as run:
-        metrics = evaluate(load_model(paths.MODELS), dataset, rows, params.evaluate, paths.REPORTS, logged)
+        model, best_epoch = load_model(paths.MODELS), read_output(paths.RUN)["best_epoch"]
+        metrics = evaluate(
+            model, dataset, rows, params.evaluate, paths.REPORTS, logged, best_epoch, before_writing=inputs.check
+        )
+        inputs.check()
         log_evaluation_files(run)
+        inputs.check()
     test, interval = metrics["test"], metrics["test"]["accuracy_ci95"]
     print(
         f"test accuracy {test['accuracy']:.3f} ({interval['low']:.3f} to {interval['high']:.3f}), {test['n']:,} photos"

@@ -4,19 +4,21 @@ from _stage import run_stage
 from plumage.common import paths
 from plumage.common.files import write_json
 from plumage.common.project import project_root
-from plumage.config import Params
 from plumage.registry.decision import summary
 from plumage.registry.register import register_outputs
+from plumage.stage_inputs import StageInputs
 
 
-def main(params: Params) -> None:
+def main(inputs: StageInputs) -> None:
+    params = inputs.params
     registered = register_outputs(
         project_root(),
         params.tracking.experiment,
         params.register_,
         params.split.similarity,
-        params.flat(but="register"),
+        params.flat("register"),
     )
+    inputs.check()
     write_json(paths.REGISTRY, registered)
     print(summary(registered))
 

@@ -5,9 +5,9 @@ import sys
 from _stage import run_stage
 from plumage.common.paths import DATASET, SPLITS
 from plumage.common.project import project_root
-from plumage.config import Params
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.splits_file import read_split
+from plumage.stage_inputs import StageInputs
 from plumage.tracking.inputs import log_inputs
 from plumage.tracking.lineage import environment
 from plumage.tracking.open_run import training_run
@@ -22,15 +22,16 @@ from plumage.training.results import epoch_logger, save_results
 from plumage.training.state import DivergedError
 
 
-def main(params: Params) -> None:
-    if (count := num_processes(params.train.resolved())) > 1:
+def main(inputs: StageInputs) -> None:
+    if (count := num_processes(inputs.params.train.resolved())) > 1:
         launch(count, sys.argv)
     else:
         with join_process_group() as group:
-            fit(params, group)
+            fit(inputs, group)
 
 
-def fit(params: Params, group: ProcessGroup) -> None:
+def fit(inputs: StageInputs, group: ProcessGroup) -> None:
+    params = group.broadcast(inputs.params)  # edited while the processes start, it may differ
     dataset, train, root = Dataset(DATASET), params.train.resolved(), project_root()
     rows, device = read_split(SPLITS, dataset), choose_device(train.device)
     model, preprocessing = new_model(params.model, dataset, train.seed, root)
@@ -42,7 +43,9 @@ def fit(params: Params, group: ProcessGroup) -> None:
     key = training_key(dataset.bytes_column("sha256").tobytes(), SPLITS, params.model, weights, train.decisive())
     with (
         open_checkpoints(root, key, train.checkpoint_minutes) as checkpoints,
-        training_run(root, params.tracking.experiment, key, params.flat(), checkpoints.run_id) as run,
+        training_run(
+            root, params.tracking.experiment, key, params.flat("evaluate", "register"), checkpoints.run_id
+        ) as run,
     ):
         checkpoints.run_id = run.id
         hardware, packages = hardware_tags(train, device, group), environment()
@@ -52,10 +55,12 @@ def fit(params: Params, group: ProcessGroup) -> None:
             history, diverged = train_model(model, data, TrainingContext(train, device, group, checkpoints, log)), None
         except DivergedError as error:
             history, diverged = error.history, error
+        inputs.check()  # within checkpoints and run: the training is kept, and its run ends as failed
         if history.epochs:
             about = {"training_key": key, "hardware": hardware, "environment": packages}
             save_results(model, data, history, device, about)
             run.log_metrics({"best_epoch": history.best_epoch})
+        inputs.check()
         if diverged:
             raise diverged
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from plumage.errors import ConfigError
-from plumage.params import check_params, load_params
+from plumage.params import check_params, differences, effective, load_params
 
 ROOT = Path(__file__).parents[1]
 
@@ -134,3 +134,31 @@ def test_a_wrong_address_is_shown_without_its_secrets(url: str) -> None:
     with pytest.raises(ConfigError, match="data.url: got .*host/x") as error:
         check_params({"data": {"url": url}})
     assert "hunter" not in str(error.value)
+
+
+def test_every_mistake_is_listed_in_a_line_of_its_own() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_params({"train": {"batch_size": "big", "seed": -1}, "evaluate": {"bins": 0}})
+    keys = [line.split(": got")[0] for line in str(caught.value).splitlines()]
+    assert keys == ["params.yaml: train.batch_size", "  train.seed", "  evaluate.bins"]
+    with pytest.raises(ConfigError) as caught:
+        check_params({"data": {"source": "url"}, "train": {"soup": 2, "l2": 1.0}})
+    lines = str(caught.value).splitlines()
+    assert [line.split(": got")[0] for line in lines] == ["params.yaml: data.url", "  train.soup", "  train.l2"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        ({"train": {"lr": None}}, {"train": {"lr": 0.002}}, []),
+        ({"train": {"lr": 1}}, {"train": {"lr": 1.0}}, []),
+        ({"train": {"seed": 1}}, {"train": {"seed": True}}, ["train.seed in params.yaml from 1 to true"]),
+        ({}, {"train": {"seed": 0}}, []),
+        ({}, {"train": {"lrr": 1}}, ["train.lrr in params.yaml from null to 1"]),
+        ({"train": {"lr": None}}, {"train": {"lr": 0.01}}, ["train.lr in params.yaml from 0.002 to 0.01"]),
+        ({"split": {"seed": 0}}, {"split": {"seed": 1}}, []),
+        ({"train": {}}, {"train": 5}, ["train in params.yaml from null to 5"]),
+    ],
+)
+def test_values_are_compared_as_they_take_effect(before: Any, after: Any, found: list[str]) -> None:
+    assert differences(effective(before), effective(after), ["train"])[-1:] == found

@@ -4,6 +4,7 @@ A missing key takes the default written here (in `train`, that of its recipe in 
 valid values: error messages, docs/params.md and docs/params.schema.json show it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -324,31 +325,35 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> "Params":
+        if problems := list(self._wrong_combinations()):
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _wrong_combinations(self) -> Iterator[str]:
         if self.data.source == "url" and self.data.url is None:
-            raise ValueError("data.url: got null with data.source url; takes the http(s)://... address of an archive")
+            yield "data.url: got null with data.source url; takes the http(s)://... address of an archive"
         if self.train.recipe != "scratch" and self.model.weights is None:
-            raise ValueError(
+            yield (
                 f"model.weights: got null with train.recipe {self.train.recipe}; takes imagenet or a weights file "
                 "(or set train.recipe to scratch)"
             )
-        for key in RECIPES["finetune"].keys() - RECIPES[self.train.recipe].keys():
+        for key in (key for key in RECIPES["finetune"] if key not in RECIPES[self.train.recipe]):
             if (value := getattr(self.train, key)) is not None:
-                raise ValueError(
+                yield (
                     f"train.{key}: got {value!r} with train.recipe {self.train.recipe}, which does not use it; takes null"
                 )
         if self.model.weights == "imagenet" and self.model.name not in WITH_IMAGENET_WEIGHTS:
-            raise ValueError(
+            yield (
                 f"model.weights: got imagenet for {self.model.name}; takes null or a weights file "
                 f"(there are ImageNet weights for {', '.join(WITH_IMAGENET_WEIGHTS)})"
             )
-        return self
 
-    def flat(self, but: str | None = None) -> dict[str, Scalar]:
-        """Every parameter as `section.key`, with the recipe's defaults, without the section `but`: what MLflow shows."""
+    def flat(self, *but: str) -> dict[str, Scalar]:
+        """Every parameter as `section.key`, with the recipe's defaults, without the sections `but`: what MLflow shows."""
         sections = self.model_dump(by_alias=True)
         lacking = RECIPES["finetune"].keys() - RECIPES[self.train.recipe].keys()
         sections["train"] = self.train.resolved().model_dump(exclude=lacking)
-        kept = {name: section for name, section in sections.items() if name != but}
+        kept = {name: section for name, section in sections.items() if name not in but}
         return {f"{name}.{key}": value for name, section in kept.items() for key, value in section.items()}
 
 

@@ -21,6 +21,10 @@ class ConfigError(PlumageError):
     """A key of params.yaml is unknown, or its value has the wrong type or is impossible."""
 
 
+class ChangedError(PlumageError):
+    """Parameters, code or inputs of a stage are no longer what it ran with, or not what the stages before it ran with."""
+
+
 class DataError(PlumageError):
     """The photos, the data set or its split can't be used."""
 

@@ -4,15 +4,17 @@ An unknown key, a wrong type or an impossible value is a ConfigError: the key's 
 """
 
 import difflib
+import json
+from collections.abc import Collection, Mapping
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from plumage.common.redaction import redacted
 from plumage.common.yaml_file import read_yaml
-from plumage.config import Params, Section, sections
+from plumage.config import RECIPES, Params, Recipe, Section, sections
 from plumage.errors import ConfigError
 
 RENAMED = {
@@ -36,7 +38,7 @@ def load_params(path: Path) -> Params:
     """Read params.yaml and check all of it.
 
     Raises:
-        ConfigError: it can't be read, or something in it is wrong; one line.
+        ConfigError: it can't be read, or something in it is wrong; one line per key.
     """
     return check_params(read_yaml(path), str(path))
 
@@ -45,16 +47,57 @@ def check_params(tree: Any, where: str = "params.yaml") -> Params:
     """Check a tree of sections.
 
     Raises:
-        ConfigError: names the first wrong key, what it got and what it takes.
+        ConfigError: names each wrong key, what it got and what it takes, one per line.
     """
     if not isinstance(tree, dict):
         raise ConfigError(f"{where}: got {tree!r} at the top; takes sections: {', '.join(_keys(Params))}")
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
-        errors = error.errors()
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise ConfigError(f"{where}: {_line(errors[0])}{more}") from None
+        by_key = {each["loc"][:2]: each for each in reversed(error.errors())}  # a key of two types has two
+        first, *others = [line for each in reversed(by_key.values()) for line in _line(each).split("\n")]
+        raise ConfigError(f"{where}: {first}", others) from None
+
+
+def effective(tree: Any) -> dict[str, Any]:
+    """Every value of a tree of sections as `section.key`, unchecked; keys that it lacks, and nulls of `train`, by their defaults."""
+    tree = tree if isinstance(tree, dict) else {}
+    flat: dict[str, Any] = {}
+    for name in {**sections(), **tree}:
+        given = tree.get(name)
+        if given is not None and not isinstance(given, dict):
+            flat[str(name)] = given
+            continue
+        defaults = sections()[name]().model_dump() if name in sections() else {}
+        values = {**defaults, **(given or {})}
+        if name == "train":
+            recipe = {
+                **RECIPES["finetune"],
+                **(RECIPES[values["recipe"]] if values["recipe"] in get_args(Recipe) else {}),
+            }
+            values = {key: recipe.get(key) if value is None else value for key, value in values.items()}
+        flat |= {f"{name}.{key}": value for key, value in values.items()}
+    return flat
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], names: Collection[str]) -> list[str]:
+    """What differs in the sections `names` of two `effective` trees, as `train.lr in params.yaml from 0.002 to 0.01`."""
+    keys = [key for key in {**before, **after} if key.split(".")[0] in names]
+    return [
+        redacted(f"{key} in params.yaml from {_plain(before, key)} to {_plain(after, key)}")
+        for key in keys
+        if not _same(before.get(key), after.get(key))
+    ]
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one == other and isinstance(one, bool) == isinstance(other, bool)  # for Python, true is 1
+
+
+def _plain(values: Mapping[str, Any], key: str) -> str:
+    """A value as YAML writes it."""
+    value = values.get(key)
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _line(error: Any) -> str:

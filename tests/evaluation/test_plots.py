@@ -55,7 +55,7 @@ def drawings(make_sample):
         "embedding": lambda path: plots.plot_embedding(path, cloud, np.arange(300) % 3 > 0),
         "photos": lambda path: plots.plot_photos(path, "Mistakes", some_photos(6)),
         "none": lambda path: plots.plot_photos(path, "Mistakes", []),
-        "history": lambda path: plots.plot_history(path, HISTORY),
+        "history": lambda path: plots.plot_history(path, HISTORY, best_epoch=2),
     }
 
 
@@ -126,6 +126,14 @@ def test_the_confusion_matrix_is_drawn_in_the_given_order(tmp_path):
 def test_a_history_of_one_epoch_without_accuracy_is_drawn(tmp_path):
     plots.plot_history(tmp_path / "history.png", HISTORY[["epoch", "train/loss"]].head(1))
     assert (tmp_path / "history.png").exists()
+
+
+def test_the_marked_epoch_is_the_one_that_the_weights_come_from(tmp_path, monkeypatch):
+    labels = []
+    monkeypatch.setattr(plots.Axes, "legend", lambda axes: labels.extend(axes.get_legend_handles_labels()[1]))
+    equal = pd.DataFrame({"epoch": [1, 2, 3], "val/accuracy": [0.5, 0.75, 0.75]})  # the third has the lower loss
+    plots.plot_history(tmp_path / "history.png", equal, best_epoch=3)
+    assert labels == ["val", "best: 75.0%, epoch 3"]
 
 
 def test_drawing_leaves_matplotlib_as_it_was(tmp_path):

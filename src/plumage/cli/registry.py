@@ -77,7 +77,7 @@ def register() -> None:
     root, params = project_root(), project_params()
     check_current(root, params.data.path, "evaluate")
     os.chdir(root)
-    shown = params.flat(but="register")
+    shown = params.flat("register")
     outcome = register_outputs(root, params.tracking.experiment, params.register_, params.split.similarity, shown)
     for line in summary(outcome).splitlines():
         out.print(line)

@@ -5,6 +5,7 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
+CHECKED = Path("reports/checked.txt")
 
 DATA = Path("data")
 DATASET = DATA / "dataset"

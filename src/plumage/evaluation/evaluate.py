@@ -1,6 +1,6 @@
 """The evaluate stage: predict the test and val photos, compute the metrics, write tables, plots and the report."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,12 +35,20 @@ Rows = Mapping[str, list[int]]  # the data set's rows per split: train, val, tes
 
 
 def evaluate(
-    saved: SavedModel, dataset: Dataset, rows: Rows, settings: Evaluate, reports: Path, params: Mapping[str, Any]
+    saved: SavedModel,
+    dataset: Dataset,
+    rows: Rows,
+    settings: Evaluate,
+    reports: Path,
+    params: Mapping[str, Any],
+    best_epoch: int | None = None,
+    before_writing: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Evaluate the model on the rows `test` and write metrics.json, tables, plots and the report into `reports`.
 
     `reports` already holds history.csv. The report lists `params`. The threshold of selective prediction is chosen on the rows `val`.
-    Returns the content of metrics.json.
+    The learning curves mark `best_epoch`, from 1, whose weights the model has. `before_writing` may raise to write nothing. Returns
+    the content of metrics.json.
 
     Raises:
         ModelError: the model's classes are not the data set's.
@@ -50,7 +58,9 @@ def evaluate(
     inputs = _Inputs(saved, dataset, rows, settings)
     predictions = _predict(inputs)
     metrics = _score(inputs, predictions)
-    result = _result(inputs, predictions, metrics, history=pd.read_csv(reports / paths.HISTORY.name), params=params)
+    history = pd.read_csv(reports / paths.HISTORY.name)
+    result = _result(inputs, predictions, metrics, history=history, best_epoch=best_epoch, params=params)
+    before_writing()
     write_tables(reports, result)
     write_plots(reports, result)
     write_report(reports, result)
@@ -130,6 +140,7 @@ def _result(
     predictions: _Predictions,
     metrics: Mapping[str, Any],
     history: pd.DataFrame,
+    best_epoch: int | None,
     params: Mapping[str, Any],
 ) -> EvaluationResult:
     saved, dataset, rows, _ = inputs
@@ -149,6 +160,7 @@ def _result(
         features=predictions.features,
         slices=slice_table(slices),
         history=history,
+        best_epoch=best_epoch,
         examples=examples,
         example_photos=_example_photos(inputs, sample, examples.indices()),
         model=saved.preprocessing.model_dump() | {"architecture": saved.name, "temperature": saved.temperature},

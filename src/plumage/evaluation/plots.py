@@ -164,8 +164,11 @@ def plot_photos(path: Path, title: str, photos: Sequence[tuple[ExamplePhoto, str
             plain.set_title(caption, fontsize=7, fontweight="normal", pad=4)
 
 
-def plot_history(path: Path, history: pd.DataFrame) -> None:
-    """Learning curves of reports/history.csv: loss, accuracy and learning rate, where it has them."""
+def plot_history(path: Path, history: pd.DataFrame, best_epoch: int | None = None) -> None:
+    """Learning curves of reports/history.csv: loss, accuracy and learning rate, where it has them.
+
+    `best_epoch`, from 1, is the one that the model's weights come from. It need not be the first with the highest accuracy.
+    """
     panels = [
         (title, [column for column in history.columns if column.split("/")[-1] == last])
         for title, last in (("Loss", "loss"), ("Accuracy", "accuracy"), ("Learning rate", "lr"))
@@ -173,21 +176,20 @@ def plot_history(path: Path, history: pd.DataFrame) -> None:
     panels = [(title, columns) for title, columns in panels if columns]
     with png_figure(path, 4 * len(panels), 3.4) as figure:
         for axes, (title, columns) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
-            _draw_curves(axes, history, columns)
+            _draw_curves(axes, history, columns, best_epoch)
             axes.set(title=title, xlabel="epoch")
 
 
-def _draw_curves(axes: Axes, history: pd.DataFrame, columns: Sequence[str]) -> None:
+def _draw_curves(axes: Axes, history: pd.DataFrame, columns: Sequence[str], best_epoch: int | None) -> None:
     colours = {"train": GREY, "val": BLUE}
     few = len(history) <= 25
     for column in columns:
         split, name = column.split("/")[0], column.split("/")[-1]
         colour = colours.get(split, ORANGE)
         axes.plot(history["epoch"], history[column], color=colour, marker="." if few else "", label=split)
-        if column == "val/accuracy" and history[column].notna().any():
-            best = int(np.nanargmax(history[column]))
-            epoch, value = history["epoch"].iloc[best], history[column].iloc[best]
-            axes.plot(epoch, value, "o", color=ORANGE, label=f"best: {value:.1%}, epoch {epoch}")
+        if column == "val/accuracy" and best_epoch is not None:
+            (value,) = history.loc[history["epoch"] == best_epoch, column]
+            axes.plot(best_epoch, value, "o", color=ORANGE, label=f"best: {value:.1%}, epoch {best_epoch}")
         if name == "accuracy":
             axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -38,6 +38,7 @@ class EvaluationResult:
     example_photos: Mapping[int, ExamplePhoto]  # those that `examples` names, each with its predicted class's Grad-CAM
     model: Mapping[str, Any]  # properties of the model: architecture, preprocessing, temperature
     params: Mapping[str, Any]  # parameters as `section.key`
+    best_epoch: int | None = None  # the one that the weights come from, from 1
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:

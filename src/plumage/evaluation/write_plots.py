@@ -33,7 +33,7 @@ def write_plots(reports: Path, result: EvaluationResult) -> None:
     plots.plot_coverage(folder / "coverage.png", result.coverage)
     plots.plot_classes(folder / "classes.png", result.class_scores)
     plots.plot_embedding(folder / "embedding.png", result.embedding, result.sample.correct)
-    plots.plot_history(folder / HISTORY_PLOT, result.history)
+    plots.plot_history(folder / HISTORY_PLOT, result.history, result.best_epoch)
     for name, title, photos in (
         ("mistakes", "The most confident mistakes", result.examples.mistakes),
         ("unsure", "The least confident correct predictions", result.examples.unsure),

@@ -12,11 +12,11 @@ import torch
 import plumage
 from plumage.common import git
 from plumage.common.cores import cores
+from plumage.common.dvc_files import earlier_stages, outputs_of, read_stages
 from plumage.common.files import naming, write_json, write_text
 from plumage.common.paths import DVC_LOCK, DVC_YAML
 from plumage.common.redaction import redacted
 from plumage.common.text import shown
-from plumage.common.yaml_file import read_yaml
 from plumage.errors import GitError
 from plumage.tracking.diff_secrets import left_out, without_secrets
 from plumage.tracking.tags import DVC, GIT_COMMIT, GIT_DIRTY, GIT_UNKNOWN, VERSION
@@ -111,46 +111,24 @@ def _git_tags(folder: Path) -> dict[str, str]:
 
 def _pathspec_of_sources(folder: Path) -> list[str]:
     """Git pathspec that excludes the pipeline's outputs and the .gitignore files beside them, which DVC edits."""
-    written = [path for spec in _stages(folder / DVC_YAML).values() for path in _outputs(spec)]
+    written = [path for spec in read_stages(folder / DVC_YAML).values() for path in outputs_of(spec)]
     ignoring = {str(PurePosixPath(path).parent / ".gitignore") for path in written}
     return [".", *(f":(exclude,literal){path}" for path in [str(DVC_LOCK), *written, *sorted(ignoring)])]
 
 
 def _dvc_tags(folder: Path, stage: str) -> dict[str, str]:
     """Hashes of the outputs of all stages before `stage`. For itself and later ones, dvc.lock still has older hashes."""
-    stages, locked = _stages(folder / DVC_YAML), _stages(folder / DVC_LOCK)
-    maker = {path: name for name, spec in stages.items() for path in _outputs(spec)}
-    before: list[str] = []
-    waiting = [stage]
-    while waiting:
-        for dependency in stages.get(waiting.pop(), {}).get("deps", []):
-            path = PurePosixPath(dependency)
-            name = next((maker[str(at)] for at in [path, *path.parents] if str(at) in maker), None)
-            if name is not None and name not in before:
-                before.append(name)
-                waiting.append(name)
+    stages, locked = read_stages(folder / DVC_YAML), read_stages(folder / DVC_LOCK)
+    before = earlier_stages(stages, stage)
     return {f"{DVC}{path}": digest for path, digest in _hashes([locked.get(name, {}) for name in before]).items()}
 
 
 def locked_hashes(lock: Path) -> dict[str, str]:
     """DVC's hash of each output in a dvc.lock, by path."""
-    return _hashes(_stages(lock).values())
+    return _hashes(read_stages(lock).values())
 
 
 def _hashes(stages: Iterable[dict[str, Any]]) -> dict[str, str]:
     """Hash by path of each output of these stages from a dvc.lock."""
     outputs = [output for spec in stages for output in spec.get("outs", [])]
     return {output["path"]: output["md5"] for output in outputs if "md5" in output}
-
-
-def _stages(path: Path) -> dict[str, Any]:
-    """Stages of a dvc.yaml or dvc.lock; empty if the file does not exist."""
-    if not path.is_file():
-        return {}
-    return read_yaml(path).get("stages") or {}
-
-
-def _outputs(spec: dict[str, Any]) -> list[str]:
-    """Output paths of a stage in dvc.yaml. An entry is a path, or {path: options}."""
-    entries = [entry for key in ("outs", "metrics", "plots") for entry in spec.get(key, [])]
-    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]

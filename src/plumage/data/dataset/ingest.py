@@ -5,7 +5,7 @@ Of copies in one class one is kept; copies in several classes (a label conflict)
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,13 @@ def ingest(
     max_refused: float,
     max_pixels: int = MAX_PIXELS,
     processes: int | None = None,
+    before_replacing: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Write the usable photos of `source` into the data set `folder`, and return the report (reports/data.json).
 
-    The folder appears completely or not at all. `processes` check the photos (None: one per core), so that one that crashes
-    its decoder or hangs is refused, too; 0: this process does, which saves a second and isn't safe from these.
+    The folder appears completely or not at all; `before_replacing` may raise to keep the old one. `processes` check the photos
+    (None: one per core), so that one that crashes its decoder or hangs is refused, too; 0: this process does, which saves a
+    second and isn't safe from these.
 
     Raises:
         DataError: more than a share `max_refused` of the photos is refused (the message lists them), a class ends up without
@@ -88,6 +90,7 @@ def ingest(
             "duplicates": duplicates,
             "label_conflicts": conflicts,
         }
+        before_replacing()
     return {**source.about, **report}
 
 
