@@ -15,6 +15,7 @@ from plumage.architectures import ARCHITECTURES, WITH_IMAGENET_WEIGHTS
 Scalar = str | int | float | bool | None
 Recipe = Literal["scratch", "finetune", "probe"]
 Precision = Literal["auto", "fp32", "bf16"]
+ClassWeights = Literal["none", "balanced", "effective"]
 if TYPE_CHECKING:
     ModelName = str
 else:
@@ -169,6 +170,8 @@ class Train(Section):
     """0 to 1: interpolate between the initial (0) and the fine-tuned (1) weights"""
     l2: float | None = Field(None, gt=0, le=1e6)
     """over 0 to 1000000: the L2 penalty of the probe; null: chosen on held-out training photos"""
+    class_weights: ClassWeights = "none"
+    """none, balanced (the rarer a class, the more each photo counts) or effective (likewise, less so; Cui et al. 2019)"""
     seed: int = Field(0, ge=0, le=MAX_SEED)
     """0 to 2^63 - 1"""
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")

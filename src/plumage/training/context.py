@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from plumage.config import ResolvedTrain
 from plumage.data.dataset.store import Dataset
@@ -31,6 +32,8 @@ class TrainingContext:
     group: ProcessGroup = SINGLE_PROCESS
     checkpoints: Checkpoints | None = None
     on_epoch: OnEpoch = lambda *_: None
+    class_weights: Tensor | None = None
+    """C weights of the training photos by their class; None: all count alike."""
 
     def load(self, name: str) -> State | None:
         """The main process's checkpoint `name`, on every process; None if there is none."""
