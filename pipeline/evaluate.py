@@ -7,21 +7,26 @@ from plumage.config import Params
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.splits_file import read_split
 from plumage.evaluation.evaluate import evaluate
+from plumage.evaluation.folds import describe_folds
+from plumage.evaluation.held_out import read_held_out
 from plumage.models.saved_model import load_model
 from plumage.tracking.resume import log_evaluation_files, resume_run
 
 
 def main(params: Params) -> None:
     dataset = Dataset(paths.DATASET)
-    rows = read_split(paths.SPLITS, dataset)
+    rows, held_out = read_split(paths.SPLITS, dataset), read_held_out(paths.FOLDS, dataset)
     logged = params.flat(but="register")
     with resume_run(project_root(), params.tracking.experiment, logged, "evaluate") as run:
-        metrics = evaluate(load_model(paths.MODELS), dataset, rows, params.evaluate, paths.REPORTS, logged)
+        saved = load_model(paths.MODELS)
+        metrics = evaluate(saved, dataset, rows, params.evaluate, paths.REPORTS, logged, held_out)
         log_evaluation_files(run)
     test, interval = metrics["test"], metrics["test"]["accuracy_ci95"]
     print(
         f"test accuracy {test['accuracy']:.3f} ({interval['low']:.3f} to {interval['high']:.3f}), {test['n']:,} photos"
     )
+    if about_folds := describe_folds(metrics):
+        print(about_folds)
 
 
 if __name__ == "__main__":

@@ -272,6 +272,8 @@ class Evaluate(Section):
     """100 to 100000: bootstrap resamples for the 95% intervals"""
     target_accuracy: float = Field(0.95, gt=0, le=1)
     """over 0 to 1: the accuracy that a model that may abstain should reach; val gives the threshold"""
+    folds: int | None = Field(None, ge=2, le=100)
+    """2 to 100: also judge the recipe on all photos, by cross-validation with this many trainings; null: off"""
     tta: bool = False
     """true or false: also evaluate the mean over each photo and its mirror image"""
     seed: int = Field(0, ge=0, le=MAX_SEED)

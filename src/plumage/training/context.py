@@ -1,7 +1,8 @@
 """What a training is given: photos, settings, hardware, checkpoints, and a callback per epoch."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -47,3 +48,9 @@ class TrainingContext:
     def save(self, name: str, state: State) -> bool:
         """Replace the checkpoint `name`. Returns whether it is on disk; False without `checkpoints`."""
         return self.checkpoints is not None and self.checkpoints.save(name, state)
+
+    @contextmanager
+    def nested(self, name: str) -> Iterator["TrainingContext"]:
+        """For one of several trainings within this one: without `on_epoch`, and with checkpoints of its own."""
+        with self.checkpoints.nested(name) if self.checkpoints else nullcontext() as checkpoints:
+            yield replace(self, checkpoints=checkpoints, on_epoch=lambda *_: None)
