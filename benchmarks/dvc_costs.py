@@ -41,7 +41,7 @@ def measure(parent: Path, photos: Path | None) -> Rows:
         clone.commit()
         with measured() as first:
             clone.run("dvc", "repro", "split", limit=3600)
-        for stage in ("train", "evaluate", "register"):
+        for stage in ("train", "folds", "evaluate", "register"):
             for output in [*stages[stage]["outs"], *stages[stage].get("metrics", [])]:
                 path = clone.folder / output
                 path.parent.mkdir(parents=True, exist_ok=True)

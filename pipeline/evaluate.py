@@ -7,6 +7,8 @@ from plumage.common.project import project_root
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.splits_file import read_split
 from plumage.evaluation.evaluate import evaluate
+from plumage.evaluation.folds import describe_folds
+from plumage.evaluation.held_out import read_held_out
 from plumage.models.saved_model import load_model
 from plumage.stage_inputs import StageInputs
 from plumage.tracking.resume import log_evaluation_files, resume_run
@@ -14,12 +16,12 @@ from plumage.tracking.resume import log_evaluation_files, resume_run
 
 def main(inputs: StageInputs) -> None:
     dataset, params = Dataset(paths.DATASET), inputs.params
-    rows = read_split(paths.SPLITS, dataset)
+    rows, held_out = read_split(paths.SPLITS, dataset), read_held_out(paths.FOLDS, dataset)
     logged = params.flat("register")
     with resume_run(project_root(), params.tracking.experiment, logged, "evaluate") as run:
         model, best_epoch = load_model(paths.MODELS), read_output(paths.RUN)["best_epoch"]
         metrics = evaluate(
-            model, dataset, rows, params.evaluate, paths.REPORTS, logged, best_epoch, before_writing=inputs.check
+            model, dataset, rows, params.evaluate, paths.REPORTS, logged, best_epoch, held_out, inputs.check
         )
         inputs.check()
         log_evaluation_files(run)
@@ -28,6 +30,8 @@ def main(inputs: StageInputs) -> None:
     print(
         f"test accuracy {test['accuracy']:.3f} ({interval['low']:.3f} to {interval['high']:.3f}), {test['n']:,} photos"
     )
+    if about_folds := describe_folds(metrics):
+        print(about_folds)
 
 
 if __name__ == "__main__":

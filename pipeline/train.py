@@ -15,6 +15,7 @@ from plumage.training.build import new_model
 from plumage.training.checkpoints import open_checkpoints, training_key
 from plumage.training.context import TrainingContext, TrainingData
 from plumage.training.distributed import ProcessGroup, join_process_group
+from plumage.training.duration import timed
 from plumage.training.hardware import choose_device, hardware_tags
 from plumage.training.launch import launch, num_processes
 from plumage.training.recipes import train_model
@@ -47,12 +48,14 @@ def fit(inputs: StageInputs, group: ProcessGroup) -> None:
             root, params.tracking.experiment, key, params.flat("evaluate", "register"), checkpoints.run_id
         ) as run,
     ):
-        checkpoints.run_id = run.id
+        resumed, checkpoints.run_id = checkpoints.run_id is not None, run.id
         hardware, packages = hardware_tags(train, device, group), environment()
         log_inputs(run, hardware, packages)
         log = epoch_logger(train.all_epochs, run.log_epoch)
         try:
-            history, diverged = train_model(model, data, TrainingContext(train, device, group, checkpoints, log)), None
+            with timed(root, key, resumed):
+                history = train_model(model, data, TrainingContext(train, device, group, checkpoints, log))
+            diverged = None
         except DivergedError as error:
             history, diverged = error.history, error
         inputs.check()  # within checkpoints and run: the training is kept, and its run ends as failed

@@ -16,7 +16,7 @@ from plumage.common.yaml_file import read_yaml
 from plumage.tracking.store import sqlite_uri
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("check", "download", "split", "train", "evaluate", "register")
+STAGES = ("check", "download", "split", "train", "folds", "evaluate", "register")
 TINY = {
     "data": {"species": 4, "images_per_species": 12, "image_size": 32},
     "split": {"val": 0.2, "test": 0.2},

@@ -16,6 +16,7 @@ from plumage.architectures import ARCHITECTURES, WITH_IMAGENET_WEIGHTS
 Scalar = str | int | float | bool | None
 Recipe = Literal["scratch", "finetune", "probe"]
 Precision = Literal["auto", "fp32", "bf16"]
+ClassWeights = Literal["none", "balanced", "effective"]
 if TYPE_CHECKING:
     ModelName = str
 else:
@@ -170,6 +171,8 @@ class Train(Section):
     """0 to 1: interpolate between the initial (0) and the fine-tuned (1) weights"""
     l2: float | None = Field(None, gt=0, le=1e6)
     """over 0 to 1000000: the L2 penalty of the probe; null: chosen on held-out training photos"""
+    class_weights: ClassWeights = "none"
+    """none, balanced (the rarer a class, the more each photo counts) or effective (likewise, less so; Cui et al. 2019)"""
     seed: int = Field(0, ge=0, le=MAX_SEED)
     """0 to 2^63 - 1"""
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
@@ -270,6 +273,8 @@ class Evaluate(Section):
     """100 to 100000: bootstrap resamples for the 95% intervals"""
     target_accuracy: float = Field(0.95, gt=0, le=1)
     """over 0 to 1: the accuracy that a model that may abstain should reach; val gives the threshold"""
+    folds: int | None = Field(None, ge=2, le=100)
+    """2 to 100: also judge the recipe on all photos, by cross-validation with this many trainings; null: off"""
     tta: bool = False
     """true or false: also evaluate the mean over each photo and its mirror image"""
     seed: int = Field(0, ge=0, le=MAX_SEED)

@@ -65,7 +65,7 @@ def effective(tree: Any) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name in {**sections(), **tree}:
         given = tree.get(name)
-        if given is not None and not isinstance(given, dict):
+        if "." in str(name) or not (given is None or isinstance(given, dict)):  # dvc.lock has keys that dvc.yaml lists
             flat[str(name)] = given
             continue
         defaults = sections()[name]().model_dump() if name in sections() else {}
@@ -81,8 +81,8 @@ def effective(tree: Any) -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], names: Collection[str]) -> list[str]:
-    """What differs in the sections `names` of two `effective` trees, as `train.lr in params.yaml from 0.002 to 0.01`."""
-    keys = [key for key in {**before, **after} if key.split(".")[0] in names]
+    """What differs in the sections or keys `names` of two `effective` trees, as `train.lr in params.yaml from 0.002 to 0.01`."""
+    keys = [key for key in {**before, **after} if key in names or key.split(".")[0] in names]
     return [
         redacted(f"{key} in params.yaml from {_plain(before, key)} to {_plain(after, key)}")
         for key in keys

@@ -1,6 +1,7 @@
 """dvc.yaml lists what each stage reads: the code that it imports and its sections of params.yaml."""
 
 import ast
+import re
 import subprocess
 import textwrap
 import tomllib
@@ -14,6 +15,7 @@ from plumage.config import Params
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 SECTIONS = {field.alias or name: name for name, field in Params.model_fields.items()}
+EXPENSIVE = ("train", "folds")
 CODE = ("pipeline", "src/plumage")
 PLOT_DATA = {"reports/plot_data/confusion.csv", "reports/plot_data/reliability.csv"}
 
@@ -106,12 +108,13 @@ def advice(stage: str, paths: set[str]) -> str:
     return f"change {stage} in dvc.yaml to\n    deps:\n      [\n{textwrap.indent(listed, ' ' * 8)}\n      ]"
 
 
-def test_train_depends_on_exactly_the_files_that_it_imports() -> None:
-    covered = set().union(*(files_under(path) for path in named_code("train")))
-    assert covered == code_of("train"), advice("train", fewest_paths(code_of("train")))
+@pytest.mark.parametrize("stage", EXPENSIVE)
+def test_a_stage_that_trains_depends_on_exactly_the_files_that_it_imports(stage: str) -> None:
+    covered = set().union(*(files_under(path) for path in named_code(stage)))
+    assert covered == code_of(stage), advice(stage, fewest_paths(code_of(stage)))
 
 
-@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "train"])
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in EXPENSIVE])
 def test_a_stage_depends_on_exactly_the_layers_that_it_imports_from(stage: str) -> None:
     expected = layers_of(code_of(stage))
     assert named_code(stage) == expected, advice(stage, expected)
@@ -132,7 +135,13 @@ def test_a_stage_tracks_exactly_the_parameters_that_it_reads(stage: str) -> None
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
         and node.value.id == "params" and node.attr == attribute
     }  # fmt: skip
-    assert set(STAGES[stage]["params"]) == read
+    assert {key.partition(".")[0] for key in STAGES[stage]["params"]} == read
+
+
+def test_folds_tracks_the_keys_of_evaluate_that_it_reads() -> None:
+    script = (ROOT / "pipeline/folds.py").read_text(encoding="utf-8")
+    read = set(re.findall(r"params\.(evaluate\.\w+)", script))
+    assert {key for key in STAGES["folds"]["params"] if "." in key} == read
 
 
 def test_the_closure_follows_indirect_and_late_imports() -> None:

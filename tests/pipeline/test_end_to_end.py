@@ -248,8 +248,8 @@ def test_dvc_gets_a_version_that_gto_has_registered(clone: Clone) -> None:
     [
         ({"register": {"model_name": "other"}}, ["register"]),
         ({"evaluate": {"bins": 5}}, ["evaluate", "register"]),
-        ({"train": {"lr": 0.01}}, ["train", "evaluate", "register"]),
-        ({"split": {"seed": 7}}, ["split", "train", "evaluate", "register"]),
+        ({"train": {"lr": 0.01}}, ["train", "folds", "evaluate", "register"]),
+        ({"split": {"seed": 7}}, ["split", "train", "folds", "evaluate", "register"]),
     ],
 )
 def test_a_changed_parameter_reruns_what_depends_on_it(clone: Clone, change: dict[str, Any], stages: list[str]) -> None:
@@ -258,11 +258,26 @@ def test_a_changed_parameter_reruns_what_depends_on_it(clone: Clone, change: dic
     assert clone.stages_run() == []
 
 
+def test_folds_are_reported_beside_test_and_can_be_switched_off(clone: Clone) -> None:
+    before, table = clone.report("metrics.json"), read(clone, "reports/folds.csv")
+    clone.set(evaluate={"folds": 2})
+    said = clone.run("dvc", "repro")
+    assert "48 photos in 2 folds, each a training; about " in said and "2 folds: accuracy " in said
+    metrics = clone.report("metrics.json")
+    assert {key: metrics[key] for key in before} == before
+    assert metrics["folds"]["k"] == 2 and metrics["folds"]["n"] == 48
+    assert clone.runs()[0].data.metrics["folds/accuracy"] == metrics["folds"]["accuracy"]
+    assert "2 folds: accuracy " in (clone.folder / "reports" / "report.html").read_text(encoding="utf-8")
+    clone.set(evaluate={"folds": None})
+    assert clone.stages_run() == ["register"], "the rest comes from DVC's cache"
+    assert clone.report("metrics.json") == before and read(clone, "reports/folds.csv") == table
+
+
 def test_going_back_to_earlier_parameters_restores_their_training(clone: Clone) -> None:
     files = (*MODEL, LEARNING_RATE, CONFUSION, RELIABILITY, "reports/metrics.json", "reports/predictions.csv")
     before, lr = read(clone, *files), yaml.safe_load((clone.folder / "params.yaml").read_text())["train"]["lr"]
     clone.set(train={"lr": 0.02})
-    assert clone.stages_run() == ["check", "train", "evaluate", "register"]
+    assert clone.stages_run() == ["check", "train", "folds", "evaluate", "register"]
     assert read(clone, *files)[0] != before[0]
     clone.set(train={"lr": lr})
     assert clone.stages_run() == ["check", "register"], "which asks the registry anew"

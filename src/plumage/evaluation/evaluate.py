@@ -17,14 +17,16 @@ from plumage.data.dataset.store import Dataset
 from plumage.errors import ModelError
 from plumage.evaluation.example_photos import ExamplePhoto, load_example_photos
 from plumage.evaluation.examples import choose_examples
+from plumage.evaluation.folds import folds_summary
+from plumage.evaluation.held_out import HeldOut
 from plumage.evaluation.report import write_report
 from plumage.evaluation.result import EvaluationResult
 from plumage.evaluation.sample import Sample
 from plumage.evaluation.selective import coverage_curve, selective_metrics, threshold_for
 from plumage.evaluation.slices import find_slices, sharpness, slice_table
 from plumage.evaluation.summary import DECIMALS, calibration_summary, summary
-from plumage.evaluation.tables import write_tables
 from plumage.evaluation.write_plots import write_plots
+from plumage.evaluation.write_tables import write_tables
 from plumage.inference.predict import Outputs, predict
 from plumage.models.saved_model import SavedModel
 
@@ -42,13 +44,14 @@ def evaluate(
     reports: Path,
     params: Mapping[str, Any],
     best_epoch: int | None = None,
+    held_out: HeldOut | None = None,
     before_writing: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Evaluate the model on the rows `test` and write metrics.json, tables, plots and the report into `reports`.
 
     `reports` already holds history.csv. The report lists `params`. The threshold of selective prediction is chosen on the rows `val`.
-    The learning curves mark `best_epoch`, from 1, whose weights the model has. `before_writing` may raise to write nothing. Returns
-    the content of metrics.json.
+    The learning curves mark `best_epoch`, from 1, whose weights the model has. With what cross-validation `held_out`, the metrics
+    have `folds`, too. `before_writing` may raise to write nothing. Returns the content of metrics.json.
 
     Raises:
         ModelError: the model's classes are not the data set's.
@@ -58,6 +61,8 @@ def evaluate(
     inputs = _Inputs(saved, dataset, rows, settings)
     predictions = _predict(inputs)
     metrics = _score(inputs, predictions)
+    if held_out:
+        metrics["folds"] = folds_summary(held_out, settings)
     history = pd.read_csv(reports / paths.HISTORY.name)
     result = _result(inputs, predictions, metrics, history=history, best_epoch=best_epoch, params=params)
     before_writing()

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from plumage.common import paths
 from plumage.common.page import write_page
 from plumage.evaluation.calibration import Reliability
+from plumage.evaluation.folds import describe_folds
 from plumage.evaluation.metric_table import CALIBRATION, HEADLINES
 from plumage.evaluation.result import EvaluationResult
 from plumage.evaluation.selective import CoverageCurve
@@ -33,6 +34,7 @@ def write_report(reports: Path, result: EvaluationResult) -> None:
         sample=result.sample,
         test=result.metrics["test"],
         headlines=HEADLINES,
+        folds=describe_folds(result.metrics).replace("`", ""),
         calibration=CALIBRATION,
         num_errors=int((~result.sample.correct).sum()),
         classes=_class_rows(result),

@@ -1,4 +1,4 @@
-"""The CSV tables in reports/: classes by name, UTF-8, six decimals."""
+"""CSV tables of reports/: classes by name, UTF-8, six decimals."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,23 +7,9 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from plumage.common import paths
 from plumage.common.files import atomic_path
 from plumage.common.tables import guarded
-from plumage.evaluation.result import EvaluationResult
 from plumage.evaluation.sample import Ints, Sample
-
-
-def write_tables(reports: Path, result: EvaluationResult) -> None:
-    """Write confusion.csv, per_class.csv, slices.csv and predictions.csv into `reports`."""
-    tables = {
-        paths.CONFUSION: confusion_table(result.confusion, result.classes),
-        paths.PER_CLASS: result.class_scores,
-        paths.SLICES: result.slices,
-        paths.PREDICTIONS: predictions_table(result.sample, result.keys, result.classes),
-    }
-    for path, table in tables.items():
-        write_table(reports / path.name, table)
 
 
 def confusion_table(confusion: Ints, classes: Sequence[str]) -> pd.DataFrame:
@@ -43,8 +29,8 @@ def predictions_table(sample: Sample, keys: Sequence[str], classes: Sequence[str
     return pd.DataFrame(columns).sort_values("key")
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
+def write_table(path: Path, table: pd.DataFrame, float_format: str = "%.6f") -> None:
     """Write `table` to `path` as CSV, no text in it a formula to a spreadsheet (`plumage.common.tables`)."""
     table = table.apply(lambda column: column if is_numeric_dtype(column) else column.map(guarded))
     with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6f", lineterminator="\n", encoding="utf-8")
+        table.to_csv(temporary, index=False, float_format=float_format, lineterminator="\n", encoding="utf-8")

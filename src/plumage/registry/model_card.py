@@ -11,6 +11,7 @@ from typing import Any
 
 from plumage.common import paths
 from plumage.common.text import code_span, markdown
+from plumage.evaluation.folds import describe_folds
 from plumage.evaluation.metric_table import HEADLINES, METRICS
 from plumage.models.saved_model import Description
 from plumage.tracking import tags
@@ -116,6 +117,9 @@ def _figures(metrics: Mapping[str, Any]) -> list[str]:
             interval = test.get(f"{metric.name}_ci95")
             span = f"{interval['low']:.3f} to {interval['high']:.3f}" if interval else ""
             lines.append(f"| {metric.label} | {test[metric.name]:.3f} | {span} |")
+    if "folds" in metrics:
+        about = "The figures are its recipe's, trained anew for each fold."
+        lines += ["", f"By cross-validation, {describe_folds(metrics)}. {about}"]
     if "tta" in test:
         lines += ["", f"Accuracy when averaged over each photo and its mirror image: {test['tta']['accuracy']:.3f}."]
     abstain = test.get("abstain")

@@ -47,6 +47,14 @@ class Checkpoints:
     def run_id(self, run_id: str) -> None:
         self.save("run", {"run_id": run_id})
 
+    @contextmanager
+    def nested(self, name: str) -> Iterator["Checkpoints"]:
+        """Checkpoints of a part of this training, deleted unless the block raises."""
+        folder = self._folder / f"{self._folder.name}-{name}"
+        folder.mkdir(exist_ok=True)
+        yield Checkpoints(folder, self._seconds / 60)
+        remove(folder)
+
     @property
     def due(self) -> bool:
         """Whether the last save was `minutes` ago or more."""

@@ -1,9 +1,11 @@
 """What a training is given: photos, settings, hardware, checkpoints, and a callback per epoch."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from plumage.config import ResolvedTrain
 from plumage.data.dataset.store import Dataset
@@ -31,6 +33,8 @@ class TrainingContext:
     group: ProcessGroup = SINGLE_PROCESS
     checkpoints: Checkpoints | None = None
     on_epoch: OnEpoch = lambda *_: None
+    class_weights: Tensor | None = None
+    """C weights of the training photos by their class; None: all count alike."""
 
     def load(self, name: str) -> State | None:
         """The main process's checkpoint `name`, on every process; None if there is none."""
@@ -44,3 +48,9 @@ class TrainingContext:
     def save(self, name: str, state: State) -> bool:
         """Replace the checkpoint `name`. Returns whether it is on disk; False without `checkpoints`."""
         return self.checkpoints is not None and self.checkpoints.save(name, state)
+
+    @contextmanager
+    def nested(self, name: str) -> Iterator["TrainingContext"]:
+        """For one of several trainings within this one: without `on_epoch`, and with checkpoints of its own."""
+        with self.checkpoints.nested(name) if self.checkpoints else nullcontext() as checkpoints:
+            yield replace(self, checkpoints=checkpoints, on_epoch=lambda *_: None)

@@ -127,9 +127,9 @@ class GradientAccumulator:
         try:
             with autocast(self._context.device, train.precision):
                 logits = forward(inputs).float()
-            loss = F.cross_entropy(logits, labels, label_smoothing=train.label_smoothing, reduction="sum")
+            loss, weighted = self._losses(logits, labels)
             # DistributedDataParallel averages gradients over processes, each of which has its shard's sum.
-            (loss * (self._context.group.size / num_samples)).backward()
+            (weighted * (self._context.group.size / num_samples)).backward()
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -138,6 +138,15 @@ class GradientAccumulator:
             self._model.zero_grad(set_to_none=True)
             raise TrainingError(out_of_memory_message(self._model, inputs, train.precision))
         return loss.detach(), (logits.argmax(1) == labels).sum()
+
+    def _losses(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum of losses, for people, and the same with each photo's class weight, to minimise."""
+        smoothing, weights = self._context.train.label_smoothing, self._context.class_weights
+        if weights is None:
+            loss = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="sum")
+            return loss, loss
+        losses = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+        return losses.sum(), (losses * weights[labels]).sum()
 
 
 def _wrap(model: nn.Module, context: TrainingContext) -> Any:

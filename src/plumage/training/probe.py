@@ -46,14 +46,16 @@ class ProbeSettings:
 
 
 def fit_classifier(
-    classifier: nn.Linear, views: list[Labelled], val: Labelled, settings: ProbeSettings, on_iteration: OnIteration
-) -> None:
+    classifier: nn.Linear, views: list[Labelled], val: Labelled, settings: ProbeSettings, on_iteration: OnIteration,
+    class_weights: Tensor | None = None,
+) -> None:  # fmt: skip
     """Fit `classifier` in place to `views`, each with the features of all training samples in the same order.
 
     A chosen `l2` is the one with the lowest cross-entropy, at its best temperature (Guo et al. 2017, arXiv 1706.04599),
     on a quarter of the training samples; that temperature then scales the classifier. With label smoothing the scale
     fits the smoothed labels of all training samples instead, so that training that continues with such labels has no
-    scale to undo. `val` is only reported. TrainingError if a feature is not finite.
+    scale to undo. With `class_weights` (C), each training sample's cross-entropy counts that much, in fitting and in these
+    choices. `val` is only reported. Reported figures have no weights. TrainingError if a feature is not finite.
     """
     features, labels = (torch.cat(tensors) for tensors in zip(*views, strict=True))
     if not torch.isfinite(features).all():
@@ -63,7 +65,7 @@ def fit_classifier(
     features = (features - mean) @ whitening
     if l2 is None:
         held_out = _held_out(views[0][1]).repeat(len(views))
-        l2, scale = _choose_l2(features, labels, held_out, num_classes, settings.max_iterations)
+        l2, scale = _choose_l2(features, labels, held_out, num_classes, settings.max_iterations, class_weights)
         print(f"probe: l2 {l2:g}, chosen on held-out training photos", flush=True)
     splits = {"train": (features, labels), "val": ((val[0] - mean) @ whitening, val[1])}
 
@@ -73,9 +75,18 @@ def fit_classifier(
             metrics[f"{split}/loss"], metrics[f"{split}/accuracy"] = _evaluate(params * scale, *samples)
         on_iteration(iteration, metrics)
 
-    params = _minimize(features, labels, num_classes, l2, settings.max_iterations, TOLERANCE, report=report)
+    params = _minimize(
+        features,
+        labels,
+        num_classes,
+        l2,
+        settings.max_iterations,
+        TOLERANCE,
+        report=report,
+        class_weights=class_weights,
+    )
     if settings.label_smoothing:
-        scale, _ = _best_scale(_logits(params, features), labels, settings.label_smoothing)
+        scale, _ = _best_scale(_logits(params, features), labels, settings.label_smoothing, class_weights)
     weight, bias = _unflatten(params * scale, features.shape[1])
     with torch.no_grad():
         weight = whitening.cpu().double() @ weight
@@ -115,7 +126,7 @@ def _held_out(labels: Tensor) -> Tensor:
 
 
 def _choose_l2(
-    features: Tensor, labels: Tensor, held_out: Tensor, num_classes: int, max_iterations: int
+    features: Tensor, labels: Tensor, held_out: Tensor, num_classes: int, max_iterations: int, weights: Tensor | None
 ) -> tuple[float, float]:
     """The penalty with the lowest cross-entropy on the held-out samples, if any, at its best scale; and that scale."""
     if not held_out.any():
@@ -126,8 +137,8 @@ def _choose_l2(
     params, best = None, (float("inf"), L2_GRID[0], 1.0)
     with Progress("probe: choosing l2", len(L2_GRID)) as progress:
         for l2 in L2_GRID:  # from the strongest, each started from the previous solution
-            params = _minimize(*fitted, num_classes, l2, max_iterations, GRID_TOLERANCE, params)
-            scale, loss = _best_scale(_logits(params, judged[0]), judged[1], smoothing)
+            params = _minimize(*fitted, num_classes, l2, max_iterations, GRID_TOLERANCE, params, class_weights=weights)
+            scale, loss = _best_scale(_logits(params, judged[0]), judged[1], smoothing, weights)
             if loss > best[0]:
                 break
             best = (loss, l2, scale)
@@ -135,20 +146,24 @@ def _choose_l2(
     return best[1], best[2]
 
 
-def _best_scale(logits: Tensor, labels: Tensor, smoothing: float) -> tuple[float, float]:
+def _best_scale(logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None) -> tuple[float, float]:
     """The scale of the logits (1 / temperature) with the lowest cross-entropy for smoothed labels, and that loss."""
 
     def loss(log_scale: float) -> float:
-        return float(F.cross_entropy(logits * float(np.exp(log_scale)), labels, label_smoothing=smoothing))
+        scaled = logits * float(np.exp(log_scale))
+        if weights is None:
+            return float(F.cross_entropy(scaled, labels, label_smoothing=smoothing))
+        losses = F.cross_entropy(scaled, labels, label_smoothing=smoothing, reduction="none")
+        return float((losses * weights[labels]).mean())
 
     result = minimize_scalar(loss, bounds=(-3, 5), method="bounded")
     return float(np.exp(result.x)), float(result.fun)
 
 
 def make_objective(
-    features: Tensor, labels: Tensor, num_classes: int, l2: float
+    features: Tensor, labels: Tensor, num_classes: int, l2: float, class_weights: Tensor | None = None
 ) -> Callable[[np.ndarray], tuple[float, np.ndarray]]:
-    """A function from flat parameters to the penalised mean cross-entropy and its gradient."""
+    """A function from flat parameters to the penalised mean cross-entropy, weighted by class, and its gradient."""
     width = features.shape[1]
 
     @torch.inference_mode()
@@ -157,8 +172,12 @@ def make_objective(
         loss, weight_grad, bias_grad = 0.0, torch.zeros_like(weight), torch.zeros_like(bias)
         for rows, targets in zip(features.split(CHUNK), labels.split(CHUNK), strict=True):
             log_probs = F.log_softmax(torch.addmm(bias, rows, weight), 1)
-            loss -= float(log_probs.gather(1, targets[:, None]).sum())
+            of_labels = log_probs.gather(1, targets[:, None])
             residuals = log_probs.exp_().scatter_add_(1, targets[:, None], log_probs.new_full((len(targets), 1), -1.0))
+            if class_weights is not None:
+                of_labels *= class_weights[targets, None]
+                residuals *= class_weights[targets, None]
+            loss -= float(of_labels.sum())
             weight_grad.addmm_(rows.T, residuals)
             bias_grad += residuals.sum(0)
         gradient = torch.cat([weight_grad.flatten(), bias_grad]).cpu().double().numpy() / len(features)
@@ -172,12 +191,13 @@ def make_objective(
 def _minimize(
     features: Tensor, labels: Tensor, num_classes: int, l2: float, max_iterations: int, tolerance: float,
     start: np.ndarray | None = None, report: Callable[[int, np.ndarray], None] = lambda *_: None,
+    class_weights: Tensor | None = None,
 ) -> np.ndarray:  # fmt: skip
     """The flat parameters that minimise the penalised mean cross-entropy."""
     iterations = itertools.count(1)
     start = np.zeros((features.shape[1] + 1) * num_classes) if start is None else start
     solution: np.ndarray = minimize(
-        make_objective(features, labels, num_classes, l2), start, jac=True, method="L-BFGS-B",
+        make_objective(features, labels, num_classes, l2, class_weights), start, jac=True, method="L-BFGS-B",
         callback=lambda params: report(next(iterations), params),
         options={"maxiter": max_iterations, "ftol": tolerance, "gtol": 1e-6},
     ).x  # fmt: skip

@@ -17,11 +17,12 @@ from plumage.models.batch_norm import fold_bn_scale
 from plumage.models.classifier import ImageClassifier
 from plumage.training.batches import eval_batches, train_batches
 from plumage.training.build import freeze_stages, train_image_size
+from plumage.training.class_weights import class_weights
 from plumage.training.context import TrainingContext, TrainingData
 from plumage.training.early_stopping import score
 from plumage.training.forward import cached_features
 from plumage.training.memory import fit_batch_size
-from plumage.training.probe import ProbeSettings, fit_classifier
+from plumage.training.probe import Labelled, ProbeSettings, fit_classifier
 from plumage.training.seeding import seed_everything
 from plumage.training.soup import ModelSoup, wise_ft
 from plumage.training.state import History, Metrics
@@ -39,13 +40,9 @@ def train_model(model: ImageClassifier, data: TrainingData, context: TrainingCon
     process of the group makes this call. DivergedError if the loss is not finite, TrainingError if memory runs out.
     """
     train = context.train
-    seed_everything(train.seed, train.deterministic)
-    kernels.keep_memory()
-    model.to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if train.accelerate:
-        accelerate(model)
+    prepare(model, context)
     if train.recipe == "probe":
-        return train_probe(model, data, context, ProbeSettings(train.l2, train.epochs))
+        return train_probe(model, data, context)
     freeze_stages(model, train.frozen_stages)
     if train.freeze_norm:
         fold_bn_scale(model)
@@ -56,15 +53,41 @@ def train_model(model: ImageClassifier, data: TrainingData, context: TrainingCon
     return _finetune(model, data, context) if train.recipe == "finetune" else _trainer(model, data, context).fit()
 
 
+def prepare(model: ImageClassifier, context: TrainingContext) -> None:
+    """Seed, and bring `model` to the device, with fast layers if the settings want them."""
+    seed_everything(context.train.seed, context.train.deterministic)
+    kernels.keep_memory()
+    model.to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if context.train.accelerate:
+        accelerate(model)
+
+
 def train_probe(
-    model: ImageClassifier, data: TrainingData, context: TrainingContext, settings: ProbeSettings, name: str = "features"
+    model: ImageClassifier, data: TrainingData, context: TrainingContext, settings: ProbeSettings | None = None,
+    name: str = "features",
 ) -> History:  # fmt: skip
     """Fit the classifier alone, to features called `name`. Processes share computing these; each fits the same."""
+    views = probe_features(model, data, "train", context, name)
+    return fit_probe(model, views, cached_features(model, data, "val", context, name), context, settings)
+
+
+def probe_features(
+    model: ImageClassifier, data: TrainingData, split: str, context: TrainingContext, name: str = "features"
+) -> list[Labelled]:
+    """Features of the photos of `split`, and with `train.flip` those of their mirror images."""
     model.eval()
     mirrorings = [False, True] if context.train.flip else [False]
-    views = [cached_features(model, data, "train", context, name, mirrored) for mirrored in mirrorings]
-    val = cached_features(model, data, "val", context, name)
-    history = History(val_features=val[0])
+    return [cached_features(model, data, split, context, name, mirrored) for mirrored in mirrorings]
+
+
+def fit_probe(
+    model: ImageClassifier, views: list[Labelled], val: Labelled, context: TrainingContext,
+    settings: ProbeSettings | None = None,
+) -> History:  # fmt: skip
+    """Fit the classifier to the training photos' `views`; by default with the settings of the recipe `probe`."""
+    train, history = context.train, History(val_features=val[0])
+    settings = settings or ProbeSettings(train.l2, train.epochs)
+    weights = class_weights(train.class_weights, views[0][1], model.num_classes)
 
     def on_iteration(iteration: int, metrics: Metrics) -> None:
         num_samples = iteration * len(views) * len(views[0][1])
@@ -73,7 +96,7 @@ def train_probe(
         context.on_epoch(iteration, metrics, history.timings[-1])
 
     started = time.perf_counter()
-    fit_classifier(model.classifier, views, val, settings, on_iteration)
+    fit_classifier(model.classifier, views, val, settings, on_iteration, weights)
     return history
 
 
@@ -111,4 +134,6 @@ def _trainer(
     model: ImageClassifier, data: TrainingData, context: TrainingContext, soup: ModelSoup | None = None
 ) -> Trainer:
     train, val = train_batches(data, context), eval_batches(data, "val", context)
-    return Trainer(model, model.classifier, train, val, context, soup)
+    labels = torch.from_numpy(data.dataset.targets()[data.rows["train"]]).to(context.device)
+    weights = class_weights(context.train.class_weights, labels, model.num_classes)
+    return Trainer(model, model.classifier, train, val, replace(context, class_weights=weights), soup)

@@ -35,18 +35,23 @@ def stratified_split(photos: Photos, val: float, test: float, seed: int) -> list
     return splits
 
 
-def draw_from_train(splits: list[str], photos: Photos, shares: dict[str, float], seed: int) -> None:
+def draw_from_train(
+    splits: list[str], photos: Photos, shares: dict[str, float], seed: int, skip_small: bool = False
+) -> None:
     """Move `shares` of each class's train photos to the splits named, in place: at least one unit, and never the last.
 
-    The first split is drawn from the front of the class's order, the second from its end.
+    The first split is drawn from the front of the class's order, the second from its end. With `skip_small`, a class with too
+    few photos keeps all of them in train.
 
     Raises:
-        DataError: as `stratified_split`.
+        DataError: as `stratified_split`, without `skip_small`.
     """
     units = _units(splits, photos)
     num_train = Counter(label for label, split in zip(photos.labels, splits, strict=True) if split == "train")
     # One unit must stay in train, unless train photos outside the units do.
     reserved = {label: int(sum(map(len, of_class)) == num_train[label]) for label, of_class in units.items()}
+    if skip_small:
+        units = {label: of_class for label, of_class in units.items() if len(of_class) >= reserved[label] + len(shares)}
     _check_enough(units, reserved, list(shares))
     for label, unordered in units.items():
         of_class, left = _in_order(unordered, photos, seed), num_train[label]
