@@ -1,5 +1,7 @@
 """Stage evaluate: metrics, tables, plots and the report of the model on the test photos, logged to the MLflow run."""
 
+from pathlib import Path
+
 from _stage import run_stage
 from plumage.common import paths
 from plumage.common.project import project_root
@@ -7,7 +9,9 @@ from plumage.config import Params
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.splits_file import read_split
 from plumage.evaluation.evaluate import evaluate
+from plumage.evaluation.provenance import provenance
 from plumage.models.saved_model import load_model
+from plumage.tracking.lineage import locked_hashes
 from plumage.tracking.resume import log_evaluation_files, resume_run
 
 
@@ -16,7 +20,8 @@ def main(params: Params) -> None:
     rows = read_split(paths.SPLITS, dataset)
     logged = params.flat(but="register")
     with resume_run(project_root(), params.tracking.experiment, logged, "evaluate") as run:
-        metrics = evaluate(load_model(paths.MODELS), dataset, rows, params.evaluate, paths.REPORTS, logged)
+        made_from = provenance(Path.cwd(), locked_hashes(paths.DVC_LOCK))
+        metrics = evaluate(load_model(paths.MODELS), dataset, rows, params.evaluate, paths.REPORTS, logged, made_from)
         log_evaluation_files(run)
     test, interval = metrics["test"], metrics["test"]["accuracy_ci95"]
     print(
