@@ -158,7 +158,8 @@ def _hard_photos(result: EvaluationResult) -> Iterator[Advice]:
                     f"dvc exp run -S model.image_size={larger}", "slices",
                 )  # fmt: skip
                 continue
-        what = "of the classes that have few" if name.startswith("training photos") else f"like these: {name}"
+        with_few = "of the classes that have few"
+        what = with_few if name.startswith("training photos") else f"with {name} {row['low']:.4g} to {row['high']:.4g}"
         yield Advice(f"More training photos {what}", figures, section="slices")
 
 
