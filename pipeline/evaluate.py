@@ -1,5 +1,7 @@
 """Stage evaluate: metrics, tables, plots and the report of the model on the test photos, logged to the MLflow run."""
 
+from pathlib import Path
+
 from _stage import run_stage
 from plumage.common import paths
 from plumage.common.files import read_output
@@ -9,8 +11,10 @@ from plumage.data.split.splits_file import read_split
 from plumage.evaluation.evaluate import evaluate
 from plumage.evaluation.folds import describe_folds
 from plumage.evaluation.held_out import read_held_out
+from plumage.evaluation.provenance import provenance
 from plumage.models.saved_model import load_model
 from plumage.stage_inputs import StageInputs
+from plumage.tracking.lineage import locked_hashes
 from plumage.tracking.resume import log_evaluation_files, resume_run
 
 
@@ -20,8 +24,9 @@ def main(inputs: StageInputs) -> None:
     logged = params.flat("register")
     with resume_run(project_root(), params.tracking.experiment, logged, "evaluate") as run:
         model, best_epoch = load_model(paths.MODELS), read_output(paths.RUN)["best_epoch"]
+        made_from = provenance(Path.cwd(), locked_hashes(paths.DVC_LOCK))
         metrics = evaluate(
-            model, dataset, rows, params.evaluate, paths.REPORTS, logged, best_epoch, held_out, inputs.check
+            model, dataset, rows, params.evaluate, paths.REPORTS, logged, best_epoch, held_out, made_from, inputs.check
         )
         inputs.check()
         log_evaluation_files(run)

@@ -50,9 +50,6 @@ MLFLOW_STYLE = ".modebar, [data-assistant-ui] { display: none !important }"
 """Hides the charts' toolbars, which headless Chromium shows as if the mouse were over them."""
 CHARTS = "^train/(accuracy|loss|lr)$"
 
-Box = tuple[float, float]
-"""Top and bottom of a part of a page, in CSS pixels."""
-
 
 def main() -> None:
     """Take both pictures, or end with one line that says what is missing."""
@@ -119,16 +116,14 @@ def wait_for(address: str) -> None:
 
 
 def report(chrome: webdriver.Chrome) -> Image.Image:
-    """The report's headline figures, and the first row of its section with photos of every class."""
+    """The report from its head to the first mistakes."""
     resize(chrome, REPORT_WIDTH, 900)
     chrome.get((ROOT / "reports/report.html").as_uri())
     height = chrome.execute_script("return document.documentElement.scrollHeight")
     resize(chrome, REPORT_WIDTH, height)  # the whole page: nothing sticks to the window's top or loads late
-    cards, classes = find(chrome, ".cards"), find(chrome, ".classes")
-    heading = classes.find_element(By.XPATH, "preceding-sibling::h2[1]")
-    first = classes.find_elements(By.CSS_SELECTOR, ":scope > *")[0]
-    screen = screenshot(chrome)
-    return stack(screen, WIDTH / REPORT_WIDTH, [(0, bottom(cards) + 8), (heading.rect["y"] - 16, bottom(first) + 6)])
+    first = find(chrome, "#mistakes ~ .photos > *")
+    screen, scale = screenshot(chrome), WIDTH / REPORT_WIDTH
+    return screen.crop((0, 0, screen.width, round((bottom(first) + 8) * scale)))
 
 
 def runs_page(chrome: webdriver.Chrome, address: str) -> Image.Image:
@@ -176,17 +171,6 @@ def screenshot(chrome: webdriver.Chrome) -> Image.Image:
             break
         before = png
     return Image.open(io.BytesIO(png)).convert("RGB")
-
-
-def stack(screen: Image.Image, scale: float, boxes: list[Box]) -> Image.Image:
-    """Parts of a page, one below the other."""
-    parts = [screen.crop((0, round(top * scale), screen.width, round(end * scale))) for top, end in boxes]
-    picture = Image.new("RGB", (screen.width, sum(part.height for part in parts)))
-    y = 0
-    for part in parts:
-        picture.paste(part, (0, y))
-        y += part.height
-    return picture
 
 
 def save(picture: Image.Image, path: Path) -> None:

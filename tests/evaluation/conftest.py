@@ -1,10 +1,13 @@
-"""Random predictions that look like a classifier's: mostly correct, some pairs of classes confused."""
+"""Random predictions that look like a classifier's, mostly correct, some pairs of classes confused; and reports of them."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+from report_pages import CLASSES, make_result, written
 
+from plumage.evaluation.result import EvaluationResult
 from plumage.evaluation.sample import Sample
 
 
@@ -21,3 +24,25 @@ def make_sample() -> Callable[..., Sample]:
         return Sample(labels, (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32), bins)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def result(make_sample) -> EvaluationResult:
+    """90 photos in six classes."""
+    return make_result(make_sample(90, 6, skill=1.5), CLASSES)
+
+
+@pytest.fixture(scope="session")
+def page(result: EvaluationResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(result, tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture(scope="session")
+def many(make_sample) -> EvaluationResult:
+    """400 photos in 24 classes, more than the table of the confusion matrix has."""
+    return make_result(make_sample(400, 24, skill=2.5), [*CLASSES, *(f"Bird {number}" for number in range(18))])
+
+
+@pytest.fixture(scope="session")
+def page_of_many(many: EvaluationResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(many, tmp_path_factory.mktemp("many"))

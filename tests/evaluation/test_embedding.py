@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from plumage.evaluation.embedding import principal_components
+from plumage.evaluation.embedding import frame, principal_components
 
 
 def test_it_equals_an_svd_of_the_features_up_to_the_axes_signs() -> None:
@@ -37,3 +37,20 @@ def test_a_single_feature_has_no_second_axis() -> None:
     found = principal_components(np.array([[1.0], [3.0]]))
     np.testing.assert_allclose(found.points, [[-1, 0], [1, 0]])
     np.testing.assert_allclose(found.variance, [1, 0])
+
+
+def test_one_odd_photo_takes_no_axis_and_the_frame_leaves_it_out() -> None:
+    rng = np.random.default_rng(0)
+    usual = rng.normal(size=(100, 12)) * np.linspace(3, 1, 12)
+    odd = np.zeros((1, 12))
+    odd[0, 11] = 1e4
+    found, alone = principal_components(np.vstack([usual, odd])), principal_components(usual)
+    np.testing.assert_allclose(found.points[:-1], alone.points, atol=1e-8)
+    low, high = frame(np.vstack([found.points, [1e6, 0]]))
+    assert (low == alone.points.min(axis=0)).all() and (high == alone.points.max(axis=0)).all()
+
+
+def test_the_frame_of_a_few_or_equal_points_holds_them_all() -> None:
+    for points in (np.zeros((3, 2)), np.array([[0.0, 0.0], [4.0, 1.0]]), np.array([[1.0, 2.0]])):
+        low, high = frame(points)
+        assert (low == points.min(axis=0)).all() and (high == points.max(axis=0)).all()

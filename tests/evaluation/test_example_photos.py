@@ -43,8 +43,9 @@ def test_each_photo_is_the_square_that_the_model_sees_with_its_own_heat_map(tmp_
             model, to_model_input(torch.from_numpy(view)[None], preprocessing, "cpu"), torch.tensor([label])
         )
         np.testing.assert_allclose(photo.heat, alone[0].numpy(), atol=1e-4)
-    again = load_example_photos(model, dataset, rows, classes, preprocessing, "cpu", batch_size=2)
-    assert [photo.jpeg for photo in again] == [photo.jpeg for photo in shown]
+    again = load_example_photos(model, dataset, rows, classes, preprocessing, "cpu", batch_size=2, large={2})
+    assert [photo.jpeg for photo in again[:2] + again[3:]] == [photo.jpeg for photo in shown[:2] + shown[3:]]
+    assert again[2].image().size == (128, 128), "row 2 is to be looked at: as large as the model sees it"
 
 
 def test_a_model_with_small_inputs_has_small_thumbnails_and_no_rows_give_no_photos(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ Questions go to plumbing commands, whose output no setting of the user interface
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from plumage.common.redaction import redacted
@@ -82,6 +83,18 @@ def commit_of(folder: Path, file: str) -> str:
             f"the Git repository {top(folder)} does not track {folder / file}; `git add` the project's files"
         )
     return _text(run(folder, "rev-parse", "HEAD"))
+
+
+def last_commit(folder: Path, pathspec: Sequence[str]) -> tuple[str, datetime]:
+    """The newest commit that changed one of these files, and when it was made (the committer's date, in UTC).
+
+    Raises:
+        GitError: there is no repository, or no commit has such a file.
+    """
+    found = _text(run(folder, "rev-list", "--timestamp", "-1", "HEAD", "--", *pathspec)).split()
+    if not found:
+        raise GitError(f"no commit has {', '.join(pathspec)}")
+    return found[1], datetime.fromtimestamp(int(found[0]), UTC)
 
 
 def is_dirty(folder: Path, pathspec: Sequence[str]) -> bool:

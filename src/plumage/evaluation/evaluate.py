@@ -14,17 +14,20 @@ from plumage.common import paths
 from plumage.common.files import write_json
 from plumage.config import Evaluate
 from plumage.data.dataset.store import Dataset
+from plumage.data.loading.loader import typical_side
 from plumage.errors import ModelError
 from plumage.evaluation.example_photos import ExamplePhoto, load_example_photos
-from plumage.evaluation.examples import choose_examples
+from plumage.evaluation.examples import Examples, choose_examples, spread_first
 from plumage.evaluation.folds import folds_summary
 from plumage.evaluation.held_out import HeldOut
+from plumage.evaluation.provenance import UNKNOWN, Provenance
 from plumage.evaluation.report import write_report
 from plumage.evaluation.result import EvaluationResult
 from plumage.evaluation.sample import Sample
 from plumage.evaluation.selective import coverage_curve, selective_metrics, threshold_for
 from plumage.evaluation.slices import find_slices, sharpness, slice_table
 from plumage.evaluation.summary import DECIMALS, calibration_summary, summary
+from plumage.evaluation.thumbnails import load_thumbnails
 from plumage.evaluation.write_plots import write_plots
 from plumage.evaluation.write_tables import write_tables
 from plumage.inference.predict import Outputs, predict
@@ -32,6 +35,8 @@ from plumage.models.saved_model import SavedModel
 
 EXAMPLE_PHOTOS, EXAMPLE_PAIRS, EXAMPLE_CLASSES = 24, 20, 400
 """In the report: mistakes and as many unsure photos; confused pairs; classes with their best and worst photo."""
+THUMBNAILS = 3_000
+"""Most small pictures in the report: about 1.3 kB of the page each."""
 
 Rows = Mapping[str, list[int]]  # the data set's rows per split: train, val, test
 
@@ -45,13 +50,14 @@ def evaluate(
     params: Mapping[str, Any],
     best_epoch: int | None = None,
     held_out: HeldOut | None = None,
+    provenance: Provenance = UNKNOWN,
     before_writing: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Evaluate the model on the rows `test` and write metrics.json, tables, plots and the report into `reports`.
 
-    `reports` already holds history.csv. The report lists `params`. The threshold of selective prediction is chosen on the rows `val`.
-    The learning curves mark `best_epoch`, from 1, whose weights the model has. With what cross-validation `held_out`, the metrics
-    have `folds`, too. `before_writing` may raise to write nothing. Returns the content of metrics.json.
+    `reports` already holds history.csv. The report lists `params` and says the `provenance`. The threshold of selective prediction is
+    chosen on the rows `val`. The learning curves mark `best_epoch`, from 1, whose weights the model has. With what cross-validation
+    `held_out`, the metrics have `folds`, too. `before_writing` may raise to write nothing. Returns the content of metrics.json.
 
     Raises:
         ModelError: the model's classes are not the data set's.
@@ -64,7 +70,7 @@ def evaluate(
     if held_out:
         metrics["folds"] = folds_summary(held_out, settings)
     history = pd.read_csv(reports / paths.HISTORY.name)
-    result = _result(inputs, predictions, metrics, history=history, best_epoch=best_epoch, params=params)
+    result = _result(inputs, predictions, metrics, history, best_epoch, params, provenance)
     before_writing()
     write_tables(reports, result)
     write_plots(reports, result)
@@ -147,6 +153,7 @@ def _result(
     history: pd.DataFrame,
     best_epoch: int | None,
     params: Mapping[str, Any],
+    provenance: Provenance,
 ) -> EvaluationResult:
     saved, dataset, rows, _ = inputs
     sample = predictions.test
@@ -167,18 +174,30 @@ def _result(
         history=history,
         best_epoch=best_epoch,
         examples=examples,
-        example_photos=_example_photos(inputs, sample, examples.indices()),
+        example_photos=_example_photos(inputs, sample, examples),
         model=saved.preprocessing.model_dump() | {"architecture": saved.name, "temperature": saved.temperature},
         params=params,
+        train_counts=np.bincount(dataset.targets()[rows["train"]], minlength=len(dataset.classes)),
+        typical_side=typical_side(dataset),
+        thumbnails=_thumbnails(inputs, sample),
+        provenance=provenance,
     )
 
 
-def _example_photos(inputs: _Inputs, sample: Sample, indices: list[int]) -> dict[int, ExamplePhoto]:
-    """The test photos `indices`, each with the Grad-CAM of its predicted class."""
+def _example_photos(inputs: _Inputs, sample: Sample, examples: Examples) -> dict[int, ExamplePhoto]:
+    """The test photos of `examples`, each with the Grad-CAM of its predicted class."""
     saved, dataset, rows, settings = inputs
+    indices, large = examples.indices(), {rows["test"][index] for index in examples.to_look_at()}
     chosen, classes = [rows["test"][index] for index in indices], sample.predicted[indices].tolist()
-    options = (saved.preprocessing, _device(), settings.batch_size)
+    options = (saved.preprocessing, _device(), settings.batch_size, large)
     return dict(zip(indices, load_example_photos(saved.model, dataset, chosen, classes, *options), strict=True))
+
+
+def _thumbnails(inputs: _Inputs, sample: Sample) -> dict[int, bytes]:
+    """Small pictures of at most THUMBNAILS test photos, mistakes first."""
+    indices = spread_first(np.flatnonzero(~sample.correct), np.flatnonzero(sample.correct), THUMBNAILS).tolist()
+    rows = [inputs.rows["test"][index] for index in indices]
+    return dict(zip(indices, load_thumbnails(inputs.dataset, rows, inputs.saved.preprocessing), strict=True))
 
 
 def _properties(dataset: Dataset, rows: Rows) -> dict[str, NDArray[np.int64]]:

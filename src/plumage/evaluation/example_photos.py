@@ -4,7 +4,7 @@ Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) of the last feature map shows
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,8 @@ from plumage.data.loading.transforms import to_model_input
 from plumage.models.classifier import ImageClassifier
 from plumage.models.preprocessing import Preprocessing
 
-THUMBNAIL_SIZE = 112  # largest side of a thumbnail in pixels; a model with smaller inputs has smaller thumbnails
+THUMBNAIL_SIZE, LARGE_SIZE = 112, 288
+"""Largest side in pixels of a thumbnail, and of a photo to look at; a model with smaller inputs has smaller ones."""
 JPEG_QUALITY = 76
 
 
@@ -44,26 +45,30 @@ def load_example_photos(
     preprocessing: Preprocessing,
     device: torch.device | str,
     batch_size: int = 32,
+    large: Collection[int] = (),
 ) -> list[ExamplePhoto]:
-    """The photos `rows`, in order, each with the Grad-CAM of class `classes[i]`. Moves `model` to `device`, in eval mode.
+    """The photos `rows`, in order, each with the Grad-CAM of class `classes[i]`; rows in `large` are larger.
+
+    Moves `model` to `device`, in eval mode.
 
     Raises:
         PhotoError: a photo can't be decoded.
     """
     model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stub lacks it
     class_batches = batched(classes, batch_size)
+    sides = batched([LARGE_SIZE if row in large else THUMBNAIL_SIZE for row in rows], batch_size)
     batches = load_batches(dataset, batched(rows, batch_size), central_view(preprocessing), preprocessing.size)
     photos: list[ExamplePhoto] = []
     progress = track(batches, "Explaining, batches", total=len(class_batches))
-    for batch, of_batch in zip(progress, class_batches, strict=True):
+    for batch, of_batch, sides_of_batch in zip(progress, class_batches, sides, strict=True):
         heat = grad_cam(model, to_model_input(batch, preprocessing, device), torch.tensor(of_batch, device=device))
-        photos += map(ExamplePhoto, map(_jpeg, batch.numpy()), heat.cpu().numpy())
+        photos += map(ExamplePhoto, map(_jpeg, batch.numpy(), sides_of_batch), heat.cpu().numpy())
     return photos
 
 
-def _jpeg(square: NDArray[np.uint8]) -> bytes:
+def _jpeg(square: NDArray[np.uint8], side: int) -> bytes:
     thumbnail = Image.fromarray(square)
-    thumbnail.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BICUBIC)
+    thumbnail.thumbnail((side, side), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
     thumbnail.save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
     return buffer.getvalue()

@@ -1,5 +1,6 @@
 """Which test photos the report shows as examples. Photos go by their index, 0 to N - 1; of equals the earlier comes first."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,11 +37,27 @@ class Examples(NamedTuple):
     extremes: list[Extremes]  # one per class, in class order
     pairs: list[Pair]  # the most frequent error first
 
+    def to_look_at(self) -> set[int]:
+        """The photos to see in detail: all but the extremes, of which there are many."""
+        return {*self.mistakes, *self.unsure, *_shown(self.pairs)}
+
     def indices(self) -> list[int]:
         """All photos, each once, in ascending order."""
-        several = [*self.extremes, *self.pairs]
-        photos = [photo for entry in several for photo in (entry[-2], entry[-1]) if photo is not None]
-        return sorted({*self.mistakes, *self.unsure, *photos})
+        return sorted({*self.to_look_at(), *_shown(self.extremes)})
+
+
+def _shown(entries: Sequence[Extremes] | Sequence[Pair]) -> list[int]:
+    return [photo for entry in entries for photo in (entry[-2], entry[-1]) if photo is not None]
+
+
+def spread_first(first: NDArray[np.int64], others: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most `most` photos in ascending order: `first`, then of the `others` as many as there is room for, evenly spread over them."""
+
+    def spread(photos: NDArray[np.int64], room: int) -> NDArray[np.int64]:
+        return photos[np.unique(np.linspace(0, len(photos) - 1, min(len(photos), room)).round().astype(int))]
+
+    chosen = spread(first, most)
+    return np.sort(np.concatenate([chosen, spread(others, most - len(chosen))]))
 
 
 def choose_examples(sample: Sample, *, photos: int, pairs: int, classes: int) -> Examples:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from plumage.common.files import atomic_path
 from plumage.evaluation.calibration import Reliability
-from plumage.evaluation.embedding import Embedding
+from plumage.evaluation.embedding import Embedding, frame
 from plumage.evaluation.example_photos import ExamplePhoto
 from plumage.evaluation.fonts import drawing_quietly, families
 from plumage.evaluation.selective import CoverageCurve
@@ -134,6 +134,9 @@ def plot_embedding(path: Path, embedding: Embedding, correct: NDArray[np.bool_])
             points = embedding.points[chosen]
             label = f"{name}, {len(points):,}"
             axes.scatter(points[:, 0], points[:, 1], size, color=colour, linewidths=0, alpha=0.6, label=label)
+        (left, bottom), (right, top) = frame(embedding.points)
+        margins = 0.05 * (right - left) or 1, 0.05 * (top - bottom) or 1
+        axes.set(xlim=(left - margins[0], right + margins[0]), ylim=(bottom - margins[1], top + margins[1]))
         first, second = embedding.variance
         axes.set_title("Test photos by their features")
         axes.set_xlabel(f"first component, {first:.0%} of the variance")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,19 @@ from plumage.evaluation.confusion import confusion_order
 from plumage.evaluation.embedding import Embedding, principal_components
 from plumage.evaluation.example_photos import ExamplePhoto
 from plumage.evaluation.examples import Examples
+from plumage.evaluation.provenance import UNKNOWN, Provenance
 from plumage.evaluation.sample import Floats, Sample
 from plumage.evaluation.selective import CoverageCurve, coverage_curve
+
+
+class LabelError(NamedTuple):
+    """A photo of any split whose label is likely wrong."""
+
+    key: str
+    label: str
+    suggested: str
+    score: float  # the higher, the more likely
+    picture: bytes = b""  # WebP; empty if the report has no room for it
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +49,12 @@ class EvaluationResult:
     example_photos: Mapping[int, ExamplePhoto]  # those that `examples` names, each with its predicted class's Grad-CAM
     model: Mapping[str, Any]  # properties of the model: architecture, preprocessing, temperature
     params: Mapping[str, Any]  # parameters as `section.key`
+    train_counts: NDArray[np.int64]  # C: training photos per class
+    typical_side: int  # the photos' median shorter side in pixels
+    thumbnails: Mapping[int, bytes]  # small pictures (WebP) of test photos, mistakes before others
     best_epoch: int | None = None  # the one that the weights come from, from 1
+    label_errors: Sequence[LabelError] = ()  # photos whose label is likely wrong, the most likely first
+    provenance: Provenance = UNKNOWN
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
