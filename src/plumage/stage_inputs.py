@@ -29,7 +29,7 @@ ADVICE = {"train": "undo that and run `dvc repro` to keep this training, or run 
 
 def stage_code(stage: str) -> Fingerprints:
     """The code that dvc.yaml lists for `stage`. To be taken before that code is imported."""
-    code = [path for path in _dependencies(stage) if path.startswith(CODE)]
+    code = [path for path in read_stages(DVC_YAML).get(stage, {}).get("deps", []) if path.startswith(CODE)]
     return Fingerprints({path: Path(path) for path in code}, CODE_SUFFIXES)
 
 
@@ -44,11 +44,12 @@ class StageInputs:
         tree = read_yaml(PARAMS)
         self.params = check_params(tree, str(PARAMS))
         """All of params.yaml."""
-        self._stage, self._code = stage, code
-        listed = [name for name in read_stages(DVC_YAML).get(stage, {}).get("params", []) if isinstance(name, str)]
-        self._sections = listed or list(sections())
+        self._stage, self._code, self._stages = stage, code, read_stages(DVC_YAML)
+        spec = self._stages.get(stage, {})
+        # Stage check lists the whole file.
+        self._sections = [name for name in spec.get("params", []) if isinstance(name, str)] or list(sections())
         self._before = effective(tree)
-        data = [path for path in _dependencies(stage) if not path.startswith(CODE)]
+        data = [path for path in spec.get("deps", []) if not path.startswith(CODE)]
         self._files = Fingerprints({path: self._located(path) for path in map(self._filled, data)})
 
     def check(self) -> None:
@@ -70,7 +71,7 @@ class StageInputs:
             ChangedError: it has others, which would be recorded with results that they did not give.
         """
         locked = read_stages(DVC_LOCK)
-        for name in earlier_stages(read_stages(DVC_YAML), self._stage):
+        for name in earlier_stages(self._stages, self._stage):
             recorded = recorded_params(locked, name)
             if found := differences(effective(recorded), self._before, recorded):
                 raise ChangedError(f"changed since stage {name} ran: {_listed(found)}; run `dvc repro`")
@@ -89,11 +90,6 @@ class StageInputs:
     def _located(self, path: str) -> Path:
         """Where the files of an input are. An experiment's copy has links to photos, some of which the stage itself makes."""
         return project_root() / path if path == self.params.data.path else Path(path)
-
-
-def _dependencies(stage: str) -> list[str]:
-    found: list[str] = read_stages(DVC_YAML).get(stage, {}).get("deps", [])
-    return found
 
 
 def _listed(changes: Sequence[str]) -> str:

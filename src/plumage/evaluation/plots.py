@@ -190,9 +190,10 @@ def _draw_curves(axes: Axes, history: pd.DataFrame, columns: Sequence[str], best
         split, name = column.split("/")[0], column.split("/")[-1]
         colour = colours.get(split, ORANGE)
         axes.plot(history["epoch"], history[column], color=colour, marker="." if few else "", label=split)
-        if column == "val/accuracy" and best_epoch is not None:
-            (value,) = history.loc[history["epoch"] == best_epoch, column]
-            axes.plot(best_epoch, value, "o", color=ORANGE, label=f"best: {value:.1%}, epoch {best_epoch}")
+        if column == "val/accuracy":
+            best = history[history["epoch"] == best_epoch]
+            for epoch, value in zip(best["epoch"], best[column], strict=True):
+                axes.plot(epoch, value, "o", color=ORANGE, label=f"best: {value:.1%}, epoch {epoch}")
         if name == "accuracy":
             axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
