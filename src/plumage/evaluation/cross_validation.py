@@ -47,10 +47,10 @@ class CrossValidation:
             TrainingError: a training failed; the message names the fold.
         """
         predict_fold = self._probe() if self.context.train.recipe == "probe" else self._train
-        logits = [self._finish(number, fold, predict_fold) for number, fold in enumerate(self.folds, start=1)]
+        answers = [self._finish(number, fold, predict_fold) for number, fold in enumerate(self.folds, start=1)]
         rows = [row for fold in self.folds for row in fold["test"]]
         numbers = [number for number, fold in enumerate(self.folds, start=1) for _ in fold["test"]]
-        sample = Sample(self.dataset.targets()[rows], torch.cat(logits).numpy())
+        sample = Sample(self.dataset.targets()[rows], torch.cat(answers).numpy())
         return HeldOut([self.dataset.keys[row] for row in rows], np.array(numbers), sample)
 
     def _finish(self, number: int, fold: Fold, predict_fold: Callable[[Fold, TrainingContext], Tensor]) -> Tensor:
@@ -64,13 +64,14 @@ class CrossValidation:
                     context.save(name, state)
             except TrainingError as error:
                 raise TrainingError(f"fold {number} of {len(self.folds)}: {error}") from None
+        answers: Tensor = state["probabilities"].cpu()
         if context.group.is_main:
             labels = torch.from_numpy(self.dataset.targets()[fold["test"]])
-            accuracy = (state["probabilities"].argmax(1) == labels).double().mean()
+            accuracy = (answers.argmax(1) == labels).double().mean()
             took = "kept" if done else _duration(time.monotonic() - started)
             name = f"fold {number} of {len(self.folds)}"
             print(f"{name}: accuracy {accuracy:.3f}, {len(labels):,} photos, {took}", flush=True)
-        return state["probabilities"].cpu()
+        return answers
 
     def _train(self, fold: Fold, context: TrainingContext) -> Tensor:
         """Train a model of its own on the fold's train photos, and predict its test photos."""
@@ -89,7 +90,7 @@ class CrossValidation:
         dataset, context = self.dataset, self.context
         model, preprocessing = new_model(self.model, dataset, context.train.seed, self.root)
         prepare(model, context)
-        rows = sorted(row for fold in self.folds[:1] for part in fold.values() for row in part)
+        rows = sorted(row for part in self.folds[0].values() for row in part)
         place = np.zeros(len(dataset), np.int64)
         place[rows] = np.arange(len(rows))
         data = TrainingData(dataset, {"all": rows}, preprocessing)
