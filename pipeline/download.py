@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from _stage import run_stage
+from plumage.common.class_names import ClassNames
 from plumage.common.files import write_json
 from plumage.common.paths import DATA_REPORT, DATASET, DOWNLOADS, UNPACKED
 from plumage.common.project import project_root
@@ -18,7 +19,8 @@ def main(params: Params) -> None:
     photos = link_photos(params.data.path, root, Path.cwd())
     with open_source(params.data, SourcePaths(photos, root / DOWNLOADS, UNPACKED)) as source:
         data = params.data
-        report = ingest(source, DATASET, data.min_size, data.max_refused, data.max_pixels)
+        names = ClassNames(data.classes)
+        report = ingest(source, DATASET, data.min_size, data.max_refused, data.max_pixels, names=names)
     write_json(DATA_REPORT, {"source": params.data.source, **report})
     first, *others = describe(report)
     print(f"{first} (see {DATA_REPORT})", *others, sep="\n")

@@ -4,6 +4,7 @@ A missing key takes the default written here (in `train`, that of its recipe in 
 valid values: error messages, docs/params.md and docs/params.schema.json show it.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from plumage.architectures import ARCHITECTURES, WITH_IMAGENET_WEIGHTS
+from plumage.common.class_names import ClassNames
 
 Scalar = str | int | float | bool | None
 Recipe = Literal["scratch", "finetune", "probe"]
@@ -64,6 +66,10 @@ class Data(Section):
     )
     revision: str | None = Field(None, min_length=1)
     """a commit, tag or branch (huggingface); null: the newest when it is fetched"""
+    classes: dict[
+        Annotated[str, Field(pattern=NAME.format(barred=""))], Annotated[str, Field(pattern=NAME.format(barred="/"))]
+    ] = {}
+    """old name: new name, for each class that is renamed; several old names with one new name are merged (docs/data.md)"""
     min_size: int = Field(32, ge=1, le=10_000)
     """1 to 10000 pixels: photos with a side below this are refused"""
     max_pixels: int = Field(MAX_PIXELS, ge=1_000_000, le=4_000_000_000)
@@ -324,6 +330,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> "Params":
+        ClassNames(self.data.classes)
         if self.data.source == "url" and self.data.url is None:
             raise ValueError("data.url: got null with data.source url; takes the http(s)://... address of an archive")
         if self.train.recipe != "scratch" and self.model.weights is None:
@@ -344,12 +351,16 @@ class Params(Section):
         return self
 
     def flat(self, but: str | None = None) -> dict[str, Scalar]:
-        """Every parameter as `section.key`, with the recipe's defaults, without the section `but`: what MLflow shows."""
+        """Every parameter as `section.key`, with the recipe's defaults, without the section `but`: what MLflow shows.
+
+        `data.classes` is JSON text.
+        """
         sections = self.model_dump(by_alias=True)
         lacking = RECIPES["finetune"].keys() - RECIPES[self.train.recipe].keys()
         sections["train"] = self.train.resolved().model_dump(exclude=lacking)
         kept = {name: section for name, section in sections.items() if name != but}
-        return {f"{name}.{key}": value for name, section in kept.items() for key, value in section.items()}
+        flat = {f"{name}.{key}": value for name, section in kept.items() for key, value in section.items()}
+        return {**flat, "data.classes": json.dumps(self.data.classes, ensure_ascii=False)}
 
 
 def sections() -> dict[str, type[Section]]:
