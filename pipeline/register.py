@@ -2,6 +2,7 @@
 
 from _stage import run_stage
 from plumage.common import paths
+from plumage.common.class_names import ClassNames
 from plumage.common.files import write_json
 from plumage.common.project import project_root
 from plumage.config import Params
@@ -15,6 +16,7 @@ def main(params: Params) -> None:
         params.tracking.experiment,
         params.register_,
         params.split.similarity,
+        ClassNames(params.data.classes),
         params.flat(but="register"),
     )
     write_json(paths.REGISTRY, registered)

@@ -8,6 +8,7 @@ from plumage.common.project import project_root
 from plumage.config import Params
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.splits_file import read_split
+from plumage.registry.class_change import announce_before_training
 from plumage.tracking.inputs import log_inputs
 from plumage.tracking.lineage import environment
 from plumage.tracking.open_run import training_run
@@ -45,6 +46,7 @@ def fit(params: Params, group: ProcessGroup) -> None:
         training_run(root, params.tracking.experiment, key, params.flat(), checkpoints.run_id) as run,
     ):
         checkpoints.run_id = run.id
+        announce_before_training(params, dataset.classes)
         hardware, packages = hardware_tags(train, device, group), environment()
         log_inputs(run, hardware, packages)
         log = epoch_logger(train.all_epochs, run.log_epoch)

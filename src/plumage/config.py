@@ -292,8 +292,8 @@ class Register(Section):
     """over 0 to 0.5: the loss of accuracy that is tolerated (not_inferior)"""
     alpha: float = Field(0.05, gt=0, le=0.25)
     """over 0 to 0.25: the significance level, which bounds how often the gate errs in favour of a challenger"""
-    min_photos: int = Field(50, ge=1)
-    """1 or more: with fewer test photos to compare on, the champion stays"""
+    min_new_recall: float = Field(0.2, ge=0, lt=1)
+    """0 to under 1: the recall that classes which the champion lacks must be shown to exceed, together; at least that of guessing"""
     min_accuracy: float | None = Field(None, ge=0, le=1)
     """0 to 1: the lowest accepted test accuracy; null: any"""
     min_class_recall: float | None = Field(None, ge=0, le=1)
