@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from _stage import run_stage
+from plumage.common.class_names import ClassNames
 from plumage.common.files import write_json
 from plumage.common.paths import DATA_REPORT, DATASET, DOWNLOADS, UNPACKED
 from plumage.common.project import project_root
@@ -19,8 +20,9 @@ def main(inputs: StageInputs) -> None:
     with open_source(params.data, SourcePaths(photos, root / DOWNLOADS, UNPACKED)) as source:
         data = params.data
         report = ingest(
-            source, DATASET, data.min_size, data.max_refused, data.max_pixels, before_replacing=inputs.check
-        )
+            source, DATASET, data.min_size, data.max_refused, data.max_pixels,
+            names=ClassNames(data.classes), before_replacing=inputs.check,
+        )  # fmt: skip
     write_json(DATA_REPORT, {"source": params.data.source, **report})
     first, *others = describe(report)
     inputs.check()

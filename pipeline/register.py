@@ -2,6 +2,7 @@
 
 from _stage import run_stage
 from plumage.common import paths
+from plumage.common.class_names import ClassNames
 from plumage.common.files import write_json
 from plumage.common.project import project_root
 from plumage.registry.decision import summary
@@ -16,6 +17,7 @@ def main(inputs: StageInputs) -> None:
         params.tracking.experiment,
         params.register_,
         params.split.similarity,
+        ClassNames(params.data.classes),
         params.flat("register"),
     )
     inputs.check()

@@ -7,6 +7,7 @@ from plumage.common.paths import DATASET, SPLITS
 from plumage.common.project import project_root
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.splits_file import read_split
+from plumage.registry.class_change import announce_before_training
 from plumage.stage_inputs import StageInputs
 from plumage.tracking.inputs import log_inputs
 from plumage.tracking.lineage import environment
@@ -49,6 +50,7 @@ def fit(inputs: StageInputs, group: ProcessGroup) -> None:
         ) as run,
     ):
         resumed, checkpoints.run_id = checkpoints.run_id is not None, run.id
+        announce_before_training(params, dataset.classes)
         hardware, packages = hardware_tags(train, device, group), environment()
         log_inputs(run, hardware, packages)
         log = epoch_logger(train.all_epochs, run.log_epoch)

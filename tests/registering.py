@@ -3,7 +3,7 @@
 import csv
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from support import make_dataset, make_photo
 
+from plumage.common.class_names import ClassNames
 from plumage.config import Register
 from plumage.data.dataset.store import Dataset
 from plumage.data.sources.photo import Photo
@@ -19,8 +20,10 @@ from plumage.models import create_model
 from plumage.models.preprocessing import Preprocessing
 from plumage.models.saved_model import save_model
 from plumage.registry.candidate import CARD_FILE, Candidate
-from plumage.registry.champion import Champion
+from plumage.registry.champion import Champion, Standing
+from plumage.registry.class_sets import class_set
 from plumage.registry.gate import Gate
+from plumage.registry.head_to_head import TestPhotos
 from plumage.registry.register import register
 from plumage.registry.training_photos import write_training_photos
 from plumage.tracking.open_run import training_run
@@ -72,6 +75,22 @@ def unavailable() -> NoReturn:
     raise TrackingError("it is gone")
 
 
+def champion_of(
+    predictions: Callable[[], Path] = unavailable, training_photos: Callable[[], Path] = unavailable
+) -> Champion:
+    """Version 1, a champion of CLASSES that has only these files."""
+    return Champion(
+        version=1,
+        same_test_photos=True,
+        predictions=predictions,
+        training_photos=training_photos,
+        model=unavailable,
+        classes=unavailable,
+        from_sample=lambda: False,
+        class_set=class_set(CLASSES),
+    )
+
+
 class Bench:
     """A gate over 60 test photos, with a challenger and a champion whose correct predictions a test chooses."""
 
@@ -87,7 +106,8 @@ class Bench:
     def candidate(self, metrics: dict[str, Any]) -> Candidate:
         """The challenger. The gate reads its model and predictions, but not its card and training photos."""
         folder = self.folder
-        return Candidate(folder / "models", 1, metrics, folder / "new.csv", folder / "none", folder / "none", [])
+        none = folder / "none"
+        return Candidate(folder / "models", 1, metrics, folder / "new.csv", none, none, False, [])
 
     def decide(self, challenger: np.ndarray, champion: np.ndarray | None, **settings: Any) -> dict[str, Any]:
         write_predictions(self.folder / "new.csv", self.dataset, TEST, challenger)
@@ -95,9 +115,10 @@ class Bench:
         if champion is not None:
             write_predictions(self.folder / "old.csv", self.dataset, TEST, champion)
             files = [lambda name=name: self.folder / name for name in ("old.csv", "photos.parquet")]
-            old = Champion(1, True, *files, model=unavailable)
+            old = champion_of(*files)
         metrics = {"test": {"accuracy": float(challenger.mean()), "top5_accuracy": 0.97, "macro_f1": 0.75, "ece": 0.05}}
-        decision = Gate(Register(**settings), self.dataset, TEST, 0.94).decide(self.candidate(metrics), 2, old, None)
+        gate = Gate(Register(**settings), TestPhotos(self.dataset, TEST, 0.94, ClassNames({})))
+        decision = gate.decide(self.candidate(metrics), 2, Standing(old, None, None, None))
         json.dumps(decision, allow_nan=False)  # registry.json has to take it
         return decision
 
@@ -113,22 +134,27 @@ def add(
     classes: list[str] | None = None,
     keep_photos: bool = True,
     provenance: Sequence[Path] = (),
+    names: Mapping[str, str] | None = None,
+    from_sample: bool = False,
+    model: Path | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Register the model of `seed`, which predicts the photos `test` as `correct` says. Returns what `register` does."""
+    """Register the model of `seed`, or that in `model`. It predicts the photos `test` as `correct` says. Returns what `register` does."""
     dataset = dataset or Dataset(root / "dataset")
+    params = {"train.seed": seed, "data.source": "sample" if from_sample else "folder"}
     with (
         tempfile.TemporaryDirectory() as folder,
-        training_run(root, "plumage", f"{seed:x}", {"train.seed": seed}) as run,
+        training_run(root, "plumage", f"{seed:x}", params) as run,
     ):
         accuracy = round(float(np.mean(correct)), 6)
         candidate = Candidate(
-            folder=make_model(root / f"models-{seed}", seed, classes),
+            folder=model or make_model(root / f"models-{seed}", seed, classes),
             epoch=1,
             metrics={"test": {"accuracy": accuracy, "ece": 0.05}},
             predictions=Path(folder, "predictions.csv"),
             training_photos=Path(folder, "training_photos.parquet"),
             card=Path(folder, CARD_FILE),
+            from_sample=from_sample,
             provenance=provenance,
         )
         write_predictions(candidate.predictions, dataset, test, correct)
@@ -137,4 +163,5 @@ def add(
         if not keep_photos:
             candidate.training_photos.write_text("")
         candidate.card.write_text(f"# The model of seed {seed}\n")
-        return register(root, run, candidate, Gate(Register(**settings), dataset, test, similarity=0.94))
+        photos = TestPhotos(dataset, test, 0.94, ClassNames(names or {}))
+        return register(root, run, candidate, Gate(Register(**settings), photos))

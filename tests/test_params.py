@@ -32,6 +32,16 @@ ROOT = Path(__file__).parents[1]
         ({"split": {"on_leak": "ignore"}}, ["split.on_leak", "got 'ignore'", "repair", "refuse"]),
         ({"split": {"on_leak": "mend"}}, ["split.on_leak: mend is called repair now"]),
         ({"train": {"mixing": 0.5}}, ["train.mixing: is called train.wise_ft_alpha now"]),
+        (
+            {"register": {"min_photos": 50}},
+            ["register.min_photos: is gone: the gate compares on any number", "remove the key"],
+        ),
+        (
+            {"data": {"classes": {"A": "B", "B": "A"}}},
+            ["data.classes: a name leads back to itself ('A' to 'B' to 'A')"],
+        ),
+        ({"data": {"classes": {"A": ""}}}, ["data.classes: got ''; takes old name: new name"]),
+        ({"data": {"classes": {1: "A"}}}, ["data.classes: got 1, a number in YAML unless quoted"]),
         *(
             ({"register": {"model_name": name}}, [f"register.model_name: got {name!r}", "takes up to 250 characters"])
             for name in (

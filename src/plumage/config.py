@@ -4,6 +4,7 @@ A missing key takes the default written here (in `train`, that of its recipe in 
 valid values: error messages, docs/params.md and docs/params.schema.json show it.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from plumage.architectures import ARCHITECTURES, WITH_IMAGENET_WEIGHTS
+from plumage.common.class_names import ClassNames
 
 Scalar = str | int | float | bool | None
 Recipe = Literal["scratch", "finetune", "probe"]
@@ -66,6 +68,10 @@ class Data(Section):
     )
     revision: str | None = Field(None, min_length=1)
     """a commit, tag or branch (huggingface); null: the newest when it is fetched"""
+    classes: dict[
+        Annotated[str, Field(pattern=NAME.format(barred=""))], Annotated[str, Field(pattern=NAME.format(barred="/"))]
+    ] = {}
+    """old name: new name, for each class that is renamed; several old names with one new name are merged (docs/data.md)"""
     min_size: int = Field(32, ge=1, le=10_000)
     """1 to 10000 pixels: photos with a side below this are refused"""
     max_pixels: int = Field(MAX_PIXELS, ge=1_000_000, le=4_000_000_000)
@@ -292,8 +298,8 @@ class Register(Section):
     """over 0 to 0.5: the loss of accuracy that is tolerated (not_inferior)"""
     alpha: float = Field(0.05, gt=0, le=0.25)
     """over 0 to 0.25: the significance level, which bounds how often the gate errs in favour of a challenger"""
-    min_photos: int = Field(50, ge=1)
-    """1 or more: with fewer test photos to compare on, the champion stays"""
+    min_new_recall: float = Field(0.2, ge=0, lt=1)
+    """0 to under 1: the recall that classes which the champion lacks must be shown to exceed, together; at least that of guessing"""
     min_accuracy: float | None = Field(None, ge=0, le=1)
     """0 to 1: the lowest accepted test accuracy; null: any"""
     min_class_recall: float | None = Field(None, ge=0, le=1)
@@ -335,6 +341,10 @@ class Params(Section):
         return self
 
     def _wrong_combinations(self) -> Iterator[str]:
+        try:
+            ClassNames(self.data.classes)
+        except ValueError as error:
+            yield str(error)
         if self.data.source == "url" and self.data.url is None:
             yield "data.url: got null with data.source url; takes the http(s)://... address of an archive"
         if self.train.recipe != "scratch" and self.model.weights is None:
@@ -354,10 +364,14 @@ class Params(Section):
             )
 
     def flat(self, *but: str) -> dict[str, Scalar]:
-        """Every parameter as `section.key`, with the recipe's defaults, without the sections `but`: what MLflow shows."""
+        """Every parameter as `section.key`, with the recipe's defaults, without the sections `but`: what MLflow shows.
+
+        `data.classes` is JSON text.
+        """
         sections = self.model_dump(by_alias=True)
         lacking = RECIPES["finetune"].keys() - RECIPES[self.train.recipe].keys()
         sections["train"] = self.train.resolved().model_dump(exclude=lacking)
+        sections["data"]["classes"] = json.dumps(self.data.classes, ensure_ascii=False)
         kept = {name: section for name, section in sections.items() if name not in but}
         return {f"{name}.{key}": value for name, section in kept.items() for key, value in section.items()}
 

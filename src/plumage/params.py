@@ -26,6 +26,10 @@ RENAMED = {
     "register.level": "register.alpha",
 }
 """Keys of params.yaml that had another name in earlier versions."""
+REMOVED = {
+    "register.min_photos": "the gate compares on any number of test photos, and says what they can't tell (docs/registry.md)",
+}
+"""Keys of params.yaml that earlier versions had, and why they are gone."""
 RENAMED_VALUES = {("split.on_leak", "mend"): "repair"}
 """Values that had another name in earlier versions, by key."""
 
@@ -109,6 +113,8 @@ def _line(error: Any) -> str:
     section = sections().get(location[0])
     if error["type"] == "extra_forbidden" and key in RENAMED:
         return f"{key}: is called {RENAMED[key]} now"
+    if error["type"] == "extra_forbidden" and key in REMOVED:
+        return f"{key}: is gone: {REMOVED[key]}; remove the key"
     if isinstance(error["input"], str) and (key, error["input"]) in RENAMED_VALUES:
         return f"{key}: {error['input']} is called {RENAMED_VALUES[key, error['input']]} now"
     if error["type"] in ("extra_forbidden", "invalid_key"):

@@ -71,7 +71,7 @@ def test_all_files_agree(trained: tuple[Dataset, dict[str, list[int]], Path]) ->
     }
     assert sum(int(row["n"]) for row in slices if row["slice"] == "sharpness") == 8
     assert "tta" not in metrics["test"]
-    predicted = compute_predictions(folder / "models", dataset, rows["val"])
+    predicted = compute_predictions(folder / "models", dataset, rows["val"], dataset.classes)
     accuracy = np.mean([name == dataset.labels[row] for name, row in zip(predicted, rows["val"], strict=True)])
     assert metrics["val"]["accuracy"] == pytest.approx(accuracy)
     for name in ("confusion", "classes", "reliability", "coverage", "embedding", "mistakes", "unsure", "history"):

@@ -22,7 +22,7 @@ def bench(tmp_path: Path) -> Bench:
 
 def test_every_min_and_max_key_of_register_is_a_limit() -> None:
     keys = {key for key in Register.model_fields if key.startswith(("min_", "max_"))}
-    assert keys - {"min_photos"} == LIMITS.keys()
+    assert keys - {"min_new_recall"} == LIMITS.keys()
 
 
 @pytest.mark.parametrize(

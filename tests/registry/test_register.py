@@ -70,7 +70,7 @@ def test_a_version_s_tags_are_its_run_metrics_hashes_and_decision(photos: Path) 
     decision = add(photos, 2, hits(50))["decision"]
     tags = client.get_model_version(NAME, "2").tags
     assert tags["plumage.gate.promoted"] == "false" and tags["plumage.gate.reason"] == decision["reason"]
-    assert tags["plumage.gate.rule"] == "superior, alpha 0.05, min_photos 50"
+    assert tags["plumage.gate.rule"] == "superior, alpha 0.05"
     assert "2 only this one gets right, 0 only the champion" in tags["plumage.gate.figures"]
 
 

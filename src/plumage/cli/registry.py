@@ -35,6 +35,8 @@ def history(
         out.print(_history_table(found.history), soft_wrap=False)
     else:
         out.print(f"{name}: no promotions yet")
+    for alias, version in found.kept.items():
+        out.print(f"@{alias} is version {version}")
     last = found.history[-1].to if found.history else None
     if found.now != last:
         now = f"version {found.now}" if found.now else "none"
@@ -70,6 +72,7 @@ def rollback(
 
 def register() -> None:
     """Register the current model as the last stage does, without running other stages. Restores what MLflow lacks."""
+    from plumage.common.class_names import ClassNames
     from plumage.common.dvc_status import check_current
     from plumage.registry.decision import summary
     from plumage.registry.register import register_outputs
@@ -78,7 +81,8 @@ def register() -> None:
     check_current(root, params.data.path, "evaluate")
     os.chdir(root)
     shown = params.flat("register")
-    outcome = register_outputs(root, params.tracking.experiment, params.register_, params.split.similarity, shown)
+    experiment, names = params.tracking.experiment, ClassNames(params.data.classes)
+    outcome = register_outputs(root, experiment, params.register_, params.split.similarity, names, shown)
     for line in summary(outcome).splitlines():
         out.print(line)
 

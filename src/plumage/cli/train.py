@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,10 +29,16 @@ def train(
         os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", "train"])
     from plumage.cli.plan import make_plan
     from plumage.data.split.splits_file import read_split
+    from plumage.errors import TrackingError
+    from plumage.registry.class_change import announce_before_training
+    from plumage.tracking.store import use_store
 
     root, params, dataset = project_root(), project_params(), open_dataset()
     rows = read_split(root / SPLITS, dataset)
     plan = make_plan(params.model, params.train.resolved(), dataset, rows, root)
+    with suppress(TrackingError):  # no store yet, or out of reach
+        use_store(root)
+        announce_before_training(params, dataset.classes)
     _print_plan(plan, [key.removeprefix("train.") for key in params.flat() if key.startswith("train.")])
 
 

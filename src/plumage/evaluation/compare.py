@@ -4,13 +4,14 @@ Only discordant photos count, those that one model alone classifies correctly: `
 only the second. The accuracies differ by (better - worse) / num_samples.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import binomtest, norm
+from scipy.stats import binom, binomtest, norm
 
 RESAMPLES = 10_000
 
@@ -59,6 +60,16 @@ def mcnemar(better: int, worse: int) -> float:
     if better + worse == 0:
         return 1.0
     return float(binomtest(better, better + worse, 0.5, alternative="greater").pvalue)
+
+
+def fewest_wins(alpha: float) -> int:
+    """Photos that only the first model must get right, and none only the second, for `mcnemar` to be at most `alpha`."""
+    return math.ceil(math.log2(1 / alpha) - 1e-9)
+
+
+def binomial_p(successes: int, trials: int, share: float) -> float:
+    """P(Binomial(trials, share) >= successes): one-sided p-value of the exact test that the true share exceeds `share`."""
+    return float(binom.sf(successes - 1, trials, share))
 
 
 def score_interval(better: int, worse: int, num_samples: int, confidence: float) -> tuple[float, float]:

@@ -1,11 +1,14 @@
 """Predicted classes by name, from a predictions.csv or from a saved model: what two models are compared by."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from scipy.special import logsumexp
 
+from plumage.common.class_names import class_identity
 from plumage.common.tables import read_rows
 from plumage.config import Evaluate
 from plumage.data.dataset.store import Dataset
@@ -31,23 +34,30 @@ def read_predictions(path: Path, keys: Sequence[str], labels: Sequence[str]) -> 
     return [rows[key][1] for key in keys]
 
 
-def compute_predictions(folder: Path, dataset: Dataset, rows: Sequence[int]) -> list[str]:
-    """The classes that the model saved in `folder` predicts for the photos `rows`.
+def compute_predictions(
+    folder: Path, dataset: Dataset, rows: Sequence[int], classes: Sequence[str], names: Callable[[str], str] = str
+) -> list[str]:
+    """The most probable of `classes` for each of the photos `rows`, by the model saved in `folder`.
+
+    The model's classes are found by name: `names` says what each is called now. The probabilities of those with one name are
+    summed; those of other classes don't count.
 
     Raises:
-        ModelError: the model's classes are not the data set's.
+        ModelError: the model lacks one of `classes`.
     """
     saved = load_model(folder)
-    missing, extra = set(dataset.classes) - set(saved.classes), set(saved.classes) - set(dataset.classes)
-    if missing or extra:
-        both = (("does not know", missing), ("also knows", extra))
-        differences = [f"{what} {_some(names)}" for what, names in both if names]
-        raise ModelError(f"the model's classes differ from the data set's: it {' and '.join(differences)}")
+    columns: dict[str, list[int]] = {}
+    for number, label in enumerate(saved.classes):
+        columns.setdefault(class_identity(names(label)), []).append(number)
+    if missing := [label for label in classes if class_identity(label) not in columns]:
+        raise ModelError(f"the model does not know {_some(missing)}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     outputs = predict(saved.model, dataset, rows, saved.preprocessing, device, Evaluate().batch_size)
-    return [saved.classes[number] for number in outputs.logits.argmax(axis=1)]
+    logits = outputs.logits.astype(np.float64) / saved.temperature
+    scores = [logsumexp(logits[:, columns[class_identity(label)]], axis=1) for label in classes]
+    return [classes[number] for number in np.argmax(scores, axis=0)]
 
 
-def _some(names: set[str]) -> str:
-    listed = ", ".join(repr(name) for name in sorted(names)[:3])
+def _some(names: Sequence[str]) -> str:
+    listed = ", ".join(repr(name) for name in names[:3])
     return f"{listed} and {len(names) - 3} more" if len(names) > 3 else listed

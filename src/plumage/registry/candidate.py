@@ -37,8 +37,15 @@ class Candidate:
     """Its training_photos.parquet."""
     card: Path
     """Its model card."""
+    from_sample: bool
+    """Whether it was trained on the sample."""
     provenance: Sequence[Path]
     """Read by `plumage lineage` and `plumage reproduce`: parameters, dvc.lock, metrics, packages, machine, changes."""
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """The model's classes."""
+        return read_description(self.folder / DESCRIPTION_FILE).classes
 
     @cached_property
     def file_hashes(self) -> dict[str, str]:
@@ -78,13 +85,14 @@ def collect_candidate(
     """
     metrics, trained = read_output(paths.METRICS), read_output(paths.RUN)
     training_photos, card = folder / TRAINING_PHOTOS_FILE, folder / CARD_FILE
+    data = read_output(paths.DATA_REPORT)
     write_training_photos(training_photos, dataset, [*rows["train"], *rows["val"]])
     card_data = ModelCardData(
         name=name,
         description=read_description(paths.DESCRIPTION),
         parameters=sum(parameter.numel() for parameter in load_model(paths.MODELS).model.parameters()),
         params=params,
-        data=read_output(paths.DATA_REPORT),
+        data=data,
         split_sizes={split: len(chosen) for split, chosen in rows.items()},
         metrics=metrics,
         per_class=_table(paths.PER_CLASS),
@@ -102,6 +110,7 @@ def collect_candidate(
         predictions=paths.PREDICTIONS,
         training_photos=training_photos,
         card=card,
+        from_sample=data.get("source") == "sample",
         provenance=[*written, *settings, paths.METRICS],
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from plumage.common.text import markdown, shown
+from plumage.registry.comparisons import in_words
 from plumage.registry.model_card import LONGEST_DESCRIPTION, shortened
 from plumage.tracking import tags
 
@@ -15,12 +16,18 @@ def summary(registered: Mapping[str, Any]) -> str:
     aliases = ", ".join(f"@{alias}" for alias in registered["aliases"]) or "no alias"
     decision = registered["decision"]
     headline = f"{registered['name']} version {registered['version']} ({aliases}): {decision['reason']}"
-    return "\n".join([headline, *(f"  {line}" for line in details(decision))])
+    warning = [registered["warning"]] if registered["warning"] else []
+    return "\n".join([headline, *(f"  {line}" for line in details(decision)), *warning])
 
 
 def details(decision: Mapping[str, Any]) -> list[str]:
     """The figures behind a decision's reason, one line each."""
-    return [*_comparison(decision["comparison"]), *_limits(decision["limits"]), *_left_out(decision)]
+    return [
+        *_comparison(decision["comparison"]),
+        *_comparisons(decision),
+        *_limits(decision["limits"]),
+        *_left_out(decision),
+    ]
 
 
 def decision_tags(decision: Mapping[str, Any]) -> dict[str, str]:
@@ -30,6 +37,7 @@ def decision_tags(decision: Mapping[str, Any]) -> dict[str, str]:
         "promoted": str(decision["promoted"]).lower(),
         "champion_before": decision["champion_before"] or "none",
         "rule": rule,
+        "compared_on": (decision["comparisons"] or {"test_photos": "none"})["test_photos"],
         "reason": decision["reason"],
         "figures": "; ".join(details(decision)) or "none",
     }
@@ -52,6 +60,11 @@ def _comparison(comparison: Mapping[str, Any] | None) -> Iterator[str]:
         )
 
 
+def _comparisons(decision: Mapping[str, Any]) -> Iterator[str]:
+    if decision["comparisons"] and (line := in_words(decision["comparisons"], decision["rule"]["alpha"])):
+        yield line
+
+
 def _limits(limits: list[dict[str, Any]]) -> Iterator[str]:
     for limit in limits:
         label = f" ({limit['label']})" if "label" in limit else ""
@@ -66,6 +79,6 @@ def _left_out(decision: Mapping[str, Any]) -> Iterator[str]:
     elif left_out and left_out["keys"]:
         same, near = left_out["same_photos"], left_out["near_duplicates"]
         yield (
-            f"left out: {same + near:,} test photos that champion version {decision['champion_before']} was trained on "
+            f"left out: {same + near:,} test photos that champion version {decision['compared_with']} was trained on "
             f"({same:,} the same, {near:,} near-duplicates)"
         )

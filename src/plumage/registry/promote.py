@@ -1,6 +1,6 @@
 """Promote and roll back by hand: what the gate does, done by a person who gives a reason."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from plumage.common.text import shown
 from plumage.errors import NoStoreError, TrackingError
+from plumage.registry.aliases import CHAMPION, KEPT
 from plumage.registry.promotions import (
     Promotion,
     author,
@@ -18,7 +19,7 @@ from plumage.registry.promotions import (
     move_champion,
     promotions,
 )
-from plumage.registry.versions import CHAMPION, model_versions
+from plumage.registry.versions import model_versions
 from plumage.tracking.alive import recover
 from plumage.tracking.store import lock_model, one_line_errors, use_store
 
@@ -33,6 +34,8 @@ class Champions:
     now: int | None
     history: list[Promotion]
     """Oldest first."""
+    kept: Mapping[str, int]
+    """The champions of other sets of classes, by their aliases."""
 
 
 def champions(root: Path, name: str) -> Champions:
@@ -121,4 +124,5 @@ def _champions(client: MlflowClient, name: str) -> Champions:
         names = ", ".join(sorted(found.name for found in client.search_registered_models())) or "none"
         raise TrackingError(f"{name}: no such registered model; there are {names}") from None
     champion = model.aliases.get(CHAMPION)
-    return Champions(int(champion) if champion else None, promotions(model.tags))
+    kept = {alias: int(number) for alias, number in sorted(model.aliases.items()) if alias.startswith(KEPT)}
+    return Champions(int(champion) if champion else None, promotions(model.tags), kept)

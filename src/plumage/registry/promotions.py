@@ -22,7 +22,8 @@ from mlflow import MlflowClient
 from plumage.common import git
 from plumage.common.text import shown
 from plumage.errors import GitError, TrackingError
-from plumage.registry.versions import CHAMPION, model_versions
+from plumage.registry.aliases import CHAMPION, kept_alias
+from plumage.registry.versions import model_versions
 from plumage.tracking import tags
 
 NUMBERED = "n"
@@ -73,9 +74,21 @@ def complete_promotions(client: MlflowClient, name: str) -> None:
 
 
 def _complete(client: MlflowClient, name: str, key: str, entry: str) -> None:
-    client.set_registered_model_alias(name, CHAMPION, str(_read(key, entry).to))
+    promotion = _read(key, entry)
+    _keep_champion_of_other_classes(client, name, promotion)
+    client.set_registered_model_alias(name, CHAMPION, str(promotion.to))
     client.set_registered_model_tag(name, f"{tags.PROMOTION}{key}", entry)
     client.delete_registered_model_tag(name, f"{tags.PROMOTING}{key}")
+
+
+def _keep_champion_of_other_classes(client: MlflowClient, name: str, promotion: Promotion) -> None:
+    """Give the version that is replaced an alias of its own if its classes are others than those of the new champion."""
+    sets = {int(version.version): version.tags.get(tags.CLASS_SET) for version in model_versions(client, name)}
+    before, now = sets.get(promotion.before or 0), sets.get(promotion.to)
+    if before and before != now:
+        client.set_registered_model_alias(name, kept_alias(before), str(promotion.before))
+    if now and kept_alias(now) in client.get_registered_model(name).aliases:
+        client.delete_registered_model_alias(name, kept_alias(now))
 
 
 def promotions(model_tags: Mapping[str, str]) -> list[Promotion]:

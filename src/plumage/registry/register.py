@@ -18,17 +18,23 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from plumage.common import paths
+from plumage.common.class_names import ClassNames
 from plumage.common.files import naming, sha256
 from plumage.config import Register
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.splits_file import read_split
+from plumage.registry.aliases import CHALLENGER
 from plumage.registry.candidate import Candidate, collect_candidate
-from plumage.registry.champion import find_champion, why_blocked
+from plumage.registry.champion import find_standing
+from plumage.registry.class_change import ClassChange, announce_class_change
+from plumage.registry.class_sets import class_set
+from plumage.registry.comparisons import count_comparisons
 from plumage.registry.decision import GATE_REASON, decision_tags, version_description
 from plumage.registry.gate import Gate
+from plumage.registry.head_to_head import TestPhotos
 from plumage.registry.log_model import complete_logged_models, create_version, log_model, log_model_metrics
 from plumage.registry.promotions import Promotion, author, complete_promotions, move_champion
-from plumage.registry.versions import CHALLENGER, model_versions
+from plumage.registry.versions import model_versions
 from plumage.tracking import tags
 from plumage.tracking.resume import resume_run
 from plumage.tracking.run import Run
@@ -46,12 +52,18 @@ VERSION_LINEAGE = (
 
 
 def register_outputs(
-    root: Path, experiment: str, settings: Register, similarity: float | None, params: Mapping[str, Any]
+    root: Path,
+    experiment: str,
+    settings: Register,
+    similarity: float | None,
+    names: ClassNames,
+    params: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Register the model in the working directory. Returns the content of reports/registry.json.
 
-    `root` is the repository's, `similarity` is split.similarity, `params` are the run's (flat, `section.key`). A run or
-    version that the store lacks is restored from the files that DVC tracks; repeating the call adds nothing.
+    `root` is the repository's, `similarity` is split.similarity, `names` data.classes, `params` are the run's (flat,
+    `section.key`). A run or version that the store lacks is restored from the files that DVC tracks; repeating the call adds
+    nothing.
 
     Raises:
         PlumageError: the store can't be reached, or a file can't be read.
@@ -60,7 +72,7 @@ def register_outputs(
     rows = read_split(paths.SPLITS, dataset)
     with resume_run(root, experiment, params, "register") as run, tempfile.TemporaryDirectory() as folder:
         candidate = collect_candidate(Path(folder), run, settings.model_name, dataset, rows, params)
-        return register(root, run, candidate, Gate(settings, dataset, rows["test"], similarity))
+        return register(root, run, candidate, Gate(settings, TestPhotos(dataset, rows["test"], similarity, names)))
 
 
 def register(root: Path, run: Run, candidate: Candidate, gate: Gate) -> dict[str, Any]:
@@ -74,13 +86,14 @@ def register(root: Path, run: Run, candidate: Candidate, gate: Gate) -> dict[str
         client.create_registered_model(name, description="Photo to class probabilities, registered by Plumage.")
     with one_line_errors("MLflow's registry"), lock_model(root, name):
         complete_promotions(client, name)
+        change = _announce_class_change(client, name, candidate, gate.photos.names)
         complete_logged_models(client, run, name)
         version, created = _find_or_create_version(client, name, run, candidate, gate.test_hash)
         client.set_registered_model_alias(name, CHALLENGER, model_versions(client, name)[-1].version)
         decision = _decide(client, version, candidate, gate)
         _describe(client, version, decision, candidate.card)
-        if decision["promoted"]:  # last: a stage that is killed before decides again
-            move_champion(client, name, _promotion(decision, version, author(root)))
+        if decision["champion"] != decision["champion_before"]:  # last: a stage that is killed before decides again
+            move_champion(client, name, _promotion(decision, author(root)))
         aliases = client.get_model_version(name, version.version).aliases
     return {
         "name": name,
@@ -89,7 +102,24 @@ def register(root: Path, run: Run, candidate: Candidate, gate: Gate) -> dict[str
         "created": created,
         "model_hash": candidate.model_hash,
         "decision": decision,
+        "warning": _warning(change, decision),
     }
+
+
+def _announce_class_change(
+    client: MlflowClient, name: str, candidate: Candidate, names: ClassNames
+) -> ClassChange | None:
+    """Say that the champion knows other classes, before anything is registered; and tag a champion of an earlier Plumage."""
+    change = announce_class_change(name, candidate.classes, names, candidate.from_sample)
+    if change:
+        client.set_model_version_tag(name, str(change.version), tags.CLASS_SET, class_set(change.known))
+    return change
+
+
+def _warning(change: ClassChange | None, decision: Mapping[str, Any]) -> str | None:
+    """What a person must know if `@champion` has moved to a version that lacks names of classes of the one before."""
+    moved = decision["champion"] != decision["champion_before"]
+    return change.warning() if change and moved and change.gone else None
 
 
 def _find_or_create_version(
@@ -98,7 +128,13 @@ def _find_or_create_version(
     """The version with the candidate's model, from any run, with its figures up to date; and whether it is new."""
     metrics = {key: str(value) for key, value in candidate.flat_metrics.items()}
     hashes = _hash_tags({**candidate.file_hashes, paths.PREDICTIONS.name: sha256(candidate.predictions)})
-    figures = {tags.TEST_HASH: test_hash, tags.PREDICTIONS_RUN: run.id, **metrics, **hashes}
+    figures = {
+        tags.CLASS_SET: class_set(candidate.classes),
+        tags.TEST_HASH: test_hash,
+        tags.PREDICTIONS_RUN: run.id,
+        **metrics,
+        **hashes,
+    }
     versions = model_versions(client, name)
     found = [version for version in versions if version.tags.get(tags.MODEL_HASH) == candidate.model_hash]
     version = found[-1] if found else _create_version(client, name, run, candidate, figures)
@@ -130,20 +166,26 @@ def _hash_tags(hashes: Mapping[str, str]) -> dict[str, str]:
 
 
 def _decide(client: MlflowClient, version: ModelVersion, candidate: Candidate, gate: Gate) -> dict[str, Any]:
-    number = int(version.version)
+    number, name = int(version.version), version.name
     with tempfile.TemporaryDirectory() as folder:
-        champion = find_champion(client, version.name, gate.test_hash, Path(folder))
-        return gate.decide(candidate, number, champion, why_blocked(client, version.name, number))
+        standing = find_standing(client, name, number, candidate.classes, gate.test_hash, Path(folder))
+        decision = gate.decide(candidate, number, standing)
+    if decision["comparison"]:
+        versions = model_versions(client, name)
+        decision["comparisons"] = count_comparisons(versions, number, gate.test_hash, gate.settings.alpha)
+    return decision
 
 
-def _promotion(decision: Mapping[str, Any], version: ModelVersion, author: str) -> Promotion:
+def _promotion(decision: Mapping[str, Any], author: str) -> Promotion:
+    numbers = {key: decision[key] for key in ("rule", "comparison", "comparisons")}
+    times = (numbers["comparisons"] or {"count": 1})["count"]
     return Promotion(
         before=decision["champion_before"],
-        to=int(version.version),
+        to=decision["champion"],
         how="gate",
-        why=decision["reason"],
+        why=decision["reason"] + (f" (comparison {times:,} on these test photos)" if times > 1 else ""),
         who=author,
-        numbers={"rule": decision["rule"], "comparison": decision["comparison"]},
+        numbers=numbers,
     )
 
 

@@ -17,8 +17,6 @@ from plumage.tracking.store import one_line_errors, use_store
 
 log = logging.getLogger(__name__)
 MODEL_FILES = frozenset((WEIGHTS_FILE, DESCRIPTION_FILE))
-CHALLENGER, CHAMPION = "challenger", "champion"
-"""The aliases of the newest version and of the version to use."""
 
 
 def model_versions(client: MlflowClient, name: str) -> list[ModelVersion]:

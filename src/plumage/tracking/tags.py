@@ -25,6 +25,8 @@ QUEUE = "plumage.queue."
 
 RUN_ID = "plumage.run_id"
 MODEL_HASH = "plumage.model_hash"
+CLASS_SET = "plumage.class_set"
+"""Of a version: identifies its classes (`plumage.registry.class_sets`)."""
 TEST_HASH = "plumage.test_hash"
 PREDICTIONS_RUN = "plumage.predictions_run"
 SHA256 = "sha256."

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from support import MemorySource, make_photo
 
+from plumage.common.class_names import ClassNames
 from plumage.data.dataset import decode
 from plumage.data.dataset.ingest import describe, heic_hint, ingest
 from plumage.data.dataset.store import Dataset
@@ -206,3 +207,29 @@ def test_several_processes_write_the_same_bytes_as_one(tmp_path: Path) -> None:
         ingest(source, tmp_path / str(processes), min_size=1, max_refused=0, processes=processes)
     one, three = ({file.name: file.read_bytes() for file in (tmp_path / n).iterdir()} for n in ("0", "3"))
     assert one == three
+
+
+def test_classes_are_renamed_and_merged_before_copies_are_resolved(tmp_path: Path) -> None:
+    source = MemorySource(
+        [*many("Grey Owl", 3), photo("Tawny Owl/a.jpg", WHOLE), photo("Owls/b.jpg", WHOLE), *many("b", 4)[3:]]
+    )
+    with pytest.raises(DataError, match="label conflict"):
+        ingest(source, tmp_path / "plain", min_size=32, max_refused=1, processes=0)
+    names = ClassNames({"grey owl": "OWLS", "Tawny Owl": "OWLS"})
+    report = ingest(source, tmp_path / "dataset", min_size=32, max_refused=1, processes=0, names=names)
+    assert report["photos_per_class"] == {"OWLS": 4, "b": 1} and not report["label_conflicts"]
+    assert report["renamed_classes"] == {"OWLS": ["Grey Owl", "Tawny Owl"]}
+    assert Dataset(tmp_path / "dataset").classes == ["OWLS", "b"]
+    assert "'OWLS' by data.classes: 'Grey Owl', 'Tawny Owl'" in describe(report)
+
+
+def test_an_unknown_old_name_is_one_line_and_writes_nothing_unless_its_new_name_is_there(tmp_path: Path) -> None:
+    source = MemorySource([*many("Owl", 2), photo("Jay/a.jpg", WHOLE)])
+    for old, told in (("Owwl", "did you mean 'Owl'?"), ("Xyz", "there are 'Jay', 'Owl'")):
+        with pytest.raises(DataError) as error:
+            ingest(source, tmp_path / "d", min_size=32, max_refused=1, processes=0, names=ClassNames({old: "Kea"}))
+        assert str(error.value) == f"data.classes: no photos are of a class {old!r}; {told}"
+        assert not (tmp_path / "d").exists()
+    renamed_on_disk = ClassNames({"Strix": "Owl"})
+    report = ingest(source, tmp_path / "d", min_size=32, max_refused=1, processes=0, names=renamed_on_disk)
+    assert report["photos_per_class"] == {"Jay": 1, "Owl": 2} and "renamed_classes" not in report

@@ -1,9 +1,11 @@
 """Rules for a usable data set: two classes or more, and at least one photo per class."""
 
+import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from plumage.common.class_names import ClassNames, class_identity
 from plumage.errors import DataError
 
 NAMED = 5  # the number of classes that a message names
@@ -14,6 +16,19 @@ def refuse_empty_classes(contents: Mapping[str, str]) -> None:
     if contents:
         named = [f"{label!r} holds no photo ({what})" for label, what in contents.items()]
         raise DataError(f"the class {_listed(named)}; delete such folders, or put photos into them")
+
+
+def refuse_unknown_classes(names: ClassNames, classes: Collection[str]) -> None:
+    """Raise a DataError if an old name of `names` is none of `classes`, those of the source, and its new name isn't either.
+
+    If its new name is, the folder was renamed already, and the old one is for comparisons with models that know it.
+    """
+    now = {class_identity(names(label)) for label in classes}
+    for old in names.unused(classes):
+        if class_identity(names(old)) not in now:
+            near = difflib.get_close_matches(old, classes, n=1, cutoff=0.5)
+            known = f"did you mean {near[0]!r}?" if near else f"there are {_listed(list(map(repr, sorted(classes))))}"
+            raise DataError(f"data.classes: no photos are of a class {old!r}; {known}")
 
 
 def refuse_lost_classes(refused: Iterable[Mapping[str, Any]], classes: Iterable[str]) -> None:

@@ -14,18 +14,25 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from plumage.common.class_names import ClassNames
 from plumage.common.files import atomic_path
 from plumage.common.progress import Progress
 from plumage.common.workers import begin, map_in_processes
 from plumage.config import MAX_PIXELS
-from plumage.data.dataset.class_rules import refuse_empty_classes, refuse_lost_classes, refuse_single_class
+from plumage.data.dataset.class_rules import (
+    refuse_empty_classes,
+    refuse_lost_classes,
+    refuse_single_class,
+    refuse_unknown_classes,
+)
 from plumage.data.dataset.decode import INSTALL_HEIC, NEEDS_PILLOW_HEIF, examine
-from plumage.data.dataset.store import SCHEMA, Dataset, leave_out, read_batch, write_dataset
+from plumage.data.dataset.store import SCHEMA, Dataset, leave_out, read_batch, with_labels, write_dataset
 from plumage.data.dataset.thumbnail import thumbnail
 from plumage.data.sources.layout import in_words
 from plumage.data.sources.photo import Chunk, Source
 from plumage.errors import DataError, PhotoError
 
+NO_CHANGES = ClassNames({})
 LISTED = 1000  # the number of refused photos that the error for too many lists
 
 
@@ -36,30 +43,36 @@ def ingest(
     max_refused: float,
     max_pixels: int = MAX_PIXELS,
     processes: int | None = None,
+    names: ClassNames = NO_CHANGES,
     before_replacing: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Write the usable photos of `source` into the data set `folder`, and return the report (reports/data.json).
 
     The folder appears completely or not at all; `before_replacing` may raise to keep the old one. `processes` check the photos
     (None: one per core), so that one that crashes its decoder or hangs is refused, too; 0: this process does, which saves a
-    second and isn't safe from these.
+    second and isn't safe from these. `names` says what each class is called.
 
     Raises:
         DataError: more than a share `max_refused` of the photos is refused (the message lists them), a class ends up without
-            a photo, there are fewer than two classes, or two photos have the same key.
+            a photo, there are fewer than two classes, two photos have the same key, or `names` has a class that isn't there.
     """
     refuse_empty_classes(source.about.get("empty_classes", {}))
     refused: list[dict[str, str]] = []
     repaired: Counter[str] = Counter()
+    found: set[str] = set()
 
     def usable() -> Iterator[pa.RecordBatch]:
         with Progress("photos", len(source)) as progress:
             check = partial(check_photos, min_size=min_size, max_pixels=max_pixels)
             checked = map_in_processes(check, source.chunks(), processes)
             for rows, refused_here, repaired_here, total in checked:
+                batch = read_batch(rows)
+                if names:
+                    found.update(batch.column("label").to_pylist(), (photo["label"] for photo in refused_here))
+                    batch = with_labels(batch, names)
+                    refused_here = [{**photo, "label": names(photo["label"])} for photo in refused_here]
                 refused.extend(refused_here)
                 repaired.update(repaired_here)
-                batch = read_batch(rows)
                 if len(batch):
                     yield batch
                 progress.advance(total)
@@ -77,6 +90,7 @@ def ingest(
         if left_out:
             leave_out(beside, left_out)
             dataset = Dataset(beside)
+        refuse_unknown_classes(names, found)
         refuse_lost_classes(refused, dataset.classes)
         refuse_single_class(dataset.classes)
         report = {
@@ -90,6 +104,8 @@ def ingest(
             "duplicates": duplicates,
             "label_conflicts": conflicts,
         }
+        if renamed := names.renamed(found):
+            report["renamed_classes"] = renamed
         before_replacing()
     return {**source.about, **report}
 
@@ -109,6 +125,8 @@ def describe(report: dict[str, Any]) -> list[str]:
         )
     merged = report.get("merged_classes") or {}
     lines += [f"one class, {label!r}: {', '.join(map(repr, spellings))}" for label, spellings in merged.items()]
+    renamed = report.get("renamed_classes") or {}
+    lines += [f"{label!r} by data.classes: {', '.join(map(repr, old))}" for label, old in renamed.items()]
     return lines + heic_hint(report["refused"])
 
 

@@ -6,7 +6,7 @@ DVC hashes, links and restores file by file, so a few large files keep experimen
 import bisect
 import json
 import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,13 @@ def write_dataset(folder: Path, batches: Iterable[pa.RecordBatch]) -> None:
 def read_batch(rows: bytes) -> pa.RecordBatch:
     """Read a record batch of SCHEMA from its Arrow IPC bytes."""
     return pa.ipc.read_record_batch(pa.py_buffer(rows), SCHEMA)
+
+
+def with_labels(batch: pa.RecordBatch, names: Callable[[str], str]) -> pa.RecordBatch:
+    """The batch with each label replaced by what `names` says."""
+    labels = [names(label) for label in batch.column("label").to_pylist()]
+    columns = [pa.array(labels) if field.name == "label" else batch.column(field.name) for field in SCHEMA]
+    return pa.record_batch(columns, schema=SCHEMA)
 
 
 def leave_out(folder: Path, rows: set[int]) -> None:

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from unicodedata import normalize
 
+from plumage.common.class_names import class_identity, tidy
 from plumage.common.text import escaped
 
 SYSTEM_NAMES = frozenset({
@@ -17,21 +17,6 @@ SYSTEM_NAMES = frozenset({
 def is_system_file(name: str) -> bool:
     """Whether a file or folder isn't the user's: hidden (.DS_Store, ._1.jpg, .git, .Trash-1000), or one of SYSTEM_NAMES."""
     return name.startswith(".") or name.lower() in SYSTEM_NAMES
-
-
-def readable(name: str) -> str:
-    """`escaped` in Unicode's composed form (NFC), in which texts that look the same are the same string."""
-    return normalize("NFC", escaped(name))
-
-
-def class_identity(label: str) -> str:
-    """Equal for spellings of one class: they differ in case, in spaces, in dots at the end, or in Unicode's form."""
-    return tidy(label).casefold().rstrip(". ")
-
-
-def tidy(label: str) -> str:
-    """`label` in a readable spelling, with single spaces between words."""
-    return readable(" ".join(label.split())) or repr(label)
 
 
 def merge_spellings(labels: Counter[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
