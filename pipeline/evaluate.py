@@ -12,8 +12,7 @@ from plumage.tracking.resume import log_evaluation_files, resume_run
 
 
 def main(params: Params) -> None:
-    dataset = Dataset(paths.DATASET)
-    rows = read_split(paths.SPLITS, dataset)
+    dataset, rows = read_split(paths.SPLITS, Dataset(paths.DATASET))
     logged = params.flat(but="register")
     with resume_run(project_root(), params.tracking.experiment, logged, "evaluate") as run:
         metrics = evaluate(load_model(paths.MODELS), dataset, rows, params.evaluate, paths.REPORTS, logged)

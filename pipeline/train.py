@@ -31,8 +31,9 @@ def main(params: Params) -> None:
 
 
 def fit(params: Params, group: ProcessGroup) -> None:
-    dataset, train, root = Dataset(DATASET), params.train.resolved(), project_root()
-    rows, device = read_split(SPLITS, dataset), choose_device(train.device)
+    dataset, rows = read_split(SPLITS, Dataset(DATASET))
+    train, root = params.train.resolved(), project_root()
+    device = choose_device(train.device)
     model, preprocessing = new_model(params.model, dataset, train.seed, root)
     data = TrainingData(dataset, rows, preprocessing)
     if not group.is_main:

@@ -29,8 +29,8 @@ def train(
     from plumage.cli.plan import make_plan
     from plumage.data.split.splits_file import read_split
 
-    root, params, dataset = project_root(), project_params(), open_dataset()
-    rows = read_split(root / SPLITS, dataset)
+    root, params = project_root(), project_params()
+    dataset, rows = read_split(root / SPLITS, open_dataset())
     plan = make_plan(params.model, params.train.resolved(), dataset, rows, root)
     _print_plan(plan, [key.removeprefix("train.") for key in params.flat() if key.startswith("train.")])
 

@@ -9,6 +9,7 @@ DVC_LOCK = Path("dvc.lock")
 DATA = Path("data")
 DATASET = DATA / "dataset"
 SPLITS = DATA / "splits.csv"
+LABELS = DATA / "labels.csv"
 DOWNLOADS = DATA / "downloads"
 UNPACKED = DATA / ".unpacked.tar.tmp"
 
@@ -27,6 +28,7 @@ CONFUSION = REPORTS / "confusion.csv"
 PER_CLASS = REPORTS / "per_class.csv"
 PREDICTIONS = REPORTS / "predictions.csv"
 SLICES = REPORTS / "slices.csv"
+LABEL_ERRORS = REPORTS / "label_errors.csv"
 PLOTS = REPORTS / "plots"
 PLOT_DATA = REPORTS / "plot_data"
 REPORT_PAGE = REPORTS / "report.html"
