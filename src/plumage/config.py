@@ -271,6 +271,8 @@ class Evaluate(Section):
     """over 0 to 1: the accuracy that a model that may abstain should reach; val gives the threshold"""
     tta: bool = False
     """true or false: also evaluate the mean over each photo and its mirror image"""
+    label_errors: bool = True
+    """true or false: list photos of all splits whose label is likely wrong; takes a pass over the train photos"""
     seed: int = Field(0, ge=0, le=MAX_SEED)
     """0 to 2^63 - 1"""
 

@@ -1,6 +1,6 @@
 """The evaluate stage: predict the test and val photos, compute the metrics, write tables, plots and the report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,13 +17,14 @@ from plumage.data.dataset.store import Dataset
 from plumage.errors import ModelError
 from plumage.evaluation.example_photos import ExamplePhoto, load_example_photos
 from plumage.evaluation.examples import choose_examples
+from plumage.evaluation.label_errors import LabelErrors, Labelled, find_label_errors, label_errors_table
 from plumage.evaluation.report import write_report
 from plumage.evaluation.result import EvaluationResult
 from plumage.evaluation.sample import Sample
 from plumage.evaluation.selective import coverage_curve, selective_metrics, threshold_for
 from plumage.evaluation.slices import find_slices, sharpness, slice_table
 from plumage.evaluation.summary import DECIMALS, calibration_summary, summary
-from plumage.evaluation.tables import write_tables
+from plumage.evaluation.tables import write_table, write_tables
 from plumage.evaluation.write_plots import write_plots
 from plumage.inference.predict import Outputs, predict
 from plumage.models.saved_model import SavedModel
@@ -35,12 +36,18 @@ Rows = Mapping[str, list[int]]  # the data set's rows per split: train, val, tes
 
 
 def evaluate(
-    saved: SavedModel, dataset: Dataset, rows: Rows, settings: Evaluate, reports: Path, params: Mapping[str, Any]
+    saved: SavedModel,
+    dataset: Dataset,
+    rows: Rows,
+    settings: Evaluate,
+    reports: Path,
+    params: Mapping[str, Any],
+    near_duplicates: Sequence[Sequence[int]] = (),
 ) -> dict[str, Any]:
     """Evaluate the model on the rows `test` and write metrics.json, tables, plots and the report into `reports`.
 
     `reports` already holds history.csv. The report lists `params`. The threshold of selective prediction is chosen on the rows `val`.
-    Returns the content of metrics.json.
+    `near_duplicates` are groups of rows. Returns the content of metrics.json.
 
     Raises:
         ModelError: the model's classes are not the data set's.
@@ -51,6 +58,8 @@ def evaluate(
     predictions = _predict(inputs)
     metrics = _score(inputs, predictions)
     result = _result(inputs, predictions, metrics, history=pd.read_csv(reports / paths.HISTORY.name), params=params)
+    errors = _label_errors(inputs, predictions, near_duplicates)
+    write_table(reports / paths.LABEL_ERRORS.name, label_errors_table(errors.suspects, dataset, rows))
     write_tables(reports, result)
     write_plots(reports, result)
     write_report(reports, result)
@@ -72,6 +81,7 @@ class _Predictions(NamedTuple):
     uncalibrated: Sample  # `test` at temperature 1
     tta: Sample | None  # `test` averaged with the mirror images, if `evaluate.tta` asks for it
     val: Sample
+    val_features: NDArray[np.float32]  # of the val photos, pooled
     features: NDArray[np.float32]  # N x F, pooled
     sharpness: NDArray[np.float64]  # N: the sharpness of the test photos
 
@@ -101,9 +111,34 @@ def _predict(inputs: _Inputs) -> _Predictions:
         uncalibrated=sample("test", test.logits, temperature=1.0),
         tta=tta,
         val=sample("val", val.logits),
+        val_features=val.features,
         features=test.features,
         sharpness=np.concatenate(sharpnesses),
     )
+
+
+def _label_errors(inputs: _Inputs, predictions: _Predictions, near_duplicates: Sequence[Sequence[int]]) -> LabelErrors:
+    """The photos of all splits whose label is likely wrong, if `evaluate.label_errors` asks for them."""
+    saved, dataset, rows, settings = inputs
+    if not settings.label_errors:
+        return LabelErrors([], [], [])
+    print(f"label errors: computing the features of {len(rows['train']):,} train photos", flush=True)
+    train = predict(saved.model, dataset, rows["train"], saved.preprocessing, _device(), settings.batch_size)
+    chosen = [*rows["train"], *rows["val"], *rows["test"]]
+    place = {row: index for index, row in enumerate(chosen)}
+    errors = find_label_errors(
+        Labelled(
+            keys=[dataset.keys[row] for row in chosen],
+            features=np.concatenate([train.features, predictions.val_features, predictions.features]),
+            labels=dataset.targets()[chosen],
+            classes=dataset.classes,
+            groups=[[place[row] for row in group if row in place] for group in near_duplicates],
+        ),
+        settings.seed,
+    )
+    for line in errors.lines():
+        print(line)
+    return errors
 
 
 def _device() -> str:

@@ -7,17 +7,22 @@ class's own photos (the paper's confident joint, section 3.1). Suspects are rank
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from plumage.common.paths import LABEL_ERRORS
+from plumage.data.dataset.store import Dataset
 from plumage.evaluation.sample import Floats, Ints
 from plumage.training.probe import ProbeSettings, out_of_fold_probabilities
 
 FOLDS = 5
+NAMED = 5
+"""The number of classes that a message names."""
 MIN_PHOTOS = 5
 """Classes with fewer photos are not judged: a probe that sees three photos of a class takes the fourth for anything."""
 
@@ -32,11 +37,24 @@ class Suspect(NamedTuple):
 
 
 class LabelErrors(NamedTuple):
-    """The suspects, the most likely first, and what can't be told."""
+    """The suspects, the most likely first, and which classes' labels can't be judged."""
 
     suspects: list[Suspect]
     too_small: list[str]  # classes with fewer than MIN_PHOTOS photos
-    not_told_apart: list[str]  # classes most of whose photos look like another class: no photo is accused
+    not_told_apart: list[str]  # classes of which most photos look like another class: none is accused
+
+    def lines(self) -> list[str]:
+        """What was found, for people."""
+        count, why_not = (
+            len(self.suspects),
+            {f"fewer than {MIN_PHOTOS} photos": self.too_small, "not told apart": self.not_told_apart},
+        )
+        lines = [f"label errors: {count:,} photo{'s' if count != 1 else ''} likely labelled wrong (see {LABEL_ERRORS})"]
+        for why, classes in why_not.items():
+            if classes:
+                more = f" and {len(classes) - NAMED:,} more" if len(classes) > NAMED else ""
+                lines.append(f"label errors: not judged ({why}): {', '.join(classes[:NAMED])}{more}")
+        return lines
 
 
 class Labelled(NamedTuple):
@@ -55,7 +73,7 @@ def find_label_errors(photos: Labelled, seed: int = 0) -> LabelErrors:
     units = _units(len(photos.keys), photos.groups)
     sizes = Counter(label for label, _ in set(zip(photos.labels.tolist(), units.tolist(), strict=True)))
     small = np.array([0 < sizes[label] < MIN_PHOTOS for label in range(count)])
-    too_small = [names[label] for label in np.flatnonzero(small)]
+    too_small = [names[label] for label in np.flatnonzero(small).tolist()]
     if sum(size >= MIN_PHOTOS for size in sizes.values()) < 2:
         return LabelErrors([], too_small, [])
     probabilities = cross_validated(photos, seed)
@@ -67,11 +85,20 @@ def find_label_errors(photos: Labelled, seed: int = 0) -> LabelErrors:
     rows = np.flatnonzero(suspect)
     scores = margins(probabilities[rows], photos.labels[rows], suggested[rows])
     found = [
-        Suspect(photos.keys[row], names[photos.labels[row]], names[suggested[row]], float(score))
-        for row, score in zip(rows, scores, strict=True)
+        Suspect(photos.keys[row], names[photos.labels[row]], names[suggested[row]], score)
+        for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
     ]
     found.sort(key=lambda each: (-each.score, each.key))
-    return LabelErrors(found, too_small, [names[label] for label in np.flatnonzero(unlike)])
+    return LabelErrors(found, too_small, [names[label] for label in np.flatnonzero(unlike).tolist()])
+
+
+def label_errors_table(
+    suspects: Sequence[Suspect], dataset: Dataset, rows: Mapping[str, Sequence[int]]
+) -> pd.DataFrame:
+    """reports/label_errors.csv: key, label, suggested, score, split; one row per suspect."""
+    split_of = {dataset.keys[row]: split for split, chosen in rows.items() for row in chosen}
+    table = pd.DataFrame(suspects, columns=Suspect._fields)
+    return table.assign(split=[split_of[each.key] for each in suspects])
 
 
 def cross_validated(photos: Labelled, seed: int) -> NDArray[np.float32]:
@@ -111,7 +138,8 @@ def _units(count: int, groups: Iterable[Sequence[int]]) -> NDArray[np.int64]:
     """Each photo's unit: near-duplicates share one."""
     units = np.arange(count)
     for group in groups:
-        units[list(group)] = group[0]
+        if group:
+            units[list(group)] = min(group)
     return units
 
 

@@ -13,7 +13,7 @@ import plumage
 from plumage.common import git
 from plumage.common.cores import cores
 from plumage.common.files import naming, write_json, write_text
-from plumage.common.paths import DVC_LOCK, DVC_YAML
+from plumage.common.paths import DVC_LOCK, DVC_YAML, LABELS
 from plumage.common.redaction import redacted
 from plumage.common.text import shown
 from plumage.common.yaml_file import read_yaml
@@ -117,7 +117,7 @@ def _pathspec_of_sources(folder: Path) -> list[str]:
 
 
 def _dvc_tags(folder: Path, stage: str) -> dict[str, str]:
-    """Hashes of the outputs of all stages before `stage`. For itself and later ones, dvc.lock still has older hashes."""
+    """Hashes of data/labels.csv and of the outputs of all stages before `stage`. For later ones, dvc.lock has older hashes."""
     stages, locked = _stages(folder / DVC_YAML), _stages(folder / DVC_LOCK)
     maker = {path: name for name, spec in stages.items() for path in _outputs(spec)}
     before: list[str] = []
@@ -129,7 +129,9 @@ def _dvc_tags(folder: Path, stage: str) -> dict[str, str]:
             if name is not None and name not in before:
                 before.append(name)
                 waiting.append(name)
-    return {f"{DVC}{path}": digest for path, digest in _hashes([locked.get(name, {}) for name in before]).items()}
+    made = [locked.get(name, {}) for name in before]
+    labels = [{"outs": [dep for dep in spec.get("deps", []) if dep["path"] == LABELS.as_posix()]} for spec in made]
+    return {f"{DVC}{path}": digest for path, digest in _hashes([*made, *labels]).items()}
 
 
 def locked_hashes(lock: Path) -> dict[str, str]:

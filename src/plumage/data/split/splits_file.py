@@ -4,7 +4,7 @@ import csv
 import hashlib
 from pathlib import Path
 
-from plumage.common.files import atomic_path
+from plumage.common.files import atomic_path, read_output
 from plumage.common.tables import guarded, read_rows
 from plumage.data.dataset.store import Dataset
 from plumage.errors import DataError
@@ -42,6 +42,21 @@ def read_split(path: Path, dataset: Dataset) -> tuple[Dataset, dict[str, list[in
     for number, key in enumerate(dataset.keys):
         rows_of[rows[key][1]].append(number)
     return dataset.relabelled([rows[key][0] for key in dataset.keys]), {split: rows_of[split] for split in SPLITS}
+
+
+def read_near_duplicates(path: Path, dataset: Dataset) -> list[list[int]]:
+    """Return the groups of near-duplicates in split.json as rows of `dataset`.
+
+    Raises:
+        PipelineError: the file is missing or damaged.
+        DataError: it names photos that `dataset` lacks.
+    """
+    groups = [[photo["key"] for photo in group] for group in read_output(path)["near_duplicates"]]
+    wanted = {key for group in groups for key in group}
+    row_of = {key: row for row, key in enumerate(dataset.keys) if key in wanted}
+    if len(row_of) < len(wanted):
+        raise DataError(f"{path}: belongs to other photos than the data set holds; run `dvc repro split`")
+    return [[row_of[key] for key in group] for group in groups]
 
 
 def rows_hash(dataset: Dataset, rows: list[int]) -> str:
