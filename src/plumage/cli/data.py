@@ -97,6 +97,4 @@ def relabel(
         was, now = before.get(key, own.get(key)), after.get(key, own.get(key))
         change = f"{was or 'refused'} -> {now or 'refused'}" if was != now else f"{now or 'refused'} already"
         out.print(f"{key}: {change}")
-    out.print(
-        f"{len(after):,} decisions in {LABELS}; `dvc repro` applies them" if after != before else "nothing changed"
-    )
+    out.print(f"{LABELS}: {len(after):,} in all; `dvc repro` applies them" if after != before else "nothing changed")

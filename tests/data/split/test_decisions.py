@@ -174,7 +174,7 @@ def test_the_command_writes_the_file_and_says_what_changed(dataset: Dataset, tmp
 
     done = run(JAY, JAY_2, "CARDINAL")
     assert done.returncode == 0, done.stderr
-    assert f"{JAY}: BLUE JAY -> CARDINAL" in done.stdout and "2 decisions in data/labels.csv" in done.stdout
+    assert f"{JAY}: BLUE JAY -> CARDINAL" in done.stdout and "data/labels.csv: 2 in all" in done.stdout
     before = (tmp_path / "data" / "labels.csv").read_text()
     assert before == f"key,label\n{JAY},CARDINAL\n{JAY_2},CARDINAL\n"
     wrong = run(JAY, "no such key", "CARDINAL")
