@@ -8,8 +8,7 @@ from plumage.common.project import project_root
 from plumage.config import Model, ResolvedTrain
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.folds import draw_folds
-from plumage.data.split.official import read_near_duplicates
-from plumage.data.split.splits_file import read_split
+from plumage.data.split.splits_file import read_near_duplicates, read_split
 from plumage.data.split.stratified import Photos
 from plumage.evaluation.cross_validation import CrossValidation, announcement
 from plumage.evaluation.held_out import write_held_out
@@ -33,10 +32,10 @@ def cross_validate(inputs: StageInputs, num_folds: int, seed: int, model: Model,
 def run(
     inputs: StageInputs, num_folds: int, seed: int, model: Model, train: ResolvedTrain, group: ProcessGroup
 ) -> None:
-    dataset, root, device = Dataset(DATASET), project_root(), choose_device(train.device)
+    dataset, split = read_split(SPLITS, Dataset(DATASET))
+    root, device = project_root(), choose_device(train.device)
     ids = [row.tobytes() for row in dataset.bytes_column("sha256")]
-    groups = read_near_duplicates(read_output(SPLIT_REPORT), dataset.keys)
-    split = read_split(SPLITS, dataset)
+    groups = read_near_duplicates(SPLIT_REPORT, dataset)
     drawn = draw_folds(Photos(dataset.keys, dataset.labels, ids, groups), split, num_folds, seed)
     if not group.is_main:
         CrossValidation(model, dataset, drawn.folds, TrainingContext(train, device, group), root).run()

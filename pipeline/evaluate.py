@@ -7,7 +7,7 @@ from plumage.common import paths
 from plumage.common.files import read_output
 from plumage.common.project import project_root
 from plumage.data.dataset.store import Dataset
-from plumage.data.split.splits_file import read_split
+from plumage.data.split.splits_file import read_near_duplicates, read_split
 from plumage.evaluation.evaluate import evaluate
 from plumage.evaluation.folds import describe_folds
 from plumage.evaluation.held_out import read_held_out
@@ -19,15 +19,18 @@ from plumage.tracking.resume import log_evaluation_files, resume_run
 
 
 def main(inputs: StageInputs) -> None:
-    dataset, params = Dataset(paths.DATASET), inputs.params
-    rows, held_out = read_split(paths.SPLITS, dataset), read_held_out(paths.FOLDS, dataset)
+    params = inputs.params
+    dataset, rows = read_split(paths.SPLITS, Dataset(paths.DATASET))
     logged = params.flat("register")
     with resume_run(project_root(), params.tracking.experiment, logged, "evaluate") as run:
-        model, best_epoch = load_model(paths.MODELS), read_output(paths.RUN)["best_epoch"]
-        made_from = provenance(Path.cwd(), locked_hashes(paths.DVC_LOCK))
         metrics = evaluate(
-            model, dataset, rows, params.evaluate, paths.REPORTS, logged, best_epoch, held_out, made_from, inputs.check
-        )
+            load_model(paths.MODELS), dataset, rows, params.evaluate, paths.REPORTS, logged,
+            best_epoch=read_output(paths.RUN)["best_epoch"],
+            held_out=read_held_out(paths.FOLDS, dataset),
+            near_duplicates=read_near_duplicates(paths.SPLIT_REPORT, dataset),
+            provenance=provenance(Path.cwd(), locked_hashes(paths.DVC_LOCK)),
+            before_writing=inputs.check,
+        )  # fmt: skip
         inputs.check()
         log_evaluation_files(run)
         inputs.check()

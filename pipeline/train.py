@@ -34,8 +34,9 @@ def main(inputs: StageInputs) -> None:
 
 def fit(inputs: StageInputs, group: ProcessGroup) -> None:
     params = group.broadcast(inputs.params)  # edited while the processes start, it may differ
-    dataset, train, root = Dataset(DATASET), params.train.resolved(), project_root()
-    rows, device = read_split(SPLITS, dataset), choose_device(train.device)
+    dataset, rows = read_split(SPLITS, Dataset(DATASET))
+    train, root = params.train.resolved(), project_root()
+    device = choose_device(train.device)
     model, preprocessing = new_model(params.model, dataset, train.seed, root)
     data = TrainingData(dataset, rows, preprocessing)
     if not group.is_main:

@@ -24,6 +24,7 @@ FILES = {
     "reports/per_class.csv": "label,f1\nowl,0.9\njay,0.9\n",
     "reports/slices.csv": "slice,group\n",
     "reports/predictions.csv": "key,label,prob_label\nb.jpg,jay,0.9\n",
+    "reports/label_errors.csv": "key,label,suggested,score,split\na.jpg,owl,jay,0.9,train\n",
     "reports/confusion.csv": "actual,predicted,count\njay,jay,1\n",
     "reports/report.html": "<p>birds</p>",
     "reports/plots/recall.png": "not a picture",

@@ -283,6 +283,8 @@ class Evaluate(Section):
     """2 to 100: also judge the recipe on all photos, by cross-validation with this many trainings; null: off"""
     tta: bool = False
     """true or false: also evaluate the mean over each photo and its mirror image"""
+    label_errors: bool = True
+    """true or false: list photos of all splits whose label is likely wrong; takes a pass over the train photos"""
     seed: int = Field(0, ge=0, le=MAX_SEED)
     """0 to 2^63 - 1"""
 

@@ -1,4 +1,4 @@
-"""`plumage data`: look at the photos before the pipeline does, and take photos out of the data set."""
+"""`plumage data`: look at the photos before the pipeline does, correct their labels, and export photos."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from plumage.cli.shared import open_dataset, out, print_rows, project_params
-from plumage.common.paths import SPLITS
-from plumage.common.project import project_root
+from plumage.common.paths import LABELS, SPLITS
+from plumage.common.project import project_root, scratch_folder
+from plumage.errors import DataError
 
-app = typer.Typer(no_args_is_help=True, help="Check the folder of photos, or export photos from the data set")
+app = typer.Typer(no_args_is_help=True, help="Check the folder of photos, correct labels, or export photos")
 
 
 @app.command()
@@ -31,17 +32,20 @@ def show(
     force: Annotated[bool, typer.Option("--force", help="overwrite an existing file")] = False,
 ) -> None:
     """Write one photo to a file, and print what the data set knows about it."""
+    from plumage.data.split.decisions import read_decisions
     from plumage.data.split.export import show_photo
 
+    decisions = read_decisions(project_root() / LABELS)
     shown = show_photo(open_dataset(), key, project_root() / SPLITS, to, force)
     print_rows({
         "photo": shown.key,
         "label": shown.label,
+        **({f"in {LABELS}": decisions[key] or "refused"} if key in decisions else {}),
         "official split": shown.official_split or "none",
         "split": shown.split or "none (yet; run `dvc repro split`)",
         "size": f"{shown.width:,} x {shown.height:,} pixels, {shown.bytes:,} bytes",
         "written to": shown.file,
-    })  # fmt: skip
+    }, width=18)  # fmt: skip
 
 
 @app.command()
@@ -51,8 +55,46 @@ def export(
         bool, typer.Option(help="write train|val|test/<class>/<file> by data/splits.csv, without the unused photos")
     ] = False,
 ) -> None:
-    """Write all photos as class folders, <class>/<file>, which can be a data.source again."""
+    """Write all photos as class folders, <class>/<file>, which can be a data.source again; with corrected labels."""
+    from plumage.data.split.decisions import read_decisions
     from plumage.data.split.export import export_photos
 
-    written = export_photos(open_dataset(), folder, project_root() / SPLITS if parts else None)
+    root = project_root()
+    decisions = read_decisions(root / LABELS)
+    written = export_photos(open_dataset(), folder, root / SPLITS if parts else None, decisions)
     out.print(f"{written:,} photos written to {folder}")
+
+
+@app.command()
+def relabel(
+    decision: Annotated[
+        list[str],
+        typer.Argument(
+            help="keys as in reports/label_errors.csv, then their class, or `refuse` to leave them out, or `original` to undo",
+            metavar="KEY... CLASS|refuse|original",
+        ),
+    ],
+    new_class: Annotated[bool, typer.Option("--new-class", help="the class is a new one")] = False,
+) -> None:
+    """Correct the labels of photos, or leave photos out, from the next `dvc repro` on: writes data/labels.csv and touches no photo."""
+    from filelock import FileLock
+
+    from plumage.data.split.decisions import decide, read_decisions, write_decisions
+
+    *keys, wanted = decision
+    if not keys:
+        raise DataError("takes one key or more, then a class, `refuse` or `original`")
+    root, dataset = project_root(), open_dataset()
+    lock = scratch_folder(root) / "labels.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        before = read_decisions(root / LABELS)
+        after = decide(before, dataset, keys, wanted, new_class)
+        if after != before:
+            write_decisions(root / LABELS, after)
+    own = dict(zip(dataset.keys, dataset.labels, strict=True))
+    for key in dict.fromkeys(keys):
+        was, now = before.get(key, own.get(key)), after.get(key, own.get(key))
+        change = f"{was or 'refused'} -> {now or 'refused'}" if was != now else f"{now or 'refused'} already"
+        out.print(f"{key}: {change}")
+    out.print(f"{LABELS}: {len(after):,} in all; `dvc repro` applies them" if after != before else "nothing changed")

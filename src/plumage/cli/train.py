@@ -33,8 +33,8 @@ def train(
     from plumage.registry.class_change import announce_before_training
     from plumage.tracking.store import use_store
 
-    root, params, dataset = project_root(), project_params(), open_dataset()
-    rows = read_split(root / SPLITS, dataset)
+    root, params = project_root(), project_params()
+    dataset, rows = read_split(root / SPLITS, open_dataset())
     plan = make_plan(params.model, params.train.resolved(), dataset, rows, root)
     with suppress(TrackingError):  # no store yet, or out of reach
         use_store(root)

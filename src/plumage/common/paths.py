@@ -10,6 +10,7 @@ CHECKED = Path("reports/checked.txt")
 DATA = Path("data")
 DATASET = DATA / "dataset"
 SPLITS = DATA / "splits.csv"
+LABELS = DATA / "labels.csv"
 DOWNLOADS = DATA / "downloads"
 UNPACKED = DATA / ".unpacked.tar.tmp"
 
@@ -29,6 +30,7 @@ PER_CLASS = REPORTS / "per_class.csv"
 PREDICTIONS = REPORTS / "predictions.csv"
 FOLDS = REPORTS / "folds.csv"
 SLICES = REPORTS / "slices.csv"
+LABEL_ERRORS = REPORTS / "label_errors.csv"
 PLOTS = REPORTS / "plots"
 PLOT_DATA = REPORTS / "plot_data"
 REPORT_PAGE = REPORTS / "report.html"

@@ -1,6 +1,7 @@
 """The evaluate stage: predict the test and val photos, compute the metrics, write tables, plots and the report."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ from plumage.evaluation.example_photos import ExamplePhoto, load_example_photos
 from plumage.evaluation.examples import Examples, choose_examples, spread_first
 from plumage.evaluation.folds import folds_summary
 from plumage.evaluation.held_out import HeldOut
+from plumage.evaluation.label_error_photos import with_pictures
+from plumage.evaluation.label_errors import LabelErrors, Labelled, find_label_errors, label_errors_table
 from plumage.evaluation.provenance import UNKNOWN, Provenance
 from plumage.evaluation.report import write_report
 from plumage.evaluation.result import EvaluationResult
@@ -27,6 +30,7 @@ from plumage.evaluation.sample import Sample
 from plumage.evaluation.selective import coverage_curve, selective_metrics, threshold_for
 from plumage.evaluation.slices import find_slices, sharpness, slice_table
 from plumage.evaluation.summary import DECIMALS, calibration_summary, summary
+from plumage.evaluation.tables import write_table
 from plumage.evaluation.thumbnails import load_thumbnails
 from plumage.evaluation.write_plots import write_plots
 from plumage.evaluation.write_tables import write_tables
@@ -50,6 +54,7 @@ def evaluate(
     params: Mapping[str, Any],
     best_epoch: int | None = None,
     held_out: HeldOut | None = None,
+    near_duplicates: Sequence[Sequence[int]] = (),
     provenance: Provenance = UNKNOWN,
     before_writing: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
@@ -57,7 +62,8 @@ def evaluate(
 
     `reports` already holds history.csv. The report lists `params` and says the `provenance`. The threshold of selective prediction is
     chosen on the rows `val`. The learning curves mark `best_epoch`, from 1, whose weights the model has. With what cross-validation
-    `held_out`, the metrics have `folds`, too. `before_writing` may raise to write nothing. Returns the content of metrics.json.
+    `held_out`, the metrics have `folds`, too. `near_duplicates` are groups of rows. `before_writing` may raise to write nothing.
+    Returns the content of metrics.json.
 
     Raises:
         ModelError: the model's classes are not the data set's.
@@ -71,7 +77,10 @@ def evaluate(
         metrics["folds"] = folds_summary(held_out, settings)
     history = pd.read_csv(reports / paths.HISTORY.name)
     result = _result(inputs, predictions, metrics, history, best_epoch, params, provenance)
+    errors = _label_errors(inputs, predictions, near_duplicates)
+    result = replace(result, label_errors=with_pictures(errors.suspects, dataset, saved.preprocessing))
     before_writing()
+    write_table(reports / paths.LABEL_ERRORS.name, label_errors_table(errors.suspects, dataset, rows))
     write_tables(reports, result)
     write_plots(reports, result)
     write_report(reports, result)
@@ -93,6 +102,7 @@ class _Predictions(NamedTuple):
     uncalibrated: Sample  # `test` at temperature 1
     tta: Sample | None  # `test` averaged with the mirror images, if `evaluate.tta` asks for it
     val: Sample
+    val_features: NDArray[np.float32]  # of the val photos, pooled
     features: NDArray[np.float32]  # N x F, pooled
     sharpness: NDArray[np.float64]  # N: the sharpness of the test photos
 
@@ -122,9 +132,34 @@ def _predict(inputs: _Inputs) -> _Predictions:
         uncalibrated=sample("test", test.logits, temperature=1.0),
         tta=tta,
         val=sample("val", val.logits),
+        val_features=val.features,
         features=test.features,
         sharpness=np.concatenate(sharpnesses),
     )
+
+
+def _label_errors(inputs: _Inputs, predictions: _Predictions, near_duplicates: Sequence[Sequence[int]]) -> LabelErrors:
+    """The photos of all splits whose label is likely wrong, if `evaluate.label_errors` asks for them."""
+    saved, dataset, rows, settings = inputs
+    if not settings.label_errors:
+        return LabelErrors([], [], [])
+    print(f"label errors: computing the features of {len(rows['train']):,} train photos", flush=True)
+    train = predict(saved.model, dataset, rows["train"], saved.preprocessing, _device(), settings.batch_size)
+    chosen = [*rows["train"], *rows["val"], *rows["test"]]
+    place = {row: index for index, row in enumerate(chosen)}
+    errors = find_label_errors(
+        Labelled(
+            keys=[dataset.keys[row] for row in chosen],
+            features=np.concatenate([train.features, predictions.val_features, predictions.features]),
+            labels=dataset.targets()[chosen],
+            classes=dataset.classes,
+            groups=[[place[row] for row in group if row in place] for group in near_duplicates],
+        ),
+        settings.seed,
+    )
+    for line in errors.lines():
+        print(line)
+    return errors
 
 
 def _device() -> str:

@@ -222,7 +222,12 @@ def _lineage(card_data: ModelCardData) -> list[str]:
         lines.append(f"- Commit: {lineage[tags.GIT_COMMIT]}{dirty}")
     elif tags.GIT_UNKNOWN in lineage:
         lines.append(f"- Commit: unknown ({markdown(lineage[tags.GIT_UNKNOWN])})")
-    for what, path in {"Data": paths.DATASET, "Split": paths.SPLITS, "Weights": paths.WEIGHTS}.items():
+    for what, path in {
+        "Data": paths.DATASET,
+        "Labels": paths.LABELS,
+        "Split": paths.SPLITS,
+        "Weights": paths.WEIGHTS,
+    }.items():
         if digest := lineage.get(f"{tags.DVC}{path.as_posix()}"):
             lines.append(f"- {what}: `{path.as_posix()}`, DVC hash {digest}")
     parts = (card_data.machine.get(key, "") for key in ("processor", "gpu", "system"))

@@ -68,8 +68,7 @@ def register_outputs(
     Raises:
         PlumageError: the store can't be reached, or a file can't be read.
     """
-    dataset = Dataset(paths.DATASET)
-    rows = read_split(paths.SPLITS, dataset)
+    dataset, rows = read_split(paths.SPLITS, Dataset(paths.DATASET))
     with resume_run(root, experiment, params, "register") as run, tempfile.TemporaryDirectory() as folder:
         candidate = collect_candidate(Path(folder), run, settings.model_name, dataset, rows, params)
         return register(root, run, candidate, Gate(settings, TestPhotos(dataset, rows["test"], similarity, names)))

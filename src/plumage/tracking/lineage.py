@@ -14,7 +14,7 @@ from plumage.common import git
 from plumage.common.cores import cores
 from plumage.common.dvc_files import earlier_stages, outputs_of, read_stages
 from plumage.common.files import naming, write_json, write_text
-from plumage.common.paths import DVC_LOCK, DVC_YAML
+from plumage.common.paths import DVC_LOCK, DVC_YAML, LABELS
 from plumage.common.redaction import redacted
 from plumage.common.text import shown
 from plumage.errors import GitError
@@ -117,10 +117,11 @@ def _pathspec_of_sources(folder: Path) -> list[str]:
 
 
 def _dvc_tags(folder: Path, stage: str) -> dict[str, str]:
-    """Hashes of the outputs of all stages before `stage`. For itself and later ones, dvc.lock still has older hashes."""
+    """Hashes of data/labels.csv and of the outputs of all stages before `stage`. For later ones, dvc.lock has older hashes."""
     stages, locked = read_stages(folder / DVC_YAML), read_stages(folder / DVC_LOCK)
-    before = earlier_stages(stages, stage)
-    return {f"{DVC}{path}": digest for path, digest in _hashes([locked.get(name, {}) for name in before]).items()}
+    made = [locked.get(name, {}) for name in earlier_stages(stages, stage)]
+    labels = [{"outs": [dep for dep in spec.get("deps", []) if dep["path"] == LABELS.as_posix()]} for spec in made]
+    return {f"{DVC}{path}": digest for path, digest in _hashes([*made, *labels]).items()}
 
 
 def locked_hashes(lock: Path) -> dict[str, str]:

@@ -6,7 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from plumage.common.files import read_output
-from plumage.common.paths import CONFUSION, HISTORY, METRICS, PER_CLASS, PLOTS, PREDICTIONS, REPORT_PAGE, RUN, SLICES
+from plumage.common.paths import (
+    CONFUSION,
+    HISTORY,
+    LABEL_ERRORS,
+    METRICS,
+    PER_CLASS,
+    PLOTS,
+    PREDICTIONS,
+    REPORT_PAGE,
+    RUN,
+    SLICES,
+)  # fmt: skip
 from plumage.errors import PipelineError
 from plumage.tracking.execution import Execution, begin_execution
 from plumage.tracking.inputs import log_inputs
@@ -63,7 +74,7 @@ def _find_or_restore(execution: Execution, trained: Mapping[str, Any]) -> str:
 def log_evaluation_files(run: Run) -> None:
     """Log what the evaluate stage wrote: metrics, tables, plots and the report."""
     run.log_results(flatten_metrics(read_output(METRICS)))
-    for table in (PER_CLASS, PREDICTIONS, SLICES, CONFUSION):
+    for table in (PER_CLASS, PREDICTIONS, SLICES, CONFUSION, LABEL_ERRORS):
         run.log_table(table, table.stem)
     run.log_artifact(PLOTS, PLOTS.name)
     run.log_artifact(REPORT_PAGE)

@@ -24,7 +24,7 @@ Stage = Literal["train", "evaluate", "register"]
 MAX_PARAM_LENGTH = 500
 EPOCH_METRIC = "train/loss"
 """Every epoch has a point of this metric."""
-NAMES = re.compile(r"key|label|actual|predicted|pred_\d|slice")
+NAMES = re.compile(r"key|label|actual|predicted|pred_\d|slice|split|suggested")
 """Columns of names: a class called 001, 1e5 or nan is no number."""
 BATCH_SIZE = 100
 """MLflow accepts at most this many parameters or tags per call."""

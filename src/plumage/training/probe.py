@@ -94,6 +94,32 @@ def fit_classifier(
         classifier.bias.copy_(bias - mean.cpu().double() @ weight)
 
 
+def out_of_fold_probabilities(
+    features: Tensor, labels: Tensor, folds: Tensor, num_classes: int, settings: ProbeSettings
+) -> Tensor:
+    """Class probabilities of each sample by a classifier fitted to the samples of the other folds: float32, N x C.
+
+    `folds` has the fold of each sample, int64 N, counted from 0. A penalty that `settings` leaves open, and the temperature,
+    are chosen once, on held-out samples of those that the first classifier is fitted to.
+    """
+    l2, scale = settings.l2, 1.0
+    probabilities = torch.zeros(len(features), num_classes)
+    numbers = folds.unique().tolist()
+    with Progress("label errors: folds", len(numbers)) as progress:
+        for number in numbers:
+            rest, out = folds != number, folds == number
+            mean, whitening = _whitening(features[rest], labels[rest], num_classes, settings.shrinkage)
+            fitted = (features[rest] - mean) @ whitening
+            if l2 is None:
+                held_out = _held_out(labels[rest])
+                l2, scale = _choose_l2(fitted, labels[rest], held_out, num_classes, settings.max_iterations, None)
+            params = _minimize(fitted, labels[rest], num_classes, l2, settings.max_iterations, GRID_TOLERANCE)
+            logits = _logits(params * scale, (features[out] - mean) @ whitening)
+            probabilities[out.cpu()] = logits.softmax(1).cpu()
+            progress.advance()
+    return probabilities
+
+
 def _whitening(features: Tensor, labels: Tensor, num_classes: int, shrinkage: float) -> tuple[Tensor, Tensor]:
     """The features' mean, F, and a matrix, F x F, that takes centred features to a mean square of 1.
 

@@ -153,7 +153,7 @@ def test_splits_csv_round_trips_and_one_of_other_photos_is_refused(
     splits = stratified_split(Photos(dataset.keys, dataset.labels, ids, []), 0.2, 0.2, 0)
     splits[0] = "unused"
     write_splits(tmp_path / "splits.csv", dataset.keys, dataset.labels, splits)
-    rows = read_split(tmp_path / "splits.csv", dataset)
+    _, rows = read_split(tmp_path / "splits.csv", dataset)
     assert {split: [splits[row] for row in chosen] for split, chosen in rows.items()} == {
         split: [split] * splits.count(split) for split in SPLITS
     }

@@ -4,12 +4,13 @@ DVC hashes, links and restores file by file, so a few large files keep experimen
 """
 
 import bisect
+import copy
 import json
 import mmap
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -125,6 +126,12 @@ class Dataset:
         """Each photo's label as an index into `classes`."""
         index = {name: number for number, name in enumerate(self.classes)}
         return np.array([index[label] for label in self.labels], dtype=np.int64)
+
+    def relabelled(self, labels: list[str]) -> Self:
+        """The same photos under other labels, one per row; its classes are the labels that occur."""
+        other = copy.copy(self)
+        other.labels, other.classes = labels, sorted(set(labels))
+        return other
 
     def column(self, name: str) -> list[Any]:
         """A column of SCHEMA, one value per row; equal strings are one object."""

@@ -48,6 +48,7 @@ def write_data_page(
             title=f"The data: {about.get('dataset') or about.get('source') or 'photos'}",
             source=about.get("source", "photos"),
             about=about,
+            labels=report.get("labels"),
             details={name: value for name, value in about.items() if name not in OWN_SECTIONS},
             num_repairs=sum(about["repaired"].values()),
             **_split_counts(dataset, splits),

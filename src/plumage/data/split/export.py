@@ -1,7 +1,5 @@
 """Export photos from the data set in their original bytes: one by its key, or all as class folders."""
 
-import bisect
-import difflib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +12,12 @@ from plumage.data.dataset.store import Dataset
 from plumage.data.sources.layout import PHOTO_SUFFIXES
 from plumage.data.sources.names import class_identity, is_system_file
 from plumage.data.sources.photo import SUFFIXES, suffix_by_content
+from plumage.data.split.close_matches import nearest
+from plumage.data.split.decisions import Decisions, apply_decisions
 from plumage.data.split.splits_file import read_split
 from plumage.errors import DataError
 
 MAX_NAME_BYTES = 200  # file systems allow 255; the rest is for a suffix, and a hash that keeps equal names apart
-MAX_COMPARED = 2000  # keys compared with a mistyped one: comparing a million would take a minute
 
 
 class Shown(NamedTuple):
@@ -57,11 +56,12 @@ def show_photo(dataset: Dataset, key: str, splits: Path, to: Path | None = None,
     return Shown(file, key, dataset.labels[row], official_split, split, width, height, len(photo))
 
 
-def export_photos(dataset: Dataset, folder: Path, splits: Path | None) -> int:
+def export_photos(dataset: Dataset, folder: Path, splits: Path | None, decisions: Decisions | None = None) -> int:
     """Write the photos as <class>/<file> into the new or empty `folder`, and return their number.
 
-    With `splits` (data/splits.csv), write <split>/<class>/<file> without the unused photos. Names are made safe: nothing is
-    written outside `folder`, and no file overwrites another. The folder appears completely or not at all.
+    Classes are those after `decisions`, without the refused photos. With `splits` (data/splits.csv), write
+    <split>/<class>/<file> without the unused photos. Names are made safe: nothing is written outside `folder`, and no file
+    overwrites another. The folder appears completely or not at all.
 
     Raises:
         DataError: the folder isn't empty, or can't be written.
@@ -71,9 +71,12 @@ def export_photos(dataset: Dataset, folder: Path, splits: Path | None) -> int:
         raise DataError(f"{folder}: is the current folder; takes a new or an empty one")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{folder}: exists and is not an empty folder; takes a new or an empty one")
-    rows = [("", row) for row in range(len(dataset))]
-    if splits is not None:
-        rows = [(f"{split}/", row) for split, of_split in read_split(splits, dataset).items() for row in of_split]
+    if splits is None:
+        dataset, kept, *_ = apply_decisions(decisions or {}, dataset)
+        rows = [("", row) for row in kept]
+    else:
+        dataset, rows_of = read_split(splits, dataset)
+        rows = [(f"{split}/", row) for split, of_split in rows_of.items() for row in of_split]
     try:
         with atomic_path(target) as beside:
             made: set[str] = set()
@@ -158,22 +161,9 @@ def _safe(name: str) -> str:
 def _find(dataset: Dataset, key: str) -> int:
     if key in dataset.keys:
         return dataset.keys.index(key)
-    near = _nearest(key, dataset.keys)
+    near = nearest(key, dataset.keys)
     hint = f"similar keys: {', '.join(near)}" if near else "a key is a path inside the source, as in data/splits.csv"
     raise DataError(f"no photo has the key {key!r}; {hint}")
-
-
-def _nearest(wanted: str, keys: list[str]) -> list[str]:
-    """Return up to three keys similar to `wanted`: keys that contain it, else alphabetical neighbours and keys of the same name."""
-    by_lower = {key.lower(): key for key in keys}
-    wanted = wanted.lower()
-    candidates, cutoff = [key for key in by_lower if wanted in key], 0.0
-    if not candidates:
-        ordered, end, cutoff = sorted(by_lower), "/" + wanted.rpartition("/")[2], 0.6
-        place = bisect.bisect(ordered, wanted)
-        candidates = [*ordered[max(0, place - 200) : place + 200], *(key for key in ordered if key.endswith(end))]
-    near = difflib.get_close_matches(wanted, dict.fromkeys(candidates[:MAX_COMPARED]), n=3, cutoff=cutoff)
-    return [by_lower[key] for key in near]
 
 
 def _split_of(splits: Path, key: str) -> str | None:

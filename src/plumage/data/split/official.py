@@ -86,9 +86,3 @@ def split_report(photos: Photos, splits: list[str], leaks: list[Leak]) -> dict[s
             for leak in leaks
         ],
     }
-
-
-def read_near_duplicates(report: dict[str, Any], keys: Sequence[str]) -> list[list[int]]:
-    """The groups of near-duplicates in the content of reports/split.json, as places in `keys`."""
-    place = {key: row for row, key in enumerate(keys)}
-    return [[place[photo["key"]] for photo in group] for group in report["near_duplicates"]]

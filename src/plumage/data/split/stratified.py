@@ -21,6 +21,13 @@ class Photos(NamedTuple):
     ids: list[bytes]  # SHA-256 of each photo: the order of the draw depends on it
     groups: list[list[int]]  # rows of near-duplicates, which go to one split together; a row is in one group at most
 
+    def only(self, rows: list[int]) -> "Photos":
+        """The photos `rows`, numbered from 0 in this order. Groups keep those of their members that are among them."""
+        place = {row: number for number, row in enumerate(rows)}
+        keys, labels = ([column[row] for row in rows] for column in (self.keys, self.labels))
+        groups = ([place[row] for row in group if row in place] for group in self.groups)
+        return Photos(keys, labels, [self.ids[row] for row in rows], [group for group in groups if len(group) > 1])
+
 
 def stratified_split(photos: Photos, val: float, test: float, seed: int) -> list[str]:
     """Return a split for each photo: a share `test` of each class, then `val` of the rest, at least one photo each.
