@@ -1,6 +1,7 @@
 """The evaluate stage: predict the test and val photos, compute the metrics, write tables, plots and the report."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +18,13 @@ from plumage.data.dataset.store import Dataset
 from plumage.errors import ModelError
 from plumage.evaluation.example_photos import ExamplePhoto, load_example_photos
 from plumage.evaluation.examples import choose_examples
+from plumage.evaluation.intervals import DECIMALS
 from plumage.evaluation.report import write_report
 from plumage.evaluation.result import EvaluationResult
 from plumage.evaluation.sample import Sample
 from plumage.evaluation.selective import coverage_curve, selective_metrics, threshold_for
 from plumage.evaluation.slices import find_slices, sharpness, slice_table
-from plumage.evaluation.summary import DECIMALS, calibration_summary, summary
+from plumage.evaluation.summary import calibration_summary, summary
 from plumage.evaluation.tables import write_tables
 from plumage.evaluation.write_plots import write_plots
 from plumage.inference.predict import Outputs, predict
@@ -35,11 +37,18 @@ Rows = Mapping[str, list[int]]  # the data set's rows per split: train, val, tes
 
 
 def evaluate(
-    saved: SavedModel, dataset: Dataset, rows: Rows, settings: Evaluate, reports: Path, params: Mapping[str, Any]
+    saved: SavedModel,
+    dataset: Dataset,
+    rows: Rows,
+    settings: Evaluate,
+    reports: Path,
+    params: Mapping[str, Any],
+    groups: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """Evaluate the model on the rows `test` and write metrics.json, tables, plots and the report into `reports`.
 
     `reports` already holds history.csv. The report lists `params`. The threshold of selective prediction is chosen on the rows `val`.
+    `groups` has one number per photo of the data set, the same for near-duplicates (None: there are none).
     Returns the content of metrics.json.
 
     Raises:
@@ -47,7 +56,8 @@ def evaluate(
     """
     if saved.classes != dataset.classes:
         raise ModelError("the model has other classes than the data set; train it on these photos")
-    inputs = _Inputs(saved, dataset, rows, settings)
+    groups = np.arange(len(dataset)) if groups is None else groups
+    inputs = _Inputs(saved, dataset, rows, settings, groups)
     predictions = _predict(inputs)
     metrics = _score(inputs, predictions)
     result = _result(inputs, predictions, metrics, history=pd.read_csv(reports / paths.HISTORY.name), params=params)
@@ -63,6 +73,7 @@ class _Inputs(NamedTuple):
     dataset: Dataset
     rows: Rows
     settings: Evaluate
+    groups: NDArray[np.int64]  # of near-duplicates, one number per photo of the data set
 
 
 class _Predictions(NamedTuple):
@@ -77,7 +88,7 @@ class _Predictions(NamedTuple):
 
 
 def _predict(inputs: _Inputs) -> _Predictions:
-    saved, dataset, rows, settings = inputs
+    saved, dataset, rows, settings, groups = inputs
     targets = dataset.targets()
     sharpnesses: list[NDArray[np.float64]] = []
 
@@ -87,7 +98,7 @@ def _predict(inputs: _Inputs) -> _Predictions:
 
     def sample(split: str, logits: NDArray[np.float32], temperature: float = saved.temperature) -> Sample:
         calibrated = probabilities(torch.from_numpy(logits), temperature).numpy()
-        return Sample(targets[rows[split]], calibrated, settings.bins)
+        return Sample(targets[rows[split]], calibrated, settings.bins, groups[rows[split]])
 
     test = outputs("test", on_batch=lambda views: sharpnesses.append(sharpness(views.numpy())))
     val = outputs("val")
@@ -95,7 +106,7 @@ def _predict(inputs: _Inputs) -> _Predictions:
     if settings.tta:
         mirrored = sample("test", outputs("test", mirrored=True).logits)
         mean = (calibrated.probabilities + mirrored.probabilities) / 2
-        tta = Sample(calibrated.labels, mean, settings.bins)
+        tta = replace(calibrated, probabilities=mean)
     return _Predictions(
         test=calibrated,
         uncalibrated=sample("test", test.logits, temperature=1.0),
@@ -132,10 +143,11 @@ def _result(
     history: pd.DataFrame,
     params: Mapping[str, Any],
 ) -> EvaluationResult:
-    saved, dataset, rows, _ = inputs
+    saved, dataset, rows, *_ = inputs
     sample = predictions.test
     examples = choose_examples(sample, photos=EXAMPLE_PHOTOS, pairs=EXAMPLE_PAIRS, classes=EXAMPLE_CLASSES)
-    slices = find_slices(_properties(dataset, rows) | {"sharpness": predictions.sharpness}, sample.correct)
+    properties = _properties(dataset, rows) | {"sharpness": predictions.sharpness}
+    slices = find_slices(properties, sample.correct, sample.group_of)
     for worse in (each for each in slices if each.worse):
         print(f"worse: {worse}")
     return EvaluationResult(
@@ -158,7 +170,7 @@ def _result(
 
 def _example_photos(inputs: _Inputs, sample: Sample, indices: list[int]) -> dict[int, ExamplePhoto]:
     """The test photos `indices`, each with the Grad-CAM of its predicted class."""
-    saved, dataset, rows, settings = inputs
+    saved, dataset, rows, settings, _ = inputs
     chosen, classes = [rows["test"][index] for index in indices], sample.predicted[indices].tolist()
     options = (saved.preprocessing, _device(), settings.batch_size)
     return dict(zip(indices, load_example_photos(saved.model, dataset, chosen, classes, *options), strict=True))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from plumage.common import paths
+from plumage.common import figures, paths
 from plumage.common.page import write_page
 from plumage.evaluation.calibration import Reliability
 from plumage.evaluation.metric_table import CALIBRATION, HEADLINES
@@ -30,6 +30,8 @@ def write_report(reports: Path, result: EvaluationResult) -> None:
         Path(__file__).with_name("report.html.j2"),
         title=result.title,
         result=result,
+        probability=figures.probability,
+        share=figures.share,
         sample=result.sample,
         test=result.metrics["test"],
         headlines=HEADLINES,
