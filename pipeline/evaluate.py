@@ -4,6 +4,7 @@ from pathlib import Path
 
 from _stage import run_stage
 from plumage.common import paths
+from plumage.common.figures import share
 from plumage.common.files import read_output
 from plumage.common.project import project_root
 from plumage.data.dataset.store import Dataset
@@ -35,9 +36,8 @@ def main(inputs: StageInputs) -> None:
         log_evaluation_files(run)
         inputs.check()
     test, interval = metrics["test"], metrics["test"]["accuracy_ci95"]
-    print(
-        f"test accuracy {test['accuracy']:.3f} ({interval['low']:.3f} to {interval['high']:.3f}), {test['n']:,} photos"
-    )
+    accuracy, low, high = (share(value, test["n"]) for value in (test["accuracy"], interval["low"], interval["high"]))
+    print(f"test accuracy {accuracy} (95%: {low} to {high}), {test['n']:,} photos")
     if about_folds := describe_folds(metrics):
         print(about_folds)
 

@@ -276,7 +276,7 @@ class Evaluate(Section):
     bins: int = Field(15, ge=2, le=1000)
     """2 to 1000: bins of the expected calibration error"""
     bootstrap: int = Field(1000, ge=100, le=100_000)
-    """100 to 100000: bootstrap resamples for the 95% intervals"""
+    """100 to 100000: bootstrap resamples for the 95% interval of the log loss"""
     target_accuracy: float = Field(0.95, gt=0, le=1)
     """over 0 to 1: the accuracy that a model that may abstain should reach; val gives the threshold"""
     folds: int | None = Field(None, ge=2, le=100)

@@ -53,7 +53,7 @@ def test_predict_prints_the_five_most_probable_classes_in_order(folder: Path) ->
     assert done.returncode == 0, done.stderr
     title, *lines = done.stdout.splitlines()
     assert title == "bird [1].jpg"
-    percent = [float(line.split("%")[0]) for line in lines]
+    percent = [float(line.split("%")[0].strip(" <>")) for line in lines]
     assert len(lines) == 5 and percent == sorted(percent, reverse=True)
     every = plumage(folder, "predict", "bird [1].jpg", "--top", "6").stdout.splitlines()[1:]
     assert {line.split("%")[1].strip() for line in every} == set(map(shown, CLASSES))

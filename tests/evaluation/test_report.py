@@ -52,7 +52,7 @@ def test_class_names_keys_and_title_are_escaped(page):
 def test_the_page_shows_metrics_photos_model_and_parameters(page):
     text = page.read_text(encoding="utf-8")
     for expected in (
-        "43.2%", "1234", "null", "0.002", "true", "efficientnet_b0", "90 test photos in 6 classes", "temperature of 1.25",
+        "43%", "1234", "null", "0.002", "true", "efficientnet_b0", "90 test photos in 6 classes", "temperature of 1.25",
         "with a confidence threshold of 0.500 it answers", "<strong>worse</strong>",
     ):  # fmt: skip
         assert expected in text

@@ -27,9 +27,10 @@ def test_the_threshold_is_the_lowest_that_reaches_the_accuracy():
 
 
 def test_selective_metrics_give_coverage_and_accuracy_at_the_threshold():
-    assert selective_metrics(FIVE, 0.8, 0.95) == {
-        "target_accuracy": 0.95, "threshold": 0.8, "coverage": 0.4, "accuracy": 1.0, "reached": 1,
-    }  # fmt: skip
+    found = selective_metrics(FIVE, 0.8, 0.95)
+    assert found.pop("accuracy_ci95") == {"low": 0.158114, "high": 1.0}, "2 of 2, Clopper & Pearson 1934"
+    assert found.pop("coverage_ci95") == {"low": 0.052745, "high": 0.853367}, "2 of 5"
+    assert found == {"target_accuracy": 0.95, "threshold": 0.8, "coverage": 0.4, "accuracy": 1.0, "reached": 1}
     never = selective_metrics(FIVE, None, 0.95)
     assert (never["threshold"], never["coverage"], never["accuracy"], never["reached"]) == (1, 0, 0, 0)
 

@@ -69,18 +69,18 @@ def test_the_card_states_the_model_and_the_source_of_its_data() -> None:
 
 def test_metrics_missing_from_metrics_json_are_left_out() -> None:
     card = model_card(CARD_DATA)
-    assert "| accuracy | 0.900 |  |" in card
+    assert "| accuracy | 90.0% |  |" in card
     for absent in ("balanced", "Calibration", "abstain", "chance", "Slices", "None", "nan"):
         assert absent not in card
 
 
 def test_metrics_show_their_intervals_and_calibration_before_and_after() -> None:
     card = model_card(replace(CARD_DATA, metrics={"test": CALIBRATED, "temperature": 1.4}))
-    assert "| accuracy | 0.900 | 0.850 to 0.940 |" in card
-    assert "| balanced accuracy | 0.880 |  |" in card
-    assert "temperature of 1.400" in card and "| expected calibration error | 0.0830 | 0.0210 |" in card
+    assert "| accuracy | 90.0% | 85.0% to 94.0% |" in card
+    assert "| balanced accuracy | 88.0% |  |" in card
+    assert "temperature of 1.400" in card and "| expected calibration error | 0.083 | 0.021 |" in card
     assert "below a probability of 0.700, it classifies 80.0% of the photos, 96.0% of them correctly" in card
-    assert "less than about 4.5% may be chance" in card
+    assert "known to be 85.0% to 94.0%" in card
 
 
 def test_the_worst_classes_come_first_and_classes_with_few_photos_are_counted() -> None:
@@ -116,7 +116,7 @@ def test_only_slices_that_are_worse_are_listed(tmp_path: Path) -> None:
     write_table(tmp_path / "slices.csv", slice_table([worse, same]))
     with (tmp_path / "slices.csv").open(encoding="utf-8", newline="") as file:
         card = model_card(replace(CARD_DATA, slices=list(csv.DictReader(file))))
-    assert "brightness 3 to 80: accuracy 0.600 (0.387 to 0.781, 20 photos) against 0.950 on the rest" in card
+    assert "brightness 3 to 80: accuracy 60% (36% to 81%, 20 photos) against 95% on the rest" in card
     assert "sharpness" not in card
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from plumage.cli.shared import out, plain_table
+from plumage.common.figures import probability as percent
 from plumage.common.paths import MODELS
 from plumage.common.project import project_root
 from plumage.common.text import shown
@@ -38,7 +39,7 @@ def predict(
             continue
         table = plain_table()
         for name, probability in ranked:
-            table.add_row(f"  {probability:7.2%}", shown(name))
+            table.add_row(f"  {percent(probability):>6}", shown(name))
         out.print(shown(photo))
         out.print(table)
     if failed:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from plumage.cli.shared import out, print_rows
+from plumage.common.figures import share
 from plumage.common.files import read_output
 from plumage.common.paths import DATA_PAGE, METRICS, REGISTRY, REPORT_PAGE
 from plumage.common.project import project_root
@@ -17,9 +18,10 @@ def summary() -> None:
     test = _report(METRICS)["test"]
     registered = _report(REGISTRY)
     interval, decision = test["accuracy_ci95"], registered["decision"]
+    accuracy, low, high = (share(value, test["n"]) for value in (test["accuracy"], interval["low"], interval["high"]))
     aliases = "".join(f" @{alias}" for alias in registered["aliases"])
     print_rows({
-        "test accuracy": f"{test['accuracy']:.3f}  (95%: {interval['low']:.3f} to {interval['high']:.3f}, {test['n']:,} photos)",
+        "test accuracy": f"{accuracy}  (95%: {low} to {high}, {test['n']:,} photos)",
         "registered": f"{registered['name']} version {registered['version']}{aliases}: {decision['reason']}",
         "data": os.path.relpath(project_root() / DATA_PAGE),
         "report": os.path.relpath(project_root() / REPORT_PAGE),

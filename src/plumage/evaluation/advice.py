@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.stats import binom, false_discovery_control, hypergeom
 
 from plumage.architectures import WITH_IMAGENET_WEIGHTS
-from plumage.evaluation.intervals import wilson
+from plumage.common.figures import share
+from plumage.evaluation.intervals import exact
 from plumage.evaluation.result import EvaluationResult
 from plumage.evaluation.sample_size import POWER, photos_for_difference, photos_for_interval
 
@@ -207,13 +208,13 @@ def _longer(result: EvaluationResult) -> Iterator[Advice]:
 def _test_photos(result: EvaluationResult) -> Iterator[Advice]:
     photos, right = len(result.sample), int(result.sample.correct.sum())
     accuracy = right / photos
-    low, high = (float(end[0]) for end in wilson(np.array([right]), np.array([photos])))
+    low, high = (float(end[0]) for end in exact(np.array([right]), np.array([photos])))
     reach = next((each for each in REACHES if high - low > 2 * each), None)
     if reach is None:
         return
     wanted = photos_for_interval(accuracy, reach)
     figures = [
-        f"{right:,} of {_count(photos, 'test photo')} are right: the accuracy lies between {low:.1%} and {high:.1%}.",
+        f"{right:,} of {_count(photos, 'test photo')} are right: the accuracy lies between {share(low, photos)} and {share(high, photos)}.",
         f"{wanted:,} photos would tell it to ±{100 * reach:.0f} points.",
     ]
     difference = min(DIFFERENCE, (1 - accuracy) / 2)

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
-from plumage.evaluation.intervals import f1_interval, wilson
-from plumage.evaluation.sample import Sample
+from plumage.evaluation.intervals import Interval, effective_trials, exact, f1_interval
+from plumage.evaluation.sample import Floats, Sample
 
 
 def class_scores(sample: Sample, classes: Sequence[str]) -> pd.DataFrame:
@@ -19,13 +19,7 @@ def class_scores(sample: Sample, classes: Sequence[str]) -> pd.DataFrame:
     labels, predicted = sample.labels, sample.predicted
     scores = precision_recall_fscore_support(labels, predicted, labels=number, zero_division=0)
     precision, recall, f1, support = scores
-    true_positives = np.bincount(sample.labels[sample.correct], minlength=len(classes))
-    num_predicted = np.bincount(sample.predicted, minlength=len(classes))
-    intervals = {
-        "precision": wilson(true_positives, num_predicted),
-        "recall": wilson(true_positives, support),
-        "f1": f1_interval(true_positives, support + num_predicted - 2 * true_positives),
-    }
+    intervals = _intervals(sample, len(classes), precision, recall)
     columns = {
         "label": list(classes),
         "precision": precision,
@@ -36,3 +30,18 @@ def class_scores(sample: Sample, classes: Sequence[str]) -> pd.DataFrame:
     for name, (low, high) in intervals.items():
         columns |= {f"{name}_low": low, f"{name}_high": high}
     return pd.DataFrame(columns)
+
+
+def _intervals(sample: Sample, num_classes: int, precision: Floats, recall: Floats) -> dict[str, Interval]:
+    labels, predicted, groups, wrong = sample.labels, sample.predicted, sample.group_of, ~sample.correct
+    of_label, of_predicted = (effective_trials(owner, groups, num_classes) for owner in (labels, predicted))
+    # F1 depends on the photos of the class and those predicted as it, each once.
+    involved = np.concatenate([labels, predicted[wrong]])
+    trials = effective_trials(involved, np.concatenate([groups, groups[wrong]]), num_classes)
+    true_positives = np.bincount(labels[~wrong], minlength=num_classes)
+    share = true_positives / np.maximum(np.bincount(involved, minlength=num_classes), 1)
+    return {
+        "precision": exact(precision * of_predicted, of_predicted),
+        "recall": exact(recall * of_label, of_label),
+        "f1": f1_interval(share * trials, (1 - share) * trials),
+    }

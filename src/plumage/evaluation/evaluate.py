@@ -16,11 +16,13 @@ from plumage.common.files import write_json
 from plumage.config import Evaluate
 from plumage.data.dataset.store import Dataset
 from plumage.data.loading.loader import typical_side
+from plumage.data.split.groups import group_numbers
 from plumage.errors import ModelError
 from plumage.evaluation.example_photos import ExamplePhoto, load_example_photos
 from plumage.evaluation.examples import Examples, choose_examples, spread_first
 from plumage.evaluation.folds import folds_summary
 from plumage.evaluation.held_out import HeldOut
+from plumage.evaluation.intervals import DECIMALS
 from plumage.evaluation.label_error_photos import with_pictures
 from plumage.evaluation.label_errors import LabelErrors, Labelled, find_label_errors, label_errors_table
 from plumage.evaluation.provenance import UNKNOWN, Provenance
@@ -29,7 +31,7 @@ from plumage.evaluation.result import EvaluationResult
 from plumage.evaluation.sample import Sample
 from plumage.evaluation.selective import coverage_curve, selective_metrics, threshold_for
 from plumage.evaluation.slices import find_slices, sharpness, slice_table
-from plumage.evaluation.summary import DECIMALS, calibration_summary, summary
+from plumage.evaluation.summary import calibration_summary, summary
 from plumage.evaluation.tables import write_table
 from plumage.evaluation.thumbnails import load_thumbnails
 from plumage.evaluation.write_plots import write_plots
@@ -70,11 +72,13 @@ def evaluate(
     """
     if saved.classes != dataset.classes:
         raise ModelError("the model has other classes than the data set; train it on these photos")
-    inputs = _Inputs(saved, dataset, rows, settings)
+    inputs = _Inputs(saved, dataset, rows, settings, group_numbers(near_duplicates, len(dataset)))
     predictions = _predict(inputs)
     metrics = _score(inputs, predictions)
     if held_out:
-        metrics["folds"] = folds_summary(held_out, settings)
+        row_of = {key: row for row, key in enumerate(dataset.keys)}
+        groups = inputs.groups[[row_of[key] for key in held_out.keys]]
+        metrics["folds"] = folds_summary(held_out, groups, settings)
     history = pd.read_csv(reports / paths.HISTORY.name)
     result = _result(inputs, predictions, metrics, history, best_epoch, params, provenance)
     errors = _label_errors(inputs, predictions, near_duplicates)
@@ -93,6 +97,7 @@ class _Inputs(NamedTuple):
     dataset: Dataset
     rows: Rows
     settings: Evaluate
+    groups: NDArray[np.int64]  # of near-duplicates, one number per photo of the data set
 
 
 class _Predictions(NamedTuple):
@@ -108,7 +113,7 @@ class _Predictions(NamedTuple):
 
 
 def _predict(inputs: _Inputs) -> _Predictions:
-    saved, dataset, rows, settings = inputs
+    saved, dataset, rows, settings, groups = inputs
     targets = dataset.targets()
     sharpnesses: list[NDArray[np.float64]] = []
 
@@ -118,7 +123,7 @@ def _predict(inputs: _Inputs) -> _Predictions:
 
     def sample(split: str, logits: NDArray[np.float32], temperature: float = saved.temperature) -> Sample:
         calibrated = probabilities(torch.from_numpy(logits), temperature).numpy()
-        return Sample(targets[rows[split]], calibrated, settings.bins)
+        return Sample(targets[rows[split]], calibrated, settings.bins, groups[rows[split]])
 
     test = outputs("test", on_batch=lambda views: sharpnesses.append(sharpness(views.numpy())))
     val = outputs("val")
@@ -126,7 +131,7 @@ def _predict(inputs: _Inputs) -> _Predictions:
     if settings.tta:
         mirrored = sample("test", outputs("test", mirrored=True).logits)
         mean = (calibrated.probabilities + mirrored.probabilities) / 2
-        tta = Sample(calibrated.labels, mean, settings.bins)
+        tta = replace(calibrated, probabilities=mean)
     return _Predictions(
         test=calibrated,
         uncalibrated=sample("test", test.logits, temperature=1.0),
@@ -140,7 +145,7 @@ def _predict(inputs: _Inputs) -> _Predictions:
 
 def _label_errors(inputs: _Inputs, predictions: _Predictions, near_duplicates: Sequence[Sequence[int]]) -> LabelErrors:
     """The photos of all splits whose label is likely wrong, if `evaluate.label_errors` asks for them."""
-    saved, dataset, rows, settings = inputs
+    saved, dataset, rows, settings, _ = inputs
     if not settings.label_errors:
         return LabelErrors([], [], [])
     print(f"label errors: computing the features of {len(rows['train']):,} train photos", flush=True)
@@ -190,10 +195,11 @@ def _result(
     params: Mapping[str, Any],
     provenance: Provenance,
 ) -> EvaluationResult:
-    saved, dataset, rows, _ = inputs
+    saved, dataset, rows, *_ = inputs
     sample = predictions.test
     examples = choose_examples(sample, photos=EXAMPLE_PHOTOS, pairs=EXAMPLE_PAIRS, classes=EXAMPLE_CLASSES)
-    slices = find_slices(_properties(dataset, rows) | {"sharpness": predictions.sharpness}, sample.correct)
+    properties = _properties(dataset, rows) | {"sharpness": predictions.sharpness}
+    slices = find_slices(properties, sample.correct, sample.group_of)
     for worse in (each for each in slices if each.worse):
         print(f"worse: {worse}")
     return EvaluationResult(
@@ -221,7 +227,7 @@ def _result(
 
 def _example_photos(inputs: _Inputs, sample: Sample, examples: Examples) -> dict[int, ExamplePhoto]:
     """The test photos of `examples`, each with the Grad-CAM of its predicted class."""
-    saved, dataset, rows, settings = inputs
+    saved, dataset, rows, settings, _ = inputs
     indices, large = examples.indices(), {rows["test"][index] for index in examples.to_look_at()}
     chosen, classes = [rows["test"][index] for index in indices], sample.predicted[indices].tolist()
     options = (saved.preprocessing, _device(), settings.batch_size, large)

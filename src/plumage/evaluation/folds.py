@@ -6,25 +6,31 @@ unbiased estimate of that exists). The figures per fold show it.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
+from plumage.common.figures import share
 from plumage.config import Evaluate
 from plumage.evaluation.held_out import HeldOut
+from plumage.evaluation.intervals import DECIMALS
 from plumage.evaluation.sample import Sample
-from plumage.evaluation.summary import DECIMALS, summary
+from plumage.evaluation.summary import summary
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "loss")
 FEW_TEST_PHOTOS = 100
 """With fewer, the 95% interval of an accuracy of 0.9 is wider than 0.12."""
 
 
-def folds_summary(held_out: HeldOut, settings: Evaluate) -> dict[str, Any]:
-    """`folds` in reports/metrics.json: figures over all photos with their intervals, those per fold (`per_fold`), `k` and `n`."""
-    sample, folds = held_out.sample, held_out.folds
+def folds_summary(held_out: HeldOut, groups: NDArray[np.int64], settings: Evaluate) -> dict[str, Any]:
+    """`folds` in reports/metrics.json: figures over all photos with their intervals, those per fold (`per_fold`), `k` and `n`.
+
+    `groups` has one number per photo held out, the same for near-duplicates.
+    """
+    sample, folds = replace(held_out.sample, groups=groups), held_out.folds
     whole = summary(sample, resamples=settings.bootstrap, seed=settings.seed)
     figures = {key: value for key, value in whole.items() if key.removesuffix("_ci95") in FIGURES}
     per_fold = {str(number): _of_fold(sample, folds == number) for number in range(1, folds.max() + 1)}
@@ -44,9 +50,9 @@ def describe_folds(metrics: Mapping[str, Any]) -> str:
     test, folds = metrics["test"], metrics.get("folds")
     if folds:
         interval = folds["accuracy_ci95"]
-        span = f"{interval['low']:.3f} to {interval['high']:.3f}"
+        accuracy, low, high = (share(each, folds["n"]) for each in (folds["accuracy"], *interval.values()))
         return (
-            f"{folds['k']} folds: accuracy {folds['accuracy']:.3f} ({span}), {folds['n']:,} photos, each held out once"
+            f"{folds['k']} folds: accuracy {accuracy} (95%: {low} to {high}), {folds['n']:,} photos, each held out once"
         )
     if test["n"] < FEW_TEST_PHOTOS:
         return f"{test['n']:,} test photos decide little: `evaluate.folds: 5` judges the recipe on all photos"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from plumage.common import paths
+from plumage.common import figures, paths
 from plumage.common.page import write_page
 from plumage.evaluation.advice import advise, cannot_tell
 from plumage.evaluation.calibration import Reliability
@@ -30,6 +30,8 @@ def write_report(reports: Path, result: EvaluationResult) -> None:
         Path(__file__).with_name("report.html.j2"),
         title=result.title,
         result=result,
+        probability=figures.probability,
+        share=figures.share,
         sample=result.sample,
         test=result.metrics["test"],
         headlines=HEADLINES,

@@ -18,6 +18,7 @@ class Sample:
     labels: Ints  # N, each 0 to C - 1
     probabilities: Floats  # N x C, rows sum to 1
     bins: int = 15  # confidence bins of the calibration errors
+    groups: Ints | None = None  # N: near-duplicates share a number; None: no two photos are near-duplicates
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -26,6 +27,12 @@ class Sample:
     def num_classes(self) -> int:
         """C."""
         return self.probabilities.shape[1]
+
+    @cached_property
+    def group_of(self) -> NDArray[np.int64]:
+        """N group numbers, from 0 up without gaps: a photo's near-duplicates share its own."""
+        groups = np.arange(len(self)) if self.groups is None else self.groups
+        return np.unique(groups, return_inverse=True)[1].reshape(-1)
 
     @cached_property
     def predicted(self) -> NDArray[np.int64]:
@@ -45,13 +52,19 @@ class Sample:
     @cached_property
     def label_probabilities(self) -> NDArray[np.float64]:
         """N: the probability of the label, at least the float type's epsilon, so that one certain error has a finite loss."""
-        of_label = self.probabilities[np.arange(len(self)), self.labels]
-        return np.maximum(of_label, np.finfo(self.probabilities.dtype).eps).astype(np.float64)
+        return self._positive(self.probabilities[np.arange(len(self)), self.labels])
 
     @cached_property
     def losses(self) -> NDArray[np.float64]:
         """N: the negative log-probability of the label, in nats."""
         return np.log(1 / self.label_probabilities)
+
+    @cached_property
+    def runner_up_losses(self) -> NDArray[np.float64]:
+        """N: the loss of each photo if its label were the second most probable class; 0 with one class."""
+        if self.num_classes == 1:
+            return np.zeros(len(self))
+        return -np.log(self._positive(np.partition(self.probabilities, -2, axis=1)[:, -2]))
 
     @cached_property
     def in_top5(self) -> NDArray[np.bool_]:
@@ -62,16 +75,5 @@ class Sample:
         """The k most probable classes per photo (all C if k > C), most probable first: N x min(k, C)."""
         return np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
 
-
-class Resample:
-    """Some rows of a `Sample`, repeats included, with their counts per class: what a metric needs in one bootstrap resample."""
-
-    def __init__(self, sample: Sample, rows: NDArray[np.int64] | slice) -> None:
-        labels, predicted = sample.labels[rows], sample.predicted[rows]
-        self.correct = labels == predicted
-        self.in_top5, self.losses = sample.in_top5[rows], sample.losses[rows]
-        counted = (labels[self.correct], labels, predicted)
-        self.true_positives, self.support, self.num_predicted = (
-            np.bincount(classes, minlength=sample.num_classes) for classes in counted
-        )
-        """C counts each: correct photos per class, photos per label, photos per predicted class."""
+    def _positive(self, probabilities: Floats) -> NDArray[np.float64]:
+        return np.maximum(probabilities, np.finfo(self.probabilities.dtype).eps).astype(np.float64)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from scipy.stats import norm
 
-from plumage.evaluation.intervals import wilson
+from plumage.evaluation.intervals import exact
 
 POWER = 0.8
 """Chance of seeing a difference that is there."""
@@ -14,10 +14,10 @@ ALPHA = 0.05
 
 
 def photos_for_interval(share: float, reach: float) -> int:
-    """The fewest photos whose 95% Wilson interval of an accuracy of `share` is at most 2 * `reach` wide."""
+    """The fewest photos whose 95% interval (Clopper-Pearson) of an accuracy of `share` is at most 2 * `reach` wide."""
 
     def wide(count: int) -> bool:
-        low, high = wilson(np.array([share * count]), np.array([count]))
+        low, high = exact(np.array([share * count]), np.array([count]))
         return bool(high[0] - low[0] > 2 * reach)
 
     low, high = 0, 1

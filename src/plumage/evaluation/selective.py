@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from plumage.evaluation.intervals import DECIMALS, share_interval, written
 from plumage.evaluation.sample import Sample
 
 
@@ -38,10 +39,13 @@ def selective_metrics(sample: Sample, threshold: float | None, target: float) ->
     """
     answered = sample.confidence >= (math.inf if threshold is None else threshold)
     accuracy = float(sample.correct[answered].mean()) if answered.any() else 0.0
+    groups = sample.group_of
     return {
         "target_accuracy": target,
-        "threshold": 1.0 if threshold is None else round(threshold, 6),
-        "coverage": round(float(answered.mean()), 6),
-        "accuracy": round(accuracy, 6),
+        "threshold": 1.0 if threshold is None else round(threshold, DECIMALS),
+        "coverage": round(float(answered.mean()), DECIMALS),
+        "coverage_ci95": written(share_interval(answered, groups)),
+        "accuracy": round(accuracy, DECIMALS),
+        "accuracy_ci95": written(share_interval(sample.correct[answered], groups[answered])),
         "reached": int(accuracy >= target),
     }

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from plumage.common import paths
+from plumage.common.figures import probability
 from plumage.common.files import atomic_path
 from plumage.evaluation import plots
 from plumage.evaluation.calibration import reliability
@@ -46,7 +47,7 @@ def write_plots(reports: Path, result: EvaluationResult) -> None:
 def _caption(result: EvaluationResult, photo: int) -> str:
     sample, classes = result.sample, result.classes
     label, predicted = sample.labels[photo], sample.predicted[photo]
-    prediction = f"{plots.shorten(classes[predicted], 26)}, {sample.confidence[photo]:.0%}"
+    prediction = f"{plots.shorten(classes[predicted], 26)}, {probability(float(sample.confidence[photo]))}"
     return prediction if label == predicted else f"{plots.shorten(classes[label], 30)}\npredicted {prediction}"
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from plumage.common import paths
+from plumage.common.figures import share
 from plumage.common.text import code_span, markdown
 from plumage.evaluation.folds import describe_folds
-from plumage.evaluation.metric_table import HEADLINES, METRICS
+from plumage.evaluation.metric_table import CALIBRATION, HEADLINES
 from plumage.models.saved_model import Description
 from plumage.tracking import tags
 from plumage.tracking.lineage import DIFF_FILE
@@ -110,30 +111,38 @@ def _what_it_is(card_data: ModelCardData) -> list[str]:
 
 def _figures(metrics: Mapping[str, Any]) -> list[str]:
     test = metrics["test"]
-    number = f"{test['n']:,} " if "n" in test else ""
+    photos = test.get("n", 0)
+    number = f"{photos:,} " if photos else ""
     lines = [f"On {number}test photos that it was not trained on:", "", "| | | 95% interval |", "|---|---|---|"]
     for metric in HEADLINES:
         if metric.name in test:
-            interval = test.get(f"{metric.name}_ci95")
-            span = f"{interval['low']:.3f} to {interval['high']:.3f}" if interval else ""
-            lines.append(f"| {metric.label} | {test[metric.name]:.3f} | {span} |")
+            interval = test.get(f"{metric.name}_ci95", {})
+            span = " to ".join(metric.written(interval[end], photos) for end in interval)
+            lines.append(f"| {metric.label} | {metric.written(test[metric.name], photos)} | {span} |")
     if "folds" in metrics:
         about = "The figures are its recipe's, trained anew for each fold."
         lines += ["", f"By cross-validation, {describe_folds(metrics)}. {about}"]
     if "tta" in test:
-        lines += ["", f"Accuracy when averaged over each photo and its mirror image: {test['tta']['accuracy']:.3f}."]
+        lines += [
+            "",
+            f"Accuracy when averaged over each photo and its mirror image: {share(test['tta']['accuracy'], photos)}.",
+        ]
     abstain = test.get("abstain")
     if abstain and abstain["coverage"]:
         but = "" if abstain["reached"] else ", which it reached on the val photos"
         lines += [
             "",
             f"If it abstains below a probability of {abstain['threshold']:.3f}, "
-            f"it classifies {abstain['coverage']:.1%} of the photos, {abstain['accuracy']:.1%} of them correctly "
-            f"(target: {abstain['target_accuracy']:.1%}{but}).",
+            f"it classifies {share(abstain['coverage'], photos)} of the photos, {share(abstain['accuracy'], photos)} of them "
+            f"correctly{_span(abstain.get('accuracy_ci95'), photos)} (target: {abstain['target_accuracy']:.1%}{but}).",
         ]
     elif abstain:
         lines += ["", f"No threshold reaches the target accuracy of {abstain['target_accuracy']:.1%}."]
     return lines
+
+
+def _span(interval: Mapping[str, float] | None, photos: int) -> str:
+    return f", 95% interval {share(interval['low'], photos)} to {share(interval['high'], photos)}" if interval else ""
 
 
 def _calibration(metrics: Mapping[str, Any]) -> list[str]:
@@ -143,10 +152,15 @@ def _calibration(metrics: Mapping[str, Any]) -> list[str]:
     if "temperature" in metrics:
         temperature = f"{metrics['temperature']:.3f}"
         lines = [f"The logits are divided by a temperature of {temperature}, fitted on the val photos.", ""]
-    known = {metric.name: metric.label for metric in METRICS if metric not in HEADLINES and metric.name in test}
+    photos = test.get("n", 0)
+    known = [metric for metric in CALIBRATION if metric.name in test and (before or metric not in HEADLINES)]
     if not before:
-        return lines + [f"- {name}: {test[key]:.4f}" for key, name in known.items()]
-    rows = [f"| {name} | {before[key]:.4f} | {test[key]:.4f} |" for key, name in known.items() if key in before]
+        return lines + [f"- {metric.label}: {metric.written(test[metric.name], photos)}" for metric in known]
+    rows = [
+        f"| {metric.label} | {metric.written(before[metric.name], photos)} | {metric.written(test[metric.name], photos)} |"
+        for metric in known
+        if metric.name in before
+    ]
     return [*lines, "| | before | now |", "|---|---|---|", *rows]
 
 
@@ -156,12 +170,14 @@ def _limits(card_data: ModelCardData) -> list[str]:
         f"- It knows {classes:,} classes only: a photo of anything else gets one of their names, sometimes with a high "
         "probability.",
         "- A probability estimates how often such predictions are correct on photos like the test photos"
-        + (f" (off by {metrics['test']['ece']:.3f} on average, ECE)" if "ece" in metrics["test"] else "")
         + "; on other photos it is less reliable.",
     ]
     if interval := metrics["test"].get("accuracy_ci95"):
-        width = (interval["high"] - interval["low"]) / 2
-        lines.append(f"- A difference in accuracy of less than about {width:.1%} may be chance.")
+        low, high = (share(interval[end], metrics["test"].get("n", 0)) for end in ("low", "high"))
+        lines.append(
+            f"- Its accuracy on such photos is known to be {low} to {high}. That another model's interval overlaps this one says little: "
+            "compare two models on the same photos."
+        )
     if few := sum(int(row["support"]) < FEW_PHOTOS for row in card_data.per_class):
         have = f"{few:,} of {classes:,} classes {'has' if few == 1 else 'have'} under {FEW_PHOTOS} test photos"
         lines.append(f"- {have}, too few for reliable metrics per class.")
@@ -207,9 +223,9 @@ def _worst_classes(per_class: Sequence[Mapping[str, str]]) -> list[str]:
 def _slices(slices: Sequence[Mapping[str, str]]) -> list[str]:
     return [
         f"- {markdown(row['slice'])} {float(row['low']):.4g} to {float(row['high']):.4g}: "
-        f"accuracy {float(row['accuracy']):.3f} "
-        f"({float(row['accuracy_low']):.3f} to {float(row['accuracy_high']):.3f}, {int(row['n']):,} photos) "
-        f"against {float(row['rest_accuracy']):.3f} on the rest."
+        f"accuracy {share(float(row['accuracy']), int(row['n']))} "
+        f"({share(float(row['accuracy_low']), int(row['n']))} to {share(float(row['accuracy_high']), int(row['n']))}, "
+        f"{int(row['n']):,} photos) against {share(float(row['rest_accuracy']), int(row['n']))} on the rest."
         for row in slices
         if row["worse"] == "1"
     ]

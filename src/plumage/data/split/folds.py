@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
+from plumage.data.split.groups import group_numbers
 from plumage.data.split.stratified import Photos, draw_from_train
 from plumage.errors import DataError
 
@@ -35,7 +36,7 @@ def draw_folds(photos: Photos, split: Mapping[str, list[int]], num_folds: int, s
     """
     rows = np.array(sorted(row for part in split.values() for row in part))
     val = len(split["val"]) / (len(split["val"]) + len(split["train"]))
-    labels, group_of = np.array(photos.labels, object)[rows], _groups(photos)[rows]
+    labels, group_of = np.array(photos.labels, object)[rows], group_numbers(photos.groups, len(photos.keys))[rows]
     counts = _units_per_class(labels, group_of)
     if max(counts.values()) < num_folds:
         most = max(counts.values())
@@ -57,14 +58,6 @@ def draw_folds(photos: Photos, split: Mapping[str, list[int]], num_folds: int, s
 def _seed_of_32_bits(seed: int) -> int:
     """scikit-learn takes no longer ones."""
     return int(np.random.SeedSequence(seed).generate_state(1)[0])
-
-
-def _groups(photos: Photos) -> Rows:
-    """Each photo's group: the row of a near-duplicate, or its own."""
-    group_of = np.arange(len(photos.keys))
-    for group in photos.groups:
-        group_of[group] = group[0]
-    return group_of
 
 
 def _units_per_class(labels: NDArray[np.object_], group_of: Rows) -> dict[str, int]:
