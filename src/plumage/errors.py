@@ -41,6 +41,10 @@ class ModelError(PlumageError):
     """A model name is unknown, or a saved model can't be used."""
 
 
+class PredictionFileError(PlumageError):
+    """A file of predictions can't be continued with what would be written into it."""
+
+
 class TrainingError(PlumageError):
     """Training can't continue."""
 

@@ -1,6 +1,8 @@
 """The public way to use a trained model on photos."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from plumage.common.project import store_root
@@ -19,9 +21,21 @@ def load_predictor(source: str | Path, device: str = "cpu") -> Predictor:
         ModelError, WeightsError: the folder does not hold a complete model, or a file is not the one that was registered.
         TrackingError: the registry can't be reached or has no such model; the message lists what exists.
     """
+    with model_folder(source) as folder:
+        return Predictor(load_model(folder), device)
+
+
+@contextmanager
+def model_folder(source: str | Path) -> Iterator[Path]:
+    """Yield the folder of a model that `load_predictor` takes; a registered one is fetched into a temporary folder.
+
+    Raises:
+        ModelError, TrackingError: as `load_predictor`, for a registered model.
+    """
     if not str(source).startswith("models:/"):
-        return Predictor(load_model(Path(source)), device)
+        yield Path(source)
+        return
     from plumage.registry.versions import fetch_model  # MLflow takes seconds to import
 
     with tempfile.TemporaryDirectory() as folder:
-        return Predictor(load_model(fetch_model(str(source), store_root(), Path(folder))), device)
+        yield fetch_model(str(source), store_root(), Path(folder))

@@ -60,12 +60,13 @@ def test_predict_prints_the_five_most_probable_classes_in_order(folder: Path) ->
     assert len(plumage(folder, "predict", "bird [1].jpg", "--top", "2").stdout.splitlines()) == 3
 
 
-def test_predict_continues_after_a_file_that_is_not_a_photo_and_exits_1(folder: Path) -> None:
+def test_predict_continues_after_a_file_that_is_not_a_photo_and_exits_3(folder: Path) -> None:
     done = plumage(folder, "predict", "note.jpg", "absent.jpg", "a\nerror: \x1b[2J", "bird [1].jpg")
-    assert done.returncode == 1
-    first, second, third = done.stderr.splitlines()
+    assert done.returncode == 3
+    first, second, third, fourth = done.stderr.splitlines()
     assert third == "error: a\\x0aerror: \\x1b[2J: No such file or directory"
     assert first.startswith("error: note.jpg: not an image") and second.startswith("error: absent.jpg: No such file")
+    assert fourth == "3 of 4 photos can't be read"
     assert done.stdout.startswith("bird [1].jpg\n")
 
 
@@ -73,6 +74,7 @@ def test_predict_continues_after_a_file_that_is_not_a_photo_and_exits_1(folder: 
     ("arguments", "message"),
     [
         (["predict", "bird [1].jpg", "--model", "nowhere"], "nowhere"),
+        (["predict", "bird [1].jpg", "--output", "out.txt"], "takes a .csv or .jsonl file"),
         (["predict", "bird [1].jpg", "--model", "models:/absent@champion"], "absent"),
         (["summary"], "run `dvc repro`"),
         (["data", "show", "1.jpg"], "run `dvc repro download`"),

@@ -101,9 +101,9 @@ def test_predict_takes_the_models_of_the_project_or_else_of_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = tmp_path / "project"
-    for folder in (project / "reports", tmp_path / "copy" / "models"):
+    for folder in (project / "reports", project / "models", tmp_path / "copy" / "models"):
         folder.mkdir(parents=True)
-    for name in ("params.yaml", "dvc.yaml"):
+    for name in ("params.yaml", "dvc.yaml", "models/model.json"):
         (project / name).touch()
     for folder, models in ((project / "reports", project / "models"), (tmp_path / "copy", tmp_path / "copy/models")):
         monkeypatch.chdir(folder)

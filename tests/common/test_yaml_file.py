@@ -10,7 +10,7 @@ from dvc.utils.serialize import load_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plumage.common.yaml_file import parse_yaml, read_yaml
+from plumage.common.yaml_file import parse_yaml, read_yaml, set_values
 from plumage.errors import ConfigError
 
 SCALARS = [
@@ -94,3 +94,33 @@ def test_a_mistake_is_one_line_with_its_position(tmp_path: Path, content: bytes,
 def test_a_text_is_named_by_its_source() -> None:
     with pytest.raises(ConfigError, match=r"^README\.md, line 1, column 5: is not valid YAML"):
         parse_yaml("a: {", "README.md")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a:\n  b: 1   # one\n  c: 2\n", "a:\n  b: x   # one\n  c: 2\n"),
+        ("a:\n  b: 1 # one\n", "a:\n  b: x # one\n"),
+        ("a:\n  b: longer  # one\n", "a:\n  b: x       # one\n"),
+        ("a: {c: 2, b: 1}  # flow\n", "a: {c: 2, b: x}  # flow\n"),
+        ("a: {c: 2}\n", "a: {b: x, c: 2}\n"),
+        ("a:\n    c: 2\n", "a:\n    b: x\n    c: 2\n"),
+        ("a:\n  b:\n  c: 2\n", "a:\n  b: x\n  c: 2\n"),
+        ("a:\nd: {}\n", "a:\n  b: x\nd: {}\n"),
+        ("d: 'ä'  # kept", "d: 'ä'  # kept\na:\n  b: x\n"),
+        ("", "a:\n  b: x\n"),
+        ("a:\n  b: 'q' \r\n  c: 2\r\n", "a:\n  b: x \r\n  c: 2\r\n"),
+    ],
+)
+def test_a_value_is_set_and_every_other_character_stays(text: str, expected: str) -> None:
+    assert set_values(text, {"a.b": "x"}, "params.yaml") == expected
+
+
+def test_values_are_quoted_where_yaml_needs_it() -> None:
+    odd = {"a.b": "my birds #1: x", "a.c": "null", "a.d": None, "a.e": 0.3, "a.f": "tab\tend"}
+    assert parse_yaml(set_values("a: {b: 1}\n", odd, "x"), "x")["a"] == {key[2:]: value for key, value in odd.items()}
+
+
+def test_a_value_that_others_use_is_not_changed() -> None:
+    with pytest.raises(ConfigError, match="x: a.b can't be set to 2 here; set it by hand"):
+        set_values("a: &a\n  b: 1\nc: *a\n", {"a.b": 2}, "x")

@@ -56,7 +56,7 @@ def test_an_empty_table_means_no_folds_and_one_of_other_photos_is_refused(datase
 
 def test_figures_are_of_all_photos_and_of_each_fold(dataset: Dataset) -> None:
     held_out = held_out_of(dataset)
-    figures = folds_summary(held_out, Evaluate(bootstrap=100))
+    figures = folds_summary(held_out, np.arange(len(held_out.keys)), Evaluate(bootstrap=100))
     labels, predicted = held_out.sample.labels, held_out.sample.predicted
     assert figures["k"] == 3 and figures["n"] == len(labels)
     assert figures["accuracy"] == pytest.approx(accuracy_score(labels, predicted), abs=1e-6)
@@ -71,4 +71,4 @@ def test_folds_are_advised_only_for_a_small_test_set() -> None:
     assert describe_folds({"test": {"n": 100}}) == ""
     folds = {"k": 5, "n": 240, "accuracy": 0.9417, "accuracy_ci95": {"low": 0.91, "high": 0.97}}
     said = describe_folds({"test": {"n": 24}, "folds": folds})
-    assert said == "5 folds: accuracy 0.942 (0.910 to 0.970), 240 photos, each held out once"
+    assert said == "5 folds: accuracy 94.2% (95%: 91.0% to 97.0%), 240 photos, each held out once"

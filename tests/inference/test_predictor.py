@@ -1,10 +1,13 @@
 """A predictor gives the same probabilities for a path, bytes or an image, and names a file that is not a photo."""
 
 import io
+import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from time import sleep
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,6 +47,82 @@ def test_path_bytes_and_image_give_the_same_prediction(predictor: Predictor, pho
     path = photos[0]
     as_path, as_string, as_bytes, as_image = predictor.predict([path, str(path), path.read_bytes(), Image.open(path)])
     assert as_path == as_string == as_bytes == as_image
+
+
+def test_a_single_photo_gives_its_own_answer(predictor: Predictor, photos: list[Path]) -> None:
+    [answer] = predictor.predict(photos[:1])
+    data = photos[0].read_bytes()
+    for photo in (photos[0], str(photos[0]), data, Image.open(photos[0])):
+        assert predictor.predict(photo) == answer
+    assert predictor.predict(path for path in photos) == predictor.predict(photos)  # any iterable
+    with pytest.raises(
+        PhotoError, match="photo 0: is ndarray; takes a path, the bytes of a photo file, or a PIL image"
+    ):
+        predictor.predict(np.zeros((2, 40, 50, 3), np.uint8))  # type: ignore[call-overload]
+
+
+def turned(photo: Image.Image) -> dict[str, Any]:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return {"exif": exif}
+
+
+AS_FILES: dict[str, Callable[[Image.Image], bytes]] = {
+    "large JPEG": lambda photo: saved(photo.resize((800, 600)), "JPEG"),
+    "turned JPEG": lambda photo: saved(photo.resize((800, 600)), "JPEG", **turned(photo)),
+    "CMYK JPEG": lambda photo: saved(photo.convert("CMYK").resize((800, 600)), "JPEG"),
+    "MPO": lambda photo: saved(photo.resize((800, 600)), "MPO", save_all=True, append_images=[photo]),
+    "16-bit PNG": lambda photo: saved(Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257), "PNG"),
+    "RGBA": lambda photo: saved(with_alpha(photo), "PNG"),
+    "LA": lambda photo: saved(with_alpha(photo).convert("LA"), "PNG"),
+    "palette": lambda photo: saved(photo.quantize(64), "PNG"),
+    "transparent palette": lambda photo: saved(photo.quantize(64), "PNG", transparency=bytes(range(0, 256, 4))),
+    "1-bit": lambda photo: saved(photo.convert("1"), "PNG"),
+    "turned TIFF": lambda photo: saved(photo, "TIFF", **turned(photo)),
+    "animated GIF": lambda photo: saved(photo.quantize(64), "GIF", save_all=True, append_images=[photo.rotate(90).quantize(9)]),
+    "animated WebP": lambda photo: saved(photo, "WEBP", save_all=True, append_images=[photo.rotate(90)]),
+}  # fmt: skip
+
+
+def with_alpha(photo: Image.Image) -> Image.Image:
+    photo = photo.convert("RGBA")
+    photo.putalpha(photo.convert("L"))
+    return photo
+
+
+@pytest.mark.parametrize("kind", AS_FILES)
+def test_an_opened_image_gives_the_answer_of_its_file(predictor: Predictor, kind: str, tmp_path: Path) -> None:
+    data = AS_FILES[kind](picture())
+    file = tmp_path / "photo"
+    file.write_bytes(data)
+    opened = Image.open(file)
+    from_file = predictor.predict(file)
+    assert predictor.predict(opened) == from_file
+    assert predictor.predict(opened) == from_file
+    if "JPEG" not in kind and kind != "MPO":  # a JPEG that is loaded has all its pixels, of which a file's are reduced
+        loaded = Image.open(io.BytesIO(data)).copy()
+        assert predictor.predict(loaded) == from_file
+
+
+def test_an_image_that_was_changed_is_answered_as_it_is_now(predictor: Predictor) -> None:
+    photo = Image.open(io.BytesIO(saved(picture().resize((800, 600)), "JPEG")))
+    before = predictor.predict(photo)
+    photo.paste("white", (0, 0, 400, 600))
+    assert predictor.predict(photo) != before
+
+
+def test_a_named_pipe_that_nothing_writes_is_empty_and_one_in_use_is_read(predictor: Predictor, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(PhotoError, match="pipe: zero bytes"):
+        predictor.predict(pipe)
+    data = saved(picture(), "PNG")
+    with ThreadPoolExecutor(1) as threads:
+        writing = threads.submit(pipe.write_bytes, data)
+        while not writing.running():
+            sleep(0.01)
+        sleep(0.1)
+        assert predictor.predict(pipe) == predictor.predict(data)
 
 
 def test_at_most_top_k_classes_are_returned_the_most_probable_first(predictor: Predictor, photos: list[Path]) -> None:
@@ -97,7 +176,7 @@ def test_a_file_that_is_not_a_photo_is_named(predictor: Predictor, photos: list[
 
 
 def test_a_photo_file_that_never_ends_is_refused(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plumage.inference.predictor.MAX_BYTES", 1000)
+    monkeypatch.setattr("plumage.inference.photos.MAX_BYTES", 1000)
     with pytest.raises(PhotoError, match=r"/dev/zero: too large \(takes at most 1,000 bytes\)"):
         predictor.predict([Path("/dev/zero")])
 
@@ -128,7 +207,7 @@ def test_a_large_jpeg_is_decoded_smaller_with_nearly_the_same_view_of_it(
         views.append(eval_view(decoded, preprocessing))
         return views[-1]
 
-    monkeypatch.setattr("plumage.inference.predictor.eval_view", seen)
+    monkeypatch.setattr("plumage.inference.photos.eval_view", seen)
     predictor.probabilities([saved(photo, "JPEG", quality=95), photo])
     assert sizes == [(120, 160), (480, 640)]  # twice 32 / 0.9 is 72
     assert np.abs(views[0].astype(int) - views[1]).mean() < 2
@@ -151,7 +230,7 @@ def test_threads_decode_one_photo_at_a_time(predictor: Predictor, monkeypatch: p
         busy.release()
         return np.zeros((40, 50, 3), np.uint8)
 
-    monkeypatch.setattr("plumage.inference.predictor.pixels", decode_alone)
+    monkeypatch.setattr("plumage.inference.photos.pixels", decode_alone)
     with ThreadPoolExecutor(4) as threads:
         assert len(list(threads.map(predictor.predict, [[b"photo"] * 3] * 8))) == 8
 

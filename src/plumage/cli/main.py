@@ -6,6 +6,7 @@ import typer
 
 from plumage.cli import data, registry
 from plumage.cli.lineage import lineage, reproduce
+from plumage.cli.new import new
 from plumage.cli.predict import predict
 from plumage.cli.project import repair, summary, ui
 from plumage.cli.reference import params
@@ -19,7 +20,7 @@ from plumage.errors import PlumageError
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The `plumage` command"
 )
-for command in (predict, train, summary, ui, registry.register, lineage, reproduce, repair, params):
+for command in (new, predict, train, summary, ui, registry.register, lineage, reproduce, repair, params):
     app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(registry.app, name="registry")

@@ -1,13 +1,15 @@
 """Read YAML as DVC does: YAML 1.2 by ruamel.yaml's safe loader, so that `010` is ten and `yes` is text for both."""
 
 import re
+from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import Node
+from ruamel.yaml.nodes import MappingNode, Node
 
 from plumage.common.merge_conflicts import conflict_line, has_markers
 from plumage.errors import ConfigError
@@ -58,6 +60,68 @@ def parse_yaml(text: str, source: str) -> Any:
     except (YAMLError, AssertionError, RecursionError) as error:  # the last two: %YAML 3.0, and 1000 levels
         where, problem = _describe(error, text)
         raise ConfigError(f"{source}{where}: is not valid YAML ({problem})") from None
+
+
+def set_values(text: str, values: Mapping[str, str | float | None], source: str) -> str:
+    """`text` with new values of keys in its sections, given as `section.key`; every other character stays as it is.
+
+    A comment after a value keeps its column if there is room. Missing keys and sections are added.
+
+    Raises:
+        ConfigError: `text` is not valid YAML, or the values can't be set in it; one line that names `source`.
+    """
+    tree = parse_yaml(text, source)
+    for name, value in values.items():
+        section, key = name.split(".")
+        text = _set_value(text, section, key, value)
+        tree[section] = {**(tree.get(section) or {}), key: value}
+        if parse_yaml(text, source) != tree:  # an anchor that others use, for instance
+            raise ConfigError(f"{source}: {name} can't be set to {_scalar(value)} here; set it by hand")
+    return text
+
+
+def _set_value(text: str, section: str, key: str, value: str | float | None) -> str:
+    root, new = YAML(typ="safe", pure=True).compose(text), _scalar(value)
+    found = _find(root, section)
+    if found is None:
+        end = "" if not text or text.endswith("\n") else "\n"
+        return f"{text}{end}{section}:\n  {key}: {new}\n"
+    name, inside = found
+    if not isinstance(inside, MappingNode) or not inside.value:  # null or {}
+        start, end_ = _span(text, name, inside)
+        return f"{text[:start]}\n  {key}: {new}{text[end_:]}"
+    found = _find(inside, key)
+    if found is None:
+        mark = inside.value[0][0].start_mark
+        separator = ", " if inside.flow_style else "\n" + " " * mark.column
+        return f"{text[: mark.index]}{key}: {new}{separator}{text[mark.index :]}"
+    start, end_ = _span(text, *found)
+    after = text[end_:]
+    if comment := re.match(r"( +)#", after):
+        spaces = len(comment[1]) + (end_ - start) - len(new) - 1
+        after = " " * max(1, spaces) + after[len(comment[1]) :]
+    return f"{text[:start]} {new}{after}"
+
+
+def _find(mapping: Node | None, key: str) -> tuple[Node, Node] | None:
+    """The nodes of a key and its value."""
+    pairs = mapping.value if isinstance(mapping, MappingNode) else []
+    return next((pair for pair in pairs if pair[0].value == key), None)
+
+
+def _span(text: str, key: Node, value: Node) -> tuple[int, int]:
+    """Where the colon after `key` ends, and where `value` ends; nothing may stand for null."""
+    colon = text.index(":", key.end_mark.index) + 1
+    return colon, max(colon, value.end_mark.index if value.start_mark.index < value.end_mark.index else colon)
+
+
+def _scalar(value: str | float | None) -> str:
+    """The value as YAML in one line."""
+    file = StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.width = 1 << 20
+    yaml.dump(value, file)
+    return file.getvalue().removesuffix("...\n").strip()
 
 
 def _describe(error: BaseException, text: str) -> tuple[str, str]:

@@ -32,16 +32,16 @@ class FolderSource:
         self._max_bytes = max_bytes
         listing = Listing(root)
         self._problems = {name: _unreadable(why) for name, why in listing.unreadable.items()}
-        self._found, self.about = recognise(
+        self.found, self.about = recognise(
             listing.files, f"{where}: {root}", listing.folders, self._head, self._problems, max_bytes
         )
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self.found)
 
     def chunks(self) -> Iterator[Chunk]:
         """Chunks that read the photos' bytes from the folder."""
-        for found in in_chunks(self._found):
+        for found in in_chunks(self.found):
             yield partial(_read_photos, str(self.root), found, self._max_bytes)
 
     def _head(self, name: str) -> bytes:

@@ -88,7 +88,7 @@ def recognise(
     for name in files:
         segments = _segments(name)
         if not any(map(is_system_file, segments)):
-            (photos if _is_photo(name, segments[-1], head) else others).append(name)
+            (photos if is_photo(name, segments[-1], head) else others).append(name)
     folders = folders or {}
     passed_over = Counter(_suffix(_segments(name)[-1]) or "(no suffix)" for name in others)
     passed_over.update("(link)" for name, problem in folders.items() if problem and name not in files)
@@ -151,7 +151,8 @@ def _in_brackets(counts: Mapping[str, int]) -> str:
     return f" ({in_words(counts)})" if counts else ""
 
 
-def _is_photo(name: str, last: str, head: Callable[[str], bytes]) -> bool:
+def is_photo(name: str, last: str, head: Callable[[str], bytes]) -> bool:
+    """Whether a file has a photo's suffix, or, unless it is a raw file, a photo's first bytes. `last` is its name's last part."""
     suffix = _suffix(last)
     return suffix in PHOTO_SUFFIXES or (suffix not in RAW_SUFFIXES and bool(suffix_by_content(head(name))))
 

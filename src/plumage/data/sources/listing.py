@@ -6,6 +6,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from plumage.common.text import escaped
 from plumage.data.sources.names import is_system_file
@@ -13,11 +14,30 @@ from plumage.errors import DataError
 
 MAX_DEPTH = 100  # folders in each other
 MAX_VISITS = 100  # of one folder by links: a few links in each of some folders make billions of paths
+LINK = "a link"
 SPECIAL = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
+class Entry(NamedTuple):
+    """A file or a folder below a root."""
+
+    name: str  # relative to the root, with forward slashes
+    is_folder: bool
+    size: int = 0  # of a file, in bytes
+    problem: str = ""  # why a file can't be read, or a folder isn't entered, known without opening it
+    error: str = ""  # why the folder can't be listed: one line that names it
+
+
+def walk(root: Path) -> Iterator[Entry]:
+    """Yield what is below `root`, folder by folder in the order of names. Links are followed, system files left out.
+
+    A dead link is a file. Only the names of the folders on the way are in memory.
+    """
+    return _walk(str(root), "", frozenset(), Counter())
+
+
 class Listing:
-    """Files and folders below `root` by name: relative to it, with forward slashes. Links are followed, system files left out.
+    """Files and folders below `root`, by name, as `walk` yields them.
 
     Raises:
         DataError: a folder can't be read, is too deep, or is reached by too many links.
@@ -30,47 +50,64 @@ class Listing:
         """Why a folder isn't entered; empty if it is. A link that leads nowhere may have been one to a folder."""
         self.unreadable: dict[str, str] = {}
         """Why a file can't be read, if that is known without opening it."""
-        self._root = str(root)
-        self._visits: Counter[tuple[int, int]] = Counter()
-        self._list("", set())
+        for entry in walk(root):
+            if entry.error:
+                raise DataError(entry.error)
+            if entry.is_folder:
+                self.folders[entry.name] = entry.problem
+                continue
+            self.files[entry.name] = entry.size
+            if entry.problem:
+                self.unreadable[entry.name] = entry.problem
+                if entry.problem.startswith(LINK):
+                    self.folders[entry.name] = entry.problem
 
-    def _list(self, below: str, above: set[tuple[int, int]]) -> None:
-        """List the folder `below`; `above` identifies the folders it is in, by device and inode."""
-        path = f"{self._root}/{below}"
-        try:
-            status = Path(path).stat()
-            folder = (status.st_dev, status.st_ino)
-            self._visits[folder] += 1
-            inside = above | {folder}
-            if len(inside) > MAX_DEPTH or self._visits[folder] > MAX_VISITS:
-                raise DataError(too_deep(path) if len(inside) > MAX_DEPTH else _too_linked(path))
-            for entry in _entries(path):
-                name = f"{below}/{entry.name}" if below else entry.name
-                if not is_system_file(entry.name):
-                    self._list_entry(entry, name, inside)
-        except OSError as error:
-            what = escaped(str(error.filename or path))
-            raise DataError(f"{what}: can't be read ({error.strerror}); takes a readable folder") from None
 
-    def _list_entry(self, entry: os.DirEntry[str], name: str, inside: set[tuple[int, int]]) -> None:
-        try:
-            status = entry.stat()
-        except OSError as error:
-            if not entry.is_symlink():
-                raise
-            self.files[name] = 0
-            self.folders[name] = self.unreadable[name] = dead_link(entry.path, error)
+Identity = tuple[int, int]  # of a folder: device and inode
+
+
+def _walk(root: str, below: str, above: frozenset[Identity], visits: Counter[Identity]) -> Iterator[Entry]:
+    """Walk the folder `below`, which is in the folders `above`."""
+    path = f"{root}/{below}" if below else root
+    try:
+        status = Path(path).stat()
+        folder = (status.st_dev, status.st_ino)
+        visits[folder] += 1
+        inside = above | {folder}
+        if len(inside) > MAX_DEPTH or visits[folder] > MAX_VISITS:
+            error = too_deep(path) if len(inside) > MAX_DEPTH else _too_linked(path)
+            yield Entry(below, True, error=error)
             return
-        if stat.S_ISDIR(status.st_mode):
-            loop = (status.st_dev, status.st_ino) in inside
-            self.folders[name] = "a link to a folder that it is in" if loop else ""
-            if not loop:
-                self._list(name, inside)
-        else:
-            special = SPECIAL.get(stat.S_IFMT(status.st_mode))
-            self.files[name] = 0 if special else status.st_size
-            if special:
-                self.unreadable[name] = special
+        with os.scandir(path) as entries:
+            names = sorted(entry.name for entry in entries)
+    except OSError as error:
+        yield Entry(below, True, error=_unlistable(path, error))
+        return
+    for name in names:
+        if not is_system_file(name):
+            entry = _entry(path, name, f"{below}/{name}" if below else name, inside)
+            yield entry
+            if entry.is_folder and not entry.problem and not entry.error:
+                yield from _walk(root, entry.name, inside, visits)
+
+
+def _entry(folder: str, name: str, full: str, inside: frozenset[Identity]) -> Entry:
+    path = f"{folder}/{name}"
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        if Path(path).is_symlink():
+            return Entry(full, False, problem=dead_link(path, error))
+        return Entry(full, True, error=_unlistable(path, error))
+    if stat.S_ISDIR(status.st_mode):
+        loop = (status.st_dev, status.st_ino) in inside
+        return Entry(full, True, problem="a link to a folder that it is in" if loop else "")
+    special = SPECIAL.get(stat.S_IFMT(status.st_mode), "")
+    return Entry(full, False, size=0 if special else status.st_size, problem=special)
+
+
+def _unlistable(path: str, error: OSError) -> str:
+    return f"{escaped(str(error.filename or path))}: can't be read ({error.strerror}); takes a readable folder"
 
 
 def too_deep(path: str) -> str:
@@ -80,11 +117,6 @@ def too_deep(path: str) -> str:
 
 def _too_linked(path: str) -> str:
     return f"{escaped(path[:80])}: links lead to this folder over {MAX_VISITS} times; takes each folder of photos once"
-
-
-def _entries(path: str) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(path) as entries:
-        yield from entries
 
 
 def dead_link(path: str, error: OSError) -> str:
