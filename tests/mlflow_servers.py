@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -121,3 +122,20 @@ def self_signed(file: Path) -> Path:
     secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
     file.write_bytes(certificate.public_bytes(pem) + secret)
     return file
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(address: str) -> bytes:
+    deadline = time.monotonic() + 200
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=10) as response:
+                return bytes(response.read())
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)

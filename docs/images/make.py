@@ -48,7 +48,6 @@ MLFLOW_SETTINGS = {
 }
 MLFLOW_STYLE = ".modebar, [data-assistant-ui] { display: none !important }"
 """Hides the charts' toolbars, which headless Chromium shows as if the mouse were over them."""
-CHARTS = "^train/(accuracy|loss|lr)$"
 
 
 def main() -> None:
@@ -127,17 +126,15 @@ def report(chrome: webdriver.Chrome) -> Image.Image:
 
 
 def runs_page(chrome: webdriver.Chrome, address: str) -> Image.Image:
-    """MLflow's list of runs with their training curves."""
-    resize(chrome, MLFLOW_WIDTH, 710)
+    """MLflow's saved view of the runs: curves and confusion matrices."""
+    resize(chrome, MLFLOW_WIDTH, 1640)
     settings = f"Object.assign(localStorage, {json.dumps(MLFLOW_SETTINGS)})"
     chrome.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": settings})
     chrome.get(f"{address}&compareRunsMode=CHART")
-    search = find(chrome, "input[placeholder='Search metric charts']")
-    search.send_keys(CHARTS)
     find(chrome, ".js-plotly-plot")
+    find(chrome, "img[src*=confusion]")
     chrome.execute_script(
-        "const style = document.createElement('style'); style.textContent = arguments[0]; document.head.append(style);"
-        "document.activeElement.blur()",
+        "const style = document.createElement('style'); style.textContent = arguments[0]; document.head.append(style)",
         MLFLOW_STYLE,
     )
     return screenshot(chrome)

@@ -1,6 +1,7 @@
 """dvc.yaml lists what each stage reads: the code that it imports and its sections of params.yaml."""
 
 import ast
+import difflib
 import re
 import subprocess
 import textwrap
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.serialize import modify_yaml
 
 from plumage.config import Params
 
@@ -161,6 +163,16 @@ def test_git_keeps_the_lock_file_and_uncached_outputs_and_ignores_cached_ones() 
     assert done.stdout.split() == [path for path, cached in outputs.items() if cached]
     kept = {"reports/history.csv", "reports/metrics.json", "reports/registry.json", *PLOT_DATA}
     assert {path for path, cached in outputs.items() if not cached} == kept
+
+
+def test_an_experiment_changes_only_its_own_line_of_params_yaml(tmp_path: Path) -> None:
+    content = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(content, encoding="utf-8")
+    with modify_yaml(str(tmp_path / "params.yaml")) as params:  # as `dvc exp run -S` does
+        params["split"]["seed"] = 7
+    written = (tmp_path / "params.yaml").read_text(encoding="utf-8").splitlines()
+    changed = [line for line in difflib.ndiff(content.splitlines(), written) if line[0] in "+-"]
+    assert changed == ["-   seed: 0", "+   seed: 7"], "`with modify_yaml('params.yaml'): pass` writes it as DVC does"
 
 
 def test_params_yaml_holds_every_key_so_that_any_can_be_set_for_an_experiment() -> None:

@@ -1,5 +1,6 @@
 """A version of the registry is loaded only with the files that were registered."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -8,9 +9,10 @@ from mlflow import MlflowClient
 from registering import NAME, add, hits
 
 from plumage.common.files import sha256
-from plumage.errors import ModelError
+from plumage.errors import ModelError, TrackingError
 from plumage.registry.lineage_query import lineage_of
 from plumage.serving import load_predictor
+from plumage.tracking.tags import HASHES, SHA256
 
 URI = f"models:/{NAME}@champion"
 
@@ -48,13 +50,32 @@ def test_a_changed_or_missing_file_of_a_version_is_one_line_with_its_hashes(arti
 def test_a_version_without_recorded_hashes_loads_with_a_warning(
     artifacts: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    MlflowClient().delete_model_version_tag(NAME, "1", "sha256.model.safetensors")
+    hashes = json.loads(MlflowClient().get_model_version(NAME, "1").tags[HASHES])
+    del hashes["model.safetensors"]
+    MlflowClient().set_model_version_tag(NAME, "1", HASHES, json.dumps(hashes))
     with caplog.at_level(logging.WARNING, "plumage"):
         load_predictor(URI)
     (record,) = caplog.records
     assert (
         record.getMessage() == f"models:/{NAME}/1: its tags lack the SHA-256 of model.safetensors, so it is not checked"
     )
+
+
+def test_a_version_of_an_earlier_release_is_checked_by_its_own_tags(artifacts: Path) -> None:
+    client = MlflowClient()
+    for name, digest in json.loads(client.get_model_version(NAME, "1").tags[HASHES]).items():
+        client.set_model_version_tag(NAME, "1", f"{SHA256}{name}", digest)
+    client.delete_model_version_tag(NAME, "1", HASHES)
+    load_predictor(URI)
+    flip(artifacts / "model.json")
+    with pytest.raises(ModelError, match="but was registered with"):
+        load_predictor(URI)
+
+
+def test_damaged_hashes_are_one_line_instead_of_no_check(artifacts: Path) -> None:
+    MlflowClient().set_model_version_tag(NAME, "1", HASHES, '{"model.json": ')
+    with pytest.raises(TrackingError, match=r"its tag plumage\.sha256 is damaged"):
+        load_predictor(URI)
 
 
 def flip(path: Path) -> None:

@@ -12,7 +12,6 @@ from mlflow import MlflowClient
 
 import plumage.tracking
 from plumage.errors import TrackingError
-from plumage.tracking.environment import wants_system_metrics
 from plumage.tracking.execution import Execution, begin_execution
 from plumage.tracking.open_run import training_run
 from plumage.tracking.store import connect
@@ -102,13 +101,6 @@ def test_a_variable_with_an_impossible_value_is_named(
     with pytest.raises(TrackingError) as caught:
         connect(root, "plumage")
     assert name in str(caught.value) and value in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_system_metrics_can_be_switched_off_as_in_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", raising=False)
-    assert wants_system_metrics()
-    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "False")
-    assert not wants_system_metrics()
 
 
 @pytest.mark.parametrize(("given", "used"), [("debug", "DEBUG"), ("loud", "WARNING"), ("", "WARNING")])

@@ -144,7 +144,7 @@ def test_tables_are_replaced_and_show_in_the_ui(outputs: Path) -> None:
     client = MlflowClient()
     shown = client.load_table(client.get_run(run_id).info.experiment_id, "per_class.json", [run_id])
     assert shown["label"].tolist() == ["owl", "NA"]
-    assert {file.path for file in client.list_artifacts(run_id)} == {"per_class.csv", "per_class.json"}
+    assert {file.path for file in client.list_artifacts(run_id)} == {"lineage.json", "per_class.json"}
 
 
 def test_classes_that_look_like_numbers_or_missing_values_stay_names_in_tables(outputs: Path) -> None:

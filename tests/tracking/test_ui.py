@@ -5,21 +5,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import pytest
+from mlflow_servers import free_port, wait_for
 
 from plumage.errors import TrackingError
 from plumage.tracking.store import connect
 from plumage.tracking.ui import serve_ui
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_taken_port_and_a_store_with_its_own_ui_are_errors(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +40,10 @@ def test_the_printed_address_answers_until_the_command_stops(root: Path) -> None
     assert command.stdout is not None
     try:
         printed = [command.stdout.readline() for _ in range(3)]
-        assert f"runs of plumage: http://127.0.0.1:{port}/#/experiments/{experiment}/runs?" in printed[1]
+        assert (
+            f"runs of plumage: http://127.0.0.1:{port}/#/experiments/{experiment}/runs?viewStateShareKey=plumage"
+            in printed[1]
+        )
         page = wait_for(f"http://127.0.0.1:{port}")
         assert b"MLflow" in page
     finally:
@@ -54,14 +51,3 @@ def test_the_printed_address_answers_until_the_command_stops(root: Path) -> None
         command.wait(timeout=60)
     with pytest.raises(OSError):
         urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=5)
-
-
-def wait_for(address: str) -> bytes:
-    deadline = time.monotonic() + 200
-    while True:
-        try:
-            with urllib.request.urlopen(address, timeout=10) as response:
-                return bytes(response.read())
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.5)

@@ -25,7 +25,7 @@ def summary() -> None:
         "registered": f"{registered['name']} version {registered['version']}{aliases}: {decision['reason']}",
         "data": os.path.relpath(project_root() / DATA_PAGE),
         "report": os.path.relpath(project_root() / REPORT_PAGE),
-        "runs": "make ui, then the address that it prints",
+        "runs": "make ui, which prints the address of the view to compare them",
         "use it": "plumage predict PHOTO...",
     })  # fmt: skip
 

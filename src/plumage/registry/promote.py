@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from plumage.common.text import shown
 from plumage.errors import NoStoreError, TrackingError
 from plumage.registry.aliases import CHAMPION, KEPT
+from plumage.registry.model_page import describe_model
 from plumage.registry.promotions import (
     Promotion,
     author,
@@ -88,6 +89,7 @@ def _promote(
             raise TrackingError(f"{name}: version {version} is the champion already")
         promotion = Promotion(before=known.now, to=version, how=how, why=reason, who=author(root))
         move_champion(client, name, promotion)
+        describe_model(client, name)
     return promotion
 
 

@@ -4,11 +4,13 @@
 find or create its version, let the gate decide, describe it, promote it.
 
 A version's tags (plumage.tracking.tags) are the hashes of its model, its files and the test photos, its run and the run
-with its predictions, its metrics, the commit and DVC's hashes, and the gate's last decision. Its logged model holds the
+with its predictions, its headline metrics, the commit and DVC's hashes, and the gate's last decision. Its logged model holds the
 model card and the files that `plumage reproduce` needs; its run holds `training_photos.parquet`. The alias `challenger`
 is the newest version, `champion` the one to use.
 """
 
+import hashlib
+import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,13 +35,16 @@ from plumage.registry.decision import GATE_REASON, decision_tags, version_descri
 from plumage.registry.gate import Gate
 from plumage.registry.head_to_head import TestPhotos
 from plumage.registry.log_model import complete_logged_models, create_version, log_model, log_model_metrics
+from plumage.registry.model_page import DESCRIPTION, describe_model
 from plumage.registry.promotions import Promotion, author, complete_promotions, move_champion
-from plumage.registry.versions import model_versions
+from plumage.registry.versions import all_hashes, model_versions
 from plumage.tracking import tags
 from plumage.tracking.resume import resume_run
 from plumage.tracking.run import Run
 from plumage.tracking.store import ignoring_existing, lock_model, one_line_errors
 
+HEADLINE_METRICS = ("test/accuracy", "test/macro_f1", "test/loss", "test/ece", "val/accuracy")
+"""The metrics that a version's tags have. Its model and its run have all of them."""
 VERSION_LINEAGE = (
     tags.VERSION,
     tags.GIT_COMMIT,
@@ -82,7 +87,7 @@ def register(root: Path, run: Run, candidate: Candidate, gate: Gate) -> dict[str
     """
     client, name = MlflowClient(), gate.settings.model_name
     with one_line_errors("MLflow's registry"), ignoring_existing():
-        client.create_registered_model(name, description="Photo to class probabilities, registered by Plumage.")
+        client.create_registered_model(name, description=DESCRIPTION)
     with one_line_errors("MLflow's registry"), lock_model(root, name):
         complete_promotions(client, name)
         change = _announce_class_change(client, name, candidate, gate.photos.names)
@@ -93,6 +98,7 @@ def register(root: Path, run: Run, candidate: Candidate, gate: Gate) -> dict[str
         _describe(client, version, decision, candidate.card)
         if decision["champion"] != decision["champion_before"]:  # last: a stage that is killed before decides again
             move_champion(client, name, _promotion(decision, author(root)))
+        describe_model(client, name)
         aliases = client.get_model_version(name, version.version).aliases
     return {
         "name": name,
@@ -126,18 +132,21 @@ def _find_or_create_version(
 ) -> tuple[ModelVersion, bool]:
     """The version with the candidate's model, from any run, with its figures up to date; and whether it is new."""
     metrics = {key: str(value) for key, value in candidate.flat_metrics.items()}
-    hashes = _hash_tags({**candidate.file_hashes, paths.PREDICTIONS.name: sha256(candidate.predictions)})
+    metrics_hash = hashlib.sha256(json.dumps(metrics, sort_keys=True).encode()).hexdigest()[:16]
+    versions = model_versions(client, name)
+    found = [version for version in versions if version.tags.get(tags.MODEL_HASH) == candidate.model_hash]
+    hashes = all_hashes(found[-1]) if found else candidate.provenance_hashes
+    hashes = hashes | {**candidate.file_hashes, paths.PREDICTIONS.name: sha256(candidate.predictions)}
     figures = {
         tags.CLASS_SET: class_set(candidate.classes),
         tags.TEST_HASH: test_hash,
         tags.PREDICTIONS_RUN: run.id,
-        **metrics,
-        **hashes,
+        tags.HASHES: json.dumps(hashes, sort_keys=True),
+        tags.METRICS_HASH: metrics_hash,
+        **{key: metrics[key] for key in HEADLINE_METRICS if key in metrics},
     }
-    versions = model_versions(client, name)
-    found = [version for version in versions if version.tags.get(tags.MODEL_HASH) == candidate.model_hash]
     version = found[-1] if found else _create_version(client, name, run, candidate, figures)
-    if any(version.tags.get(key) != value for key, value in metrics.items()):  # evaluated again, with other parameters
+    if version.tags.get(tags.METRICS_HASH) != metrics_hash:  # evaluated again, with other parameters
         log_model_metrics(run, str(version.source).removeprefix("models:/"), candidate.test_metrics)
     for key, value in figures.items():
         if version.tags.get(key) != value:
@@ -155,13 +164,7 @@ def _create_version(
     log_model_metrics(run, model_id, candidate.test_metrics)
     identity = {tags.MODEL_HASH: candidate.model_hash, tags.RUN_ID: run.id}
     lineage = {key: value for key, value in run.lineage.items() if key.startswith(VERSION_LINEAGE)}
-    hashes = _hash_tags(candidate.provenance_hashes)
-    return create_version(client, name, model_id, {**identity, **lineage, **hashes, **figures})
-
-
-def _hash_tags(hashes: Mapping[str, str]) -> dict[str, str]:
-    """Tags of a version with the SHA-256 of files, by their names."""
-    return {f"{tags.SHA256}{file}": digest for file, digest in hashes.items()}
+    return create_version(client, name, model_id, {**identity, **lineage, **figures})
 
 
 def _decide(client: MlflowClient, version: ModelVersion, candidate: Candidate, gate: Gate) -> dict[str, Any]:

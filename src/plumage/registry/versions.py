@@ -9,6 +9,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
+from plumage.common.files import parse_json
 from plumage.errors import ModelError, NoStoreError, TrackingError
 from plumage.models.saved_model import DESCRIPTION_FILE, WEIGHTS_FILE
 from plumage.registry.served_model import find_changed_file
@@ -61,8 +62,25 @@ def find_version(uri: str, root: Path) -> ModelVersion:
 
 def recorded_hashes(version: ModelVersion, names: Iterable[str] = MODEL_FILES) -> dict[str, str]:
     """The SHA-256 of those of the version's files `names` for which its tags have one, sorted by name."""
-    found = {name: version.tags.get(f"{tags.SHA256}{name}") for name in sorted(names)}
-    return {name: digest for name, digest in found.items() if digest is not None}
+    known = all_hashes(version)
+    return {name: known[name] for name in sorted(names) if name in known}
+
+
+def all_hashes(version: ModelVersion) -> dict[str, str]:
+    """The SHA-256 of each of the version's files that its tags have, by its name.
+
+    Raises:
+        TrackingError: the tag with them is damaged.
+    """
+    single = {
+        key.removeprefix(tags.SHA256): digest for key, digest in version.tags.items() if key.startswith(tags.SHA256)
+    }
+    try:
+        together = parse_json(version.tags.get(tags.HASHES, "{}"))
+        return single | {str(name): str(digest) for name, digest in together.items()}
+    except (ValueError, AttributeError):
+        where = f"models:/{version.name}/{version.version}"
+        raise TrackingError(f"{where}: its tag {tags.HASHES} is damaged, so its files can't be checked") from None
 
 
 def check_files(version: ModelVersion, folder: Path, names: Iterable[str] = MODEL_FILES) -> None:

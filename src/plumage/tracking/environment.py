@@ -31,7 +31,6 @@ REDIRECTING = (
     "_MLFLOW_ACTIVE_MODEL_ID",
     "MLFLOW_ENABLE_ASYNC_LOGGING",  # a failed write would go unnoticed
 )
-SYSTEM_METRICS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
 
 
 class GitTags(GitRunContext):
@@ -95,8 +94,3 @@ def store_uri(name: str) -> str | None:
         takes = "takes http(s)://HOST, sqlite:///FILE, or another database's URI"
         raise TrackingError(f"{name}: {redacted(uri)} is not a store; {takes}") from None
     return uri or None
-
-
-def wants_system_metrics() -> bool:
-    """Whether to record the machine's load: unless `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING` is false."""
-    return os.environ.get(SYSTEM_METRICS, "true").lower() in ("true", "1")

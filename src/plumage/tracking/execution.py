@@ -17,6 +17,7 @@ from plumage.common.text import shown
 from plumage.tracking.alive import recover
 from plumage.tracking.environment import undisturbed
 from plumage.tracking.lineage import lineage_tags
+from plumage.tracking.pages import prepare_pages
 from plumage.tracking.run import Stage, param_texts
 from plumage.tracking.store import connect, one_line_errors
 from plumage.tracking.tags import GIT_COMMIT, GIT_UNKNOWN, TRAINING_KEY
@@ -75,6 +76,8 @@ def begin_execution(
     experiment_id = connect(root, experiment)
     with undisturbed():
         recover(root)
+        with one_line_errors("the MLflow store"):
+            prepare_pages(MlflowClient(), experiment_id)
     lineage = lineage_tags(Path.cwd(), stage)
     if GIT_UNKNOWN in lineage and stage != "evaluate":  # evaluate adds to what train recorded
         print(f"no commit is recorded: {shown(lineage[GIT_UNKNOWN])}", flush=True)

@@ -11,11 +11,14 @@ from mlflow import MlflowClient
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]  # defined at import time
 
+from plumage.common.files import write_json
 from plumage.common.paths import DATA_REPORT, DATASET, PARAMS, SPLITS
 from plumage.common.tables import unguarded
 from plumage.tracking.lineage import publishable, write_lineage
 from plumage.tracking.run import Run
-from plumage.tracking.tags import DVC, HARDWARE
+from plumage.tracking.tags import DVC, GIT_COMMIT, GIT_DIRTY, GIT_UNKNOWN, HARDWARE, VERSION
+
+LINEAGE_FILE = "lineage.json"
 
 
 def log_inputs(run: Run, hardware: Mapping[str, str], environment: Mapping[str, Any]) -> None:
@@ -29,8 +32,22 @@ def log_inputs(run: Run, hardware: Mapping[str, str], environment: Mapping[str, 
         run.log_artifact(publishable(PARAMS, Path(folder)))
         for path in write_lineage(Path(folder), Path.cwd(), environment):
             run.log_artifact(path)
+    log_lineage(run)
     log_datasets(run)
     run.set_tags({f"{HARDWARE}{name}": value for name, value in hardware.items()})
+
+
+def log_lineage(run: Run) -> None:
+    """Log lineage.json: the commit that the run was trained with, and DVC's hash of every output up to the open stage."""
+    tags = MlflowClient().get_run(run.id).data.tags
+    content: dict[str, Any] = {
+        name: tags[name] for name in (VERSION, GIT_COMMIT, GIT_DIRTY, GIT_UNKNOWN) if name in tags
+    }
+    content["dvc"] = {key.removeprefix(DVC): value for key, value in run.lineage.items() if key.startswith(DVC)}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, LINEAGE_FILE)
+        write_json(file, content)
+        run.log_artifact(file)
 
 
 def log_datasets(run: Run) -> None:

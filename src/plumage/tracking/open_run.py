@@ -14,17 +14,21 @@ from typing import Any, NoReturn
 import mlflow
 from mlflow import MlflowClient
 
+from plumage.common.paths import DATASET, SPLITS
 from plumage.common.variables import environment_variables
 from plumage.errors import TrackingError
 from plumage.tracking import watchdog
 from plumage.tracking.alive import SignOfLife
 from plumage.tracking.entries import Status
-from plumage.tracking.environment import undisturbed, wants_system_metrics
+from plumage.tracking.environment import undisturbed
 from plumage.tracking.execution import Execution, begin_execution
 from plumage.tracking.outbox import UNREACHABLE, Outbox
 from plumage.tracking.run import Run, Stage
 from plumage.tracking.store import one_line_errors
 from plumage.tracking.tags import DVC, DVC_EXPERIMENT, PROCESS, RESTORED, STAGE, TRAINING_KEY
+
+RUN_HASHES = (f"{DVC}{DATASET.as_posix()}", f"{DVC}{SPLITS.as_posix()}")
+"""The hashes that are tags, to search runs for. lineage.json has all (`plumage.tracking.inputs.log_lineage`)."""
 
 
 class _Terminated(SystemExit):
@@ -45,7 +49,8 @@ def open_run(execution: Execution, stage: Stage, run_id: str | None = None, *, r
     if other := mlflow.active_run():
         raise TrackingError(f"MLflow run {other.info.run_id} is open in this process; end it first (mlflow.end_run())")
     training = stage == "train" and not restored
-    system_metrics = stage != "register" and not restored and wants_system_metrics()
+    # None: as MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING says, by default not. MLflow's page to compare runs would open on them.
+    system_metrics = False if stage == "register" or restored else None
     name = None if run_id else execution.run_name
     life = SignOfLife(execution.root, execution.experiment_id)
     with one_line_errors("MLflow"), undisturbed(), _sigterm_raises(), life:
@@ -100,9 +105,10 @@ def training_run(
 
 
 def _tags(execution: Execution, reopened: bool, restored: bool) -> dict[str, str]:
-    if reopened:  # only DVC's hashes: the run keeps the commit that it was trained with
-        return {key: value for key, value in execution.lineage.items() if key.startswith(DVC)}
-    tags = {**execution.lineage, TRAINING_KEY: execution.training_key}
+    if reopened:  # the run keeps the commit that it was trained with
+        return {}
+    lineage = {key: value for key, value in execution.lineage.items() if not key.startswith(DVC) or key in RUN_HASHES}
+    tags = {**lineage, TRAINING_KEY: execution.training_key}
     if execution.dvc_experiment:
         tags[DVC_EXPERIMENT] = execution.dvc_experiment
     if restored:

@@ -20,9 +20,10 @@ from plumage.common.paths import (
 )  # fmt: skip
 from plumage.errors import PipelineError
 from plumage.tracking.execution import Execution, begin_execution
-from plumage.tracking.inputs import log_inputs
+from plumage.tracking.inputs import log_inputs, log_lineage
 from plumage.tracking.open_run import open_run
 from plumage.tracking.run import Run, Stage
+from plumage.tracking.saved_view import CONFUSION_IMAGE
 from plumage.tracking.store import lock_runs, one_line_errors
 from plumage.tracking.tags import RESTORED, STAGE
 
@@ -49,6 +50,7 @@ def resume_run(root: Path, experiment: str, params: Mapping[str, Any], stage: St
     with one_line_errors("the MLflow store"), lock_runs(root, execution.experiment_id):
         run_id = _find_or_restore(execution, trained)
     with open_run(execution, stage, run_id) as run:
+        log_lineage(run)
         if stage == "register" and "evaluate" not in run.stages:
             log_evaluation_files(run)
             run.mark_finished("evaluate")
@@ -74,9 +76,11 @@ def _find_or_restore(execution: Execution, trained: Mapping[str, Any]) -> str:
 def log_evaluation_files(run: Run) -> None:
     """Log what the evaluate stage wrote: metrics, tables, plots and the report."""
     run.log_results(flatten_metrics(read_output(METRICS)))
-    for table in (PER_CLASS, PREDICTIONS, SLICES, CONFUSION, LABEL_ERRORS):
-        run.log_table(table, table.stem)
+    run.log_table(PER_CLASS, PER_CLASS.stem)
+    for table in (PREDICTIONS, SLICES, CONFUSION, LABEL_ERRORS):
+        run.log_artifact(table)
     run.log_artifact(PLOTS, PLOTS.name)
+    run.log_image(PLOTS / "confusion.png", CONFUSION_IMAGE)
     run.log_artifact(REPORT_PAGE)
 
 

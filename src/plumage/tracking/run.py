@@ -11,6 +11,8 @@ from typing import Any, Literal
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Param
+from mlflow.tracking.multimedia import compress_image_size
+from PIL import Image
 
 from plumage.common.files import naming
 from plumage.common.paths import MLFLOW_ARTIFACTS
@@ -18,14 +20,20 @@ from plumage.common.redaction import redacted
 from plumage.common.tables import read_rows, unguarded
 from plumage.tracking.entries import Entry, MetricsEntry, TagsEntry, deliver
 from plumage.tracking.outbox import Outbox
-from plumage.tracking.tags import LOGGED_TABLES, STAGE
+from plumage.tracking.tags import LOGGED_IMAGES, LOGGED_TABLES, STAGE
 
 Stage = Literal["train", "evaluate", "register"]
 MAX_PARAM_LENGTH = 500
 EPOCH_METRIC = "train/loss"
 """Every epoch has a point of this metric."""
+LEADING_METRICS = ("val/accuracy", "val/loss")
+"""MLflow's page to compare runs opens on the metric that a run got first."""
 NAMES = re.compile(r"key|label|actual|predicted|pred_\d|slice|split|suggested")
 """Columns of names: a class called 001, 1e5 or nan is no number."""
+IMAGES = "images"
+"""Folder of a run's artifacts in which MLflow looks for pictures."""
+THUMBNAIL = 320
+"""Pixels of the longer side of a picture in a chart: two fit beside each other. A click shows it in full."""
 BATCH_SIZE = 100
 """MLflow accepts at most this many parameters or tags per call."""
 
@@ -45,7 +53,7 @@ class Run:
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log metrics by their MLflow names (`val/accuracy`); for a curve, `step` is the epoch."""
-        values = {name: float(value) for name, value in metrics.items()}
+        values = {name: float(metrics[name]) for name in sorted(metrics, key=lambda name: name not in LEADING_METRICS)}
         self._log(MetricsEntry(metrics=values, step=step, time=int(time.time() * 1000)))
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -101,12 +109,23 @@ class Run:
         with naming(MLFLOW_ARTIFACTS / path.name):
             log(self.id, str(path), folder)
 
+    def log_image(self, path: Path, key: str) -> None:
+        """Log a picture that MLflow's charts show beside those of other runs under `key`, replacing the earlier one.
+
+        MLflow's own `log_image` adds one per call. The names of the files are its own: key, step, time, an id.
+        """
+        name = f"{key}+step+0+timestamp+0+{key}"
+        with tempfile.TemporaryDirectory() as folder, Image.open(path) as picture:
+            Path(folder, f"{name}.png").write_bytes(path.read_bytes())
+            compress_image_size(picture.convert("RGB"), THUMBNAIL).save(Path(folder, f"{name}+compressed.webp"))
+            self.log_artifact(Path(folder), IMAGES)
+        self.set_tags({LOGGED_IMAGES: "True"})
+
     def log_table(self, path: Path, name: str) -> None:
-        """Log a CSV file as it is, and as `<name>.json`, which MLflow's UI shows as a table.
+        """Log a CSV file as `<name>.json`, whose rows MLflow's UI compares between runs.
 
         MLflow's own `log_table` appends to an existing table instead of replacing it.
         """
-        self.log_artifact(path)
         table = f"{name}.json"
         with tempfile.TemporaryDirectory() as folder:
             columns = pd.read_csv(path, nrows=0).columns

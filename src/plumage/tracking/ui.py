@@ -3,27 +3,37 @@
 import os
 import socket
 import sys
+import warnings
+import webbrowser
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
+import uvicorn
 from mlflow import MlflowClient
 
 from plumage.common.paths import MLFLOW_ARTIFACTS
 from plumage.common.text import shown
-from plumage.common.variables import environment_variables
 from plumage.errors import TrackingError
 from plumage.tracking.alive import recover
+from plumage.tracking.pages import prepare_pages
+from plumage.tracking.saved_view import MODELS_PATH, view_path
 from plumage.tracking.server import is_server
 from plumage.tracking.store import one_line_errors, registry_uri, store_folder, tracking_uri, use_store
 
-OTHER_SERVERS = ("MLFLOW_STATIC_PREFIX", "MLFLOW_ARTIFACTS_ONLY", "MLFLOW_READ_REPLICA_BACKEND_STORE_URI")
-"""Options of `mlflow server` that would move or empty this UI."""
-VIEW = "workflowType=machine_learning"
-"""Without this query MLflow opens its generative AI view, where runs are hard to find."""
+OTHER_SERVERS = (
+    "_MLFLOW_STATIC_PREFIX",
+    "_MLFLOW_SERVER_ARTIFACTS_ONLY",
+    "_MLFLOW_SERVER_READ_REPLICA_BACKEND_STORE",
+    "prometheus_multiproc_dir",
+)
+"""What another MLflow server may have left in the environment: it would move or empty this UI."""
 
 
-def serve_ui(root: Path, host: str, port: int) -> NoReturn:
-    """Print the UI's addresses and serve it for the repository at `root` until interrupted. Does not return.
+def serve_ui(root: Path, host: str, port: int) -> None:
+    """Print the UI's addresses, open the first in a browser, and serve it for the repository at `root` until interrupted.
+
+    MLflow's application runs in this process: `mlflow server` would import everything twice more before it answers.
 
     Raises:
         TrackingError: the store can't be reached or is a server with its own UI, or the port is taken.
@@ -31,6 +41,34 @@ def serve_ui(root: Path, host: str, port: int) -> NoReturn:
     uri = tracking_uri(root)
     if is_server(uri):
         raise TrackingError(f"MLFLOW_TRACKING_URI is a server: open {uri} in a browser")
+    _check_port(host, port)
+    addresses = {
+        name: f"http://{host}:{port}/{view_path(experiment)}" for name, experiment in _experiments(root).items()
+    }
+    print("MLflow's UI opens here in a few seconds; Ctrl-C stops it:")
+    for name, address in addresses.items():
+        print(f"  runs of {shown(name)}: {address}")
+    print(f"  models: http://{host}:{port}/{MODELS_PATH}", flush=True)
+    os.chdir(store_folder(root))  # where MLflow looks for artifacts, also if Plumage is not installed
+    _set_up_application(root, uri)
+    config = uvicorn.Config("mlflow.server.fastapi_app:app", host, port, log_level="warning")
+    with suppress(KeyboardInterrupt):
+        _Server(config, lambda: _open_browser(next(iter(addresses.values()), None))).run()
+
+
+class _Server(uvicorn.Server):
+    """Calls `when_ready` once requests are answered."""
+
+    def __init__(self, config: uvicorn.Config, when_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._when_ready = when_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._when_ready()
+
+
+def _check_port(host: str, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -38,24 +76,28 @@ def serve_ui(root: Path, host: str, port: int) -> NoReturn:
         except OSError as error:
             reason = f"can't listen on {host}:{port} ({error.strerror})"
             raise TrackingError(f"{reason}; choose another port with --port") from None
-    ui = f"http://{host}:{port}/#"
-    experiments = _experiments(root)
-    print("MLflow's UI opens here in a few seconds; Ctrl-C stops it:")
-    for name, experiment_id in experiments.items():
-        print(f"  runs of {shown(name)}: {ui}/experiments/{experiment_id}/runs?{VIEW}")
-    print(f"  models: {ui}/models", flush=True)
-    command = [sys.executable, "-m", "mlflow", "server"]
-    folder = store_folder(root)
-    command += ["--default-artifact-root", (folder / MLFLOW_ARTIFACTS).as_uri(), "--host", host, "--port", str(port)]
-    command += ["--workers", "1"]  # each takes seconds to start, and there is one user
-    environment = {name: value for name, value in environment_variables().items() if name not in OTHER_SERVERS} | {
-        "MLFLOW_BACKEND_STORE_URI": uri,  # may hold a password, which everyone on the machine would see in an argument
-        "MLFLOW_REGISTRY_STORE_URI": registry_uri(root),
+
+
+def _set_up_application(root: Path, uri: str) -> None:
+    """Tell MLflow's application about the store, as `mlflow server` does for its workers."""
+    for name in OTHER_SERVERS:
+        os.environ.pop(name, None)
+    warnings.simplefilter("ignore")  # of the application's libraries
+    from mlflow.server import constants  # makes the application, so the environment has to be settled
+
+    os.environ |= {
+        constants.BACKEND_STORE_URI_ENV_VAR: uri,
+        constants.REGISTRY_STORE_URI_ENV_VAR: registry_uri(root),
+        constants.ARTIFACT_ROOT_ENV_VAR: (store_folder(root) / MLFLOW_ARTIFACTS).as_uri(),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "PYTHONWARNINGS": "ignore",
     }
-    os.chdir(folder)  # where MLflow looks for artifacts, also if Plumage is not installed
-    os.execve(sys.executable, command, environment)  # replaces this process, so that a signal to it stops the server
+
+
+def _open_browser(address: str | None) -> None:
+    """Open a graphical browser, if this is a terminal on a machine with a screen."""
+    has_screen = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if address and has_screen and sys.stdout.isatty():
+        webbrowser.open(address)
 
 
 def _experiments(root: Path) -> dict[str, str]:
@@ -63,5 +105,8 @@ def _experiments(root: Path) -> dict[str, str]:
     use_store(root)
     recover(root)
     with one_line_errors("the MLflow store"):
-        found = MlflowClient().search_experiments()
-    return {experiment.name: experiment.experiment_id for experiment in found if experiment.experiment_id != "0"}
+        client = MlflowClient()
+        found = {each.name: each.experiment_id for each in client.search_experiments() if each.experiment_id != "0"}
+        for experiment_id in found.values():
+            prepare_pages(client, experiment_id)
+    return found

@@ -1,0 +1,126 @@
+"""MLflow's pages open on what runs are compared by, at 50 runs of 100 epochs."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+from mlflow_servers import free_port, wait_for
+from PIL import Image
+
+from plumage.tracking.pages import NOTE, prepare_pages
+from plumage.tracking.run import Run
+from plumage.tracking.saved_view import CONFUSION_IMAGE, VIEW_TAG, view_path
+from plumage.tracking.store import connect
+
+RUNS, EPOCHS = 50, 100
+SECONDS = 120
+"""For a page to load beside other tests."""
+
+
+def add_runs(root: Path, runs: int, epochs: int) -> str:
+    """Log runs whose learning rates and recipes differ, each with a confusion matrix. Returns the experiment's id."""
+    experiment, client = connect(root, "plumage"), MlflowClient()
+    picture = root / "confusion.png"
+    Image.new("RGB", (800, 500), "navy").save(picture)
+    for number in range(runs):
+        run_id = client.create_run(experiment, run_name=f"run-{number:02d}").info.run_id
+        curves = [
+            Metric(name, 1 - 1 / (epoch + 1 + number % 3), epoch, epoch)
+            for epoch in range(1, epochs + 1)
+            for name in ("val/accuracy", "val/loss", "train/loss", "train/accuracy", "train/lr")
+        ]
+        results = [
+            Metric(name, 0.9, 0, 0) for name in ("test/accuracy", "test/accuracy_ci95/low", "test/n", "temperature")
+        ]
+        client.log_batch(run_id, metrics=[*curves, *results])
+        params = {
+            "train.lr": f"0.{number + 1}",
+            "train.recipe": "probe",
+            "model.name": "efficientnet_b0",
+            "split.seed": "0",
+        }
+        client.log_batch(run_id, params=[Param(*param) for param in params.items()])
+        Run(run_id, frozenset(), {}).log_image(picture, CONFUSION_IMAGE)
+        client.set_terminated(run_id)
+    prepare_pages(client, experiment)
+    return experiment
+
+
+def state_of(client: MlflowClient, experiment: str) -> dict[str, Any]:
+    view = json.loads(client.get_experiment(experiment).tags[VIEW_TAG])
+    state: dict[str, Any] = json.loads(view["state"])
+    return state
+
+
+def test_an_experiment_gets_kind_description_and_columns_of_what_differs(root: Path) -> None:
+    experiment, client = add_runs(root, 2, 1), MlflowClient()
+    tags = client.get_experiment(experiment).tags
+    assert (tags["mlflow.experimentKind"], tags["mlflow.note.content"]) == ("custom_model_development", NOTE)
+    columns = state_of(client, experiment)["selectedColumns"]
+    assert columns[:4] == [
+        "metrics.`test/accuracy`", "metrics.`test/accuracy_ci95/low`", "metrics.`test/accuracy_ci95/high`",
+        "metrics.`val/accuracy`",
+    ]  # fmt: skip
+    assert columns[4:] == ["params.`train.recipe`", "params.`model.name`", "params.`train.lr`"]
+
+
+def test_what_a_person_wrote_about_an_experiment_stays(root: Path) -> None:
+    experiment, client = connect(root, "plumage"), MlflowClient()
+    own = {"mlflow.note.content": "our owls", "mlflow.experimentKind": "classification"}
+    for name, value in own.items():
+        client.set_experiment_tag(experiment, name, value)
+    prepare_pages(client, experiment)
+    tags = client.get_experiment(experiment).tags
+    assert {name: tags[name] for name in own} == own and VIEW_TAG in tags
+
+
+def test_a_picture_logged_again_replaces_the_earlier_one(root: Path) -> None:
+    experiment, client = add_runs(root, 1, 1), MlflowClient()
+    [run] = client.search_runs([experiment])
+    Image.new("RGB", (800, 500), "green").save(root / "confusion.png")
+    Run(run.info.run_id, frozenset(), {}).log_image(root / "confusion.png", CONFUSION_IMAGE)
+    files = [file.path for file in client.list_artifacts(run.info.run_id, "images")]
+    assert len(files) == 2 and {Path(file).suffix for file in files} == {".png", ".webp"}
+
+
+@pytest.fixture
+def pages(root: Path) -> Iterator[str]:
+    """The address of MLflow's UI, and of its saved view, for many runs."""
+    experiment, port = add_runs(root, RUNS, EPOCHS), free_port()
+    code = (
+        f"from pathlib import Path; from plumage.tracking.ui import serve_ui; serve_ui(Path.cwd(), '127.0.0.1', {port})"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    server = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL)
+    wait_for(f"http://127.0.0.1:{port}")
+    yield f"http://127.0.0.1:{port}/{view_path(experiment)}"
+    server.terminate()
+    server.wait(timeout=60)
+
+
+@pytest.mark.slow
+def test_the_saved_view_shows_columns_then_curves_and_confusion_matrices(pages: str, browser: Any) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    def wait_until(condition: str) -> None:
+        WebDriverWait(browser, SECONDS).until(lambda page: page.execute_script(f"return {condition}"))
+
+    browser.set_window_size(1600, 2400)
+    browser.get(pages)
+    wait_until("document.body.innerText.includes('run-49')")
+    text = browser.execute_script("return document.body.innerText")
+    assert "test/accuracy_ci95/low" in text and "train.recipe" in text and "GenAI apps" not in text
+    browser.get("about:blank")
+    browser.get(f"{pages}&compareRunsMode=CHART")
+    wait_until(
+        "document.querySelectorAll('.js-plotly-plot .scatterlayer .trace').length >= 30"
+    )  # three curves of ten runs
+    wait_until("document.querySelectorAll('img[src*=confusion]').length >= 10")
+    assert "system/" not in browser.execute_script("return document.body.innerText")
