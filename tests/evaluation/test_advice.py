@@ -73,8 +73,8 @@ def test_errors_that_chance_explains_name_no_class_and_no_pair() -> None:
 
 def test_few_photos_say_how_many_more_decide_and_what_they_cannot_tell() -> None:
     perfect = result_of(predicted(2, {}))
-    assert titles(perfect) == ["15 more test photos to decide"]
-    assert "between 83.9% and 100.0%" in advise(perfect)[0].figures
+    assert titles(perfect) == ["16 more test photos to decide"]
+    assert "between 83% and 100%" in advise(perfect)[0].figures
     assert "nothing says what is hard" in cannot_tell(perfect)[0]
     plenty = result_of(predicted(500, {(1, 2): 5}))
     assert "test photos to decide" not in " ".join(titles(plenty))
