@@ -331,7 +331,7 @@ def test_a_training_that_was_killed_goes_on_in_the_same_run(clone: Clone) -> Non
     for metric in ("train/loss", "val/accuracy", "train/images_per_second"):
         assert [point.step for point in clone.mlflow.get_metric_history(run.info.run_id, metric)] == [1, 2, 3]
     assert run.info.status == "FINISHED"
-    assert not list((clone.folder / ".checkpoints").iterdir())
+    assert [file.name for file in (clone.folder / ".checkpoints").iterdir()] == ["duration.json"]
     weights = (clone.folder / "models" / "model.safetensors").read_bytes()
     clone.run("dvc", "repro", "-f", "-s", "train")
     assert (clone.folder / "models" / "model.safetensors").read_bytes() == weights
