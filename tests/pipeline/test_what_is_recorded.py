@@ -70,7 +70,7 @@ def test_a_stage_whose_parameters_are_edited_meanwhile_fails_and_keeps_the_old_o
 ) -> None:
     params, before = (clone.folder / "params.yaml").read_bytes(), outputs(clone)
     said = clone.run(sys.executable, "-c", EDITING, stage, *EDITED[stage], code=1)
-    (line,) = [line for line in said.splitlines() if "error" in line]
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
     old, new = (text.split(": ")[1] for text in EDITED[stage])
     key = EDITED[stage][0].split(": ")[0]
     assert f"error: {stage}: changed while it ran" in line and f"{key} in params.yaml from {old} to {new}" in line
