@@ -73,8 +73,8 @@ def test_errors_that_chance_explains_name_no_class_and_no_pair() -> None:
 
 def test_few_photos_say_how_many_more_decide_and_what_they_cannot_tell() -> None:
     perfect = result_of(predicted(2, {}))
-    assert titles(perfect) == ["15 more test photos to decide"]
-    assert "between 83.9% and 100.0%" in advise(perfect)[0].figures
+    assert titles(perfect) == ["16 more test photos to decide"]
+    assert "between 83% and 100%" in advise(perfect)[0].figures
     assert "nothing says what is hard" in cannot_tell(perfect)[0]
     plenty = result_of(predicted(500, {(1, 2): 5}))
     assert "test photos to decide" not in " ".join(titles(plenty))
@@ -135,7 +135,7 @@ def test_blurred_photos_ask_for_a_larger_input_only_if_the_photos_have_the_pixel
     )
     result = result_of(predicted(16, {}), slices=slices, model={"size": size}, typical_side=side)
     assert titles(result)[0] == title
-    assert "50.0% on the 40 test photos with sharpness 0.1 to 0.4" in advise(result)[0].figures
+    assert "50% on the 40 test photos with sharpness 0.1 to 0.4" in advise(result)[0].figures
 
 
 def test_suspicious_labels_come_first(make_sample: Callable[..., Sample]) -> None:

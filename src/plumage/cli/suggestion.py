@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from plumage.common.text import some
 from plumage.config import Data
 from plumage.data.dataset.class_rules import refuse_empty_classes, refuse_single_class
 from plumage.data.dataset.decode import examine
@@ -103,9 +104,8 @@ def _split(photos: Photos) -> list[Suggested]:
     if photos.splits.get("train") and (photos.splits.get("test") or photos.splits.get("val")):
         return _official(photos.splits)
     if few := [f"{label!r} has {count}" for label, count in photos.classes.items() if count < LEAST_PER_CLASS]:
-        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
         raise DataError(
-            f"too few photos: {', '.join(few[:5])}{more}; every class takes {LEAST_PER_CLASS} or more, one for each of "
+            f"too few photos: {some(few, 5)}; every class takes {LEAST_PER_CLASS} or more, one for each of "
             "train, val, test"
         )
     test = _share("test", TEST_PHOTOS, photos.total)

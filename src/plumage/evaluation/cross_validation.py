@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from plumage.accelerate.inference import probabilities
+from plumage.common.text import some
 from plumage.config import Model, ResolvedTrain
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.folds import Fold, Folds
@@ -123,9 +124,8 @@ def announcement(drawn: Folds, train: ResolvedTrain, num_train: int, seconds: fl
         total = seconds * sum(len(fold["train"]) for fold in drawn.folds) / num_train
         lines = [f"{what}, each a training; about {_duration(total)} in all, as the last one took {_duration(seconds)}"]
     if small := drawn.small_classes:
-        some = ", ".join(f"{label!r} {count}" for label, count in list(small.items())[:3])
-        more = f" and {len(small) - 3} more" if len(small) > 3 else ""
-        lines.append(f"fewer photos than folds: {some}{more}; some folds hold out none of these")
+        named = some([f"{label!r} {count}" for label, count in small.items()], 3)
+        lines.append(f"fewer photos than folds: {named}; some folds hold out none of these")
     return lines
 
 

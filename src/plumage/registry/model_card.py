@@ -11,7 +11,7 @@ from typing import Any
 
 from plumage.common import paths
 from plumage.common.figures import share
-from plumage.common.text import code_span, markdown
+from plumage.common.text import code_span, markdown, some
 from plumage.evaluation.folds import describe_folds
 from plumage.evaluation.metric_table import CALIBRATION, HEADLINES
 from plumage.models.saved_model import Description
@@ -100,12 +100,11 @@ def _what_it_is(card_data: ModelCardData) -> list[str]:
     start = f" from {code_span(str(weights))} weights" if weights else ""
     recipe = RECIPES.get(str(params.get("train.recipe")), "trained")
     size, classes = preprocessing.size, card_data.description.classes
-    names = ", ".join(map(markdown, classes[:NAMED_CLASSES]))
-    more = f" and {len(classes) - NAMED_CLASSES:,} more" if len(classes) > NAMED_CLASSES else ""
+    names = some(list(map(markdown, classes)), NAMED_CLASSES)
     return [
         f"- {code_span(card_data.description.architecture.name)} ({card_data.parameters:,} parameters), {recipe}{start}.",
         f"- Input: a photo; the model resizes and crops it to {size} x {size} pixels. Output: a probability for each "
-        f"of {len(classes):,} classes: {names}{more}.",
+        f"of {len(classes):,} classes: {names}.",
     ]
 
 
