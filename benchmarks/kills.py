@@ -1,6 +1,6 @@
 """Kill `dvc repro` 100 times from the start of its process on, and run it again: `python benchmarks/kills.py` (about an hour).
 
-Each of the six stages is killed, with all its processes, at a multiple of 0.2 s in the first ten seconds, or at a random
+Each stage is killed, with all its processes, at a multiple of 0.2 s in the first ten seconds, or at a random
 moment. After `plumage repair`, as `make repro` calls it, the next run has to end with the bytes of an undisturbed one.
 faults.py instead makes single writes fail.
 """
