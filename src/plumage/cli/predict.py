@@ -100,10 +100,8 @@ def _write_all(
     from plumage.inference.find_photos import count_photos, find_photos
     from plumage.inference.stream import predict_stream
 
-    stdout, stdin = (
-        sys.stdout,
-        sys.stdin.buffer if sys.stdin else None,
-    )  # a progress bar replaces `sys.stdout` while it is shown
+    stdout = sys.stdout  # a progress bar replaces it while it is shown
+    stdin = sys.stdin.buffer if sys.stdin else None
     on_screen = not file and stdout.isatty() and console.is_terminal
     photos = (photo for photo in find_photos(arguments, stdin) if not (file and file.take(photo.path)))
     failed, answered = 0, 0

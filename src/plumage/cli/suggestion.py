@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+import numpy as np
+
 from plumage.common.text import some
 from plumage.config import Data
 from plumage.data.dataset.class_rules import refuse_empty_classes, refuse_single_class
@@ -21,6 +23,7 @@ from plumage.data.sources.archive import ArchiveSource
 from plumage.data.sources.folder import FolderSource
 from plumage.data.sources.photo import SourcePaths
 from plumage.errors import DataError, PhotoError
+from plumage.evaluation.intervals import exact
 
 FINETUNE_PHOTOS = 2_500
 """Training photos from which fine-tuning is known to be more accurate than a probe; with fewer it was not measured."""
@@ -111,10 +114,14 @@ def _split(photos: Photos) -> list[Suggested]:
     test = _share("test", TEST_PHOTOS, photos.total)
     in_test = round(test * photos.total)
     val = _share("val", VAL_PHOTOS, photos.total - in_test)
-    width = 1.96 * math.sqrt(0.9 * 0.1 / in_test) * 100
+    low, high = exact(np.array([0.9 * in_test]), np.array([in_test]))
     return [
         Suggested("split.strategy", "stratified", "they come without splits, so each class is split"),
-        Suggested("split.test", test, f"about {in_test:,} photos tell an accuracy of 90% to ±{width:.0f} points"),
+        Suggested(
+            "split.test",
+            test,
+            f"about {in_test:,} photos tell an accuracy of 90% to ±{50 * float(high[0] - low[0]):.0f} points",
+        ),
         Suggested("split.val", val, f"about {round(val * (photos.total - in_test)):,} photos choose and calibrate"),
     ]
 

@@ -88,11 +88,9 @@ def beyond_chance(result: EvaluationResult) -> list[tuple[int, int]]:
 
 
 def _surprising(p_values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return (
-        np.asarray(false_discovery_control(np.clip(p_values, 0, 1)) <= FALSE_ALARMS)
-        if len(p_values)
-        else np.zeros(0, bool)
-    )
+    if not len(p_values):
+        return np.zeros(0, bool)
+    return np.asarray(false_discovery_control(np.clip(p_values, 0, 1)) <= FALSE_ALARMS)
 
 
 def _check_labels(result: EvaluationResult) -> Iterator[Advice]:
