@@ -178,7 +178,7 @@ class Train(Section):
     l2: float | None = Field(None, gt=0, le=1e6)
     """over 0 to 1000000: the L2 penalty of the probe; null: chosen on held-out training photos"""
     class_weights: ClassWeights = "none"
-    """none, balanced (the rarer a class, the more each photo counts) or effective (likewise, less so; Cui et al. 2019)"""
+    """none, balanced (photos count in inverse proportion to the size of their class) or effective (likewise, less so; Cui et al. 2019)"""
     seed: int = Field(0, ge=0, le=MAX_SEED)
     """0 to 2^63 - 1"""
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
@@ -301,7 +301,7 @@ class Register(Section):
     alpha: float = Field(0.05, gt=0, le=0.25)
     """over 0 to 0.25: the significance level, which bounds how often the gate errs in favour of a challenger"""
     min_new_recall: float = Field(0.2, ge=0, lt=1)
-    """0 to under 1: the recall that classes which the champion lacks must be shown to exceed, together; at least that of guessing"""
+    """0 to under 1: the recall of the classes that the champion lacks, together, has to exceed this, and that of guessing"""
     min_accuracy: float | None = Field(None, ge=0, le=1)
     """0 to 1: the lowest accepted test accuracy; null: any"""
     min_class_recall: float | None = Field(None, ge=0, le=1)

@@ -96,7 +96,8 @@ def _surprising(p_values: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _check_labels(result: EvaluationResult) -> Iterator[Advice]:
     if count := len(result.label_errors):
         yield Advice(
-            f"Check {_count(count, 'label')}", f"A model that didn't see {'it' if count == 1 else 'them'} is sure of another class.",
+            f"Check {_count(count, 'label')}",
+            f"A model that was not trained on {'it' if count == 1 else 'them'} is sure of another class.",
             section="labels",
         )  # fmt: skip
 

@@ -119,10 +119,12 @@ def announcement(drawn: Folds, train: ResolvedTrain, num_train: int, seconds: fl
     if train.recipe == "probe":
         lines = [f"{what}; their features are computed once"]
     elif seconds is None:
-        lines = [f"{what}, each a training as long as the last; the first fold shows how long"]
+        lines = [f"{what}, each about as long as a training; the first fold shows how long"]
     else:
         total = seconds * sum(len(fold["train"]) for fold in drawn.folds) / num_train
-        lines = [f"{what}, each a training; about {_duration(total)} in all, as the last one took {_duration(seconds)}"]
+        lines = [
+            f"{what}, each with a training; about {_duration(total)} in all (the last training took {_duration(seconds)})"
+        ]
     if small := drawn.small_classes:
         named = some([f"{label!r} {count}" for label, count in small.items()], 3)
         lines.append(f"fewer photos than folds: {named}; some folds hold out none of these")
