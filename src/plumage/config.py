@@ -280,7 +280,7 @@ class Evaluate(Section):
     target_accuracy: float = Field(0.95, gt=0, le=1)
     """over 0 to 1: the accuracy that a model that may abstain should reach; val gives the threshold"""
     folds: int | None = Field(None, ge=2, le=100)
-    """2 to 100: also judge the recipe on all photos, by cross-validation with this many trainings; null: off"""
+    """2 to 100: also judge the recipe on all photos, by cross-validation with this many folds; null: off"""
     tta: bool = False
     """true or false: also evaluate the mean over each photo and its mirror image"""
     label_errors: bool = True
@@ -297,7 +297,7 @@ class Register(Section):
     gate: Literal["superior", "not_inferior"] = "superior"
     """superior (significantly better than the champion) or not_inferior (significantly less than `margin` worse)"""
     margin: float = Field(0.01, gt=0, le=0.5)
-    """over 0 to 0.5: the loss of accuracy that is tolerated (not_inferior)"""
+    """over 0 to 0.5: the loss of accuracy that is tolerated (not_inferior, or if the classes differ)"""
     alpha: float = Field(0.05, gt=0, le=0.25)
     """over 0 to 0.25: the significance level, which bounds how often the gate errs in favour of a challenger"""
     min_new_recall: float = Field(0.2, ge=0, lt=1)

@@ -101,7 +101,7 @@ def test_summary_prints_accuracy_version_and_where_to_find_more(tmp_path: Path) 
     for name, content in {"metrics": metrics, "registry": registry}.items():
         (tmp_path / "reports" / f"{name}.json").write_text(json.dumps(content))
     output = plumage(tmp_path, "summary").stdout
-    assert "0.960  (95%: 0.900 to 0.980, 150 photos)" in output
+    assert "96.0%  (95%: 90.0% to 98.0%, 150 photos)" in output
     assert "birds version 3 @challenger: not over 0.97" in output
     assert "reports/report.html" in output and "make ui" in output
 

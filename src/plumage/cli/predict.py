@@ -41,7 +41,7 @@ def predict(
         FormatName | None, typer.Option(help="default: by the suffix of --output, .csv or .jsonl; else table")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="csv or jsonl file; the same command goes on where it was interrupted")
+        Path | None, typer.Option(help="csv or jsonl file; after an interruption, the same command resumes")
     ] = None,
 ) -> None:
     """Print the most probable classes of photos.
@@ -51,8 +51,8 @@ def predict(
     try:
         failed, total = _predict(photos, model, top, _format_name(format, output), output)
     except KeyboardInterrupt:
-        goes_on = f"; the same command goes on from {shown(output)}" if output else ""
-        print(f"interrupted{goes_on}", file=sys.stderr)
+        resumes = f"; the same command resumes {shown(output)}" if output else ""
+        print(f"interrupted{resumes}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     if failed and total > 1:
         print(f"{failed:,} of {total:,} photos can't be read", file=sys.stderr)

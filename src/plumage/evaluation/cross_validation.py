@@ -2,7 +2,7 @@
 
 Whatever a training chooses (epoch, L2 penalty, temperature, class weights) it chooses on its own train and val photos, never
 on those it is judged on. A probe computes the features of all photos once and fits its classifier K times; other recipes
-train K times. Each fold's result is kept with the checkpoints, so an interrupted cross-validation goes on.
+train K times. Each fold's result is kept with the checkpoints, so an interrupted cross-validation resumes.
 """
 
 import time
