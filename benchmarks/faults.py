@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from crashing import STAGES, Ended, Project
+from crashing import STAGES, TEMPORARY, Ended, Project
 
 HERE = Path(__file__).resolve().parent
 FAULTS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "kill -9": 0}
@@ -116,6 +116,7 @@ def complaint(ended: Ended, at: int) -> str | None:
         return f"ended before the call: {errors[0]}"
     path = Path(ended.calls[at - 1].split(" ", 2)[2])
     names = {re.sub(r"^\.|(\.old)?(\.tmp)?(-journal|-wal|-shm)?$", "", part) for part in path.parts[-2:]}
+    names |= {TEMPORARY} & {*path.parts}  # what MLflow writes there has names that tell a person nothing
     return None if any(name in errors[0] for name in names) else f"{path} is not named: {errors[0]}"
 
 

@@ -49,7 +49,7 @@ def test_it_sets_what_the_photos_need_and_leaves_every_other_line(
     after = (project / "params.yaml").read_text()
     changed = [(old, now) for old, now in zip(before.splitlines(), after.splitlines(), strict=True) if old != now]
     assert {now.split(":")[0].strip() for _, now in changed} == {
-        "source", "path", "val", "test", "name", "weights", "image_size", "recipe",
+        "source", "path", "val", "test", "name", "weights", "image_size", "recipe", "folds",
     }  # fmt: skip
     for old, now in changed:
         assert old.partition("#")[2] == now.partition("#")[2]  # the comment
@@ -117,7 +117,7 @@ def test_what_the_stage_would_refuse_is_one_line_and_changes_nothing(
 def test_a_key_that_the_recipe_does_not_take_stops_it(
     project: Path, class_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (project / "params.yaml").read_text().replace("  lr:\n", "  lr: 0.01\n")
+    text = (project / "params.yaml").read_text().replace("  lr:", "  lr: 0.01")
     (project / "params.yaml").write_text(text)
     error = new(project, monkeypatch, str(class_folders))
     assert error and "train.lr: got 0.01 with train.recipe probe" in error
@@ -140,5 +140,8 @@ def test_more_photos_get_a_recipe_that_learns_more_and_a_smaller_share_for_test(
     assert values(Photos("folder", {"a": 120, "b": 120}, {"none": 240}, 100))["model.image_size"] == 224
     drawn = values(Photos("folder", {"a": 500, "b": 500}, {"train": 900, "val": 100}, 500))
     assert drawn["split.strategy"] == "official" and drawn["split.test"] == 0.15 and "split.val" not in drawn
+    assert [found["evaluate.folds"], drawn["evaluate.folds"]] == [None, None] and found["train.class_weights"] == "none"
+    uneven = values(Photos("folder", {"a": 120, "b": 10}, {"none": 130}, 500))
+    assert (uneven["train.class_weights"], uneven["evaluate.folds"]) == ("balanced", 5)
     with pytest.raises(DataError, match="'b' has 2; every class takes 3"):
         values(Photos("folder", {"a": 5, "b": 2}, {"none": 7}, 500))

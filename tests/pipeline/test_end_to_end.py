@@ -100,7 +100,7 @@ def test_one_run_carries_the_whole_execution(clone: Clone) -> None:
     assert metrics["temperature"] == temperature != 1
     assert metrics["test/ece"] != metrics["test/uncalibrated/ece"]
     files = {file.path for file in clone.mlflow.list_artifacts(run.info.run_id)}
-    assert {"params.yaml", "data.json", "per_class.csv", "predictions.csv", "slices.csv", "report.html"} <= files
+    assert {"params.yaml", "data.json", "lineage.json", "per_class.json", "predictions.csv", "report.html"} <= files
     assert {data.dataset.name for data in run.inputs.dataset_inputs} == {"photos/train", "photos/val", "photos/test"}
 
 
@@ -119,7 +119,7 @@ def test_the_model_is_registered_once_and_can_be_used(clone: Clone, monkeypatch:
     assert sum(probability for _, probability in ranked[0]) == pytest.approx(1.0, abs=1e-5)
     assert ranked[0][0][0] in clone.run("plumage", "predict", str(photo), "--model", "models:/bird-classifier@champion")
     (clone.folder.parent / "no photo.jpg").write_text("birds")
-    said = clone.run("plumage", "predict", str(clone.folder.parent / "no photo.jpg"), code=1)
+    said = clone.run("plumage", "predict", str(clone.folder.parent / "no photo.jpg"), code=3)
     assert "no photo.jpg" in said and "Traceback" not in said
 
 
@@ -269,7 +269,7 @@ def test_folds_are_reported_beside_test_and_can_be_switched_off(clone: Clone) ->
     assert clone.runs()[0].data.metrics["folds/accuracy"] == metrics["folds"]["accuracy"]
     assert "2 folds: accuracy " in (clone.folder / "reports" / "report.html").read_text(encoding="utf-8")
     clone.set(evaluate={"folds": None})
-    assert clone.stages_run() == ["register"], "the rest comes from DVC's cache"
+    assert clone.stages_run() == ["check", "register"], "the rest comes from DVC's cache"
     assert clone.report("metrics.json") == before and read(clone, "reports/folds.csv") == table
 
 
@@ -331,7 +331,7 @@ def test_a_training_that_was_killed_goes_on_in_the_same_run(clone: Clone) -> Non
     for metric in ("train/loss", "val/accuracy", "train/images_per_second"):
         assert [point.step for point in clone.mlflow.get_metric_history(run.info.run_id, metric)] == [1, 2, 3]
     assert run.info.status == "FINISHED"
-    assert not list((clone.folder / ".checkpoints").iterdir())
+    assert [file.name for file in (clone.folder / ".checkpoints").iterdir()] == ["duration.json"]
     weights = (clone.folder / "models" / "model.safetensors").read_bytes()
     clone.run("dvc", "repro", "-f", "-s", "train")
     assert (clone.folder / "models" / "model.safetensors").read_bytes() == weights

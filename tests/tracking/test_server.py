@@ -73,7 +73,10 @@ def test_runs_models_and_predictions_go_through_tls_and_a_login(
     version = find_version(f"models:/{NAME}@champion", root)
     run = MlflowClient().get_run(version.run_id)
     limits = {name: str(limit) for name, limit in LIMITS.items()}  # MLflow adds a model's configuration
-    assert run.data.params == {"train.seed": "0", **limits} and run.data.metrics["test/accuracy"] == 1.0
+    assert (
+        run.data.params == {"train.seed": "0", "data.source": "folder", **limits}
+        and run.data.metrics["test/accuracy"] == 1.0
+    )
     [answer] = load_predictor(f"models:/{NAME}@champion").predict([make_photo((90, 130, 170), 0)])
     assert {name for name, _ in answer} == {"jay", "owl", "wren"}
     assert gate.refused == 0

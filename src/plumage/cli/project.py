@@ -11,6 +11,7 @@ from plumage.common.figures import share
 from plumage.common.files import read_output
 from plumage.common.paths import DATA_PAGE, METRICS, REGISTRY, REPORT_PAGE
 from plumage.common.project import project_root
+from plumage.common.text import shown
 
 
 def summary() -> None:
@@ -28,6 +29,8 @@ def summary() -> None:
         "runs": "make ui, which prints the address of the view to compare them",
         "use it": "plumage predict PHOTO...",
     })  # fmt: skip
+    if warning := registered.get("warning"):
+        out.print(shown(warning))
 
 
 def ui(

@@ -36,6 +36,9 @@ TEST_PHOTOS, VAL_PHOTOS = 100, 50
 SHARES = {"test": (0.10, 0.30), "val": (0.05, 0.15)}
 """The least share (the default) and the largest, with which train keeps most of the photos."""
 LEAST_PER_CLASS = 3
+UNEVEN = 10
+"""Ratio of class sizes from which class weights are known to help; measured at 20 (docs/experiments.md)."""
+FOLDS = 5
 SAMPLED_CHUNKS, SAMPLED_PHOTOS = 8, 8
 Value = str | float | None
 
@@ -94,11 +97,14 @@ def suggest(photos: Photos, path: str) -> list[Suggested]:
         DataError: a class has too few photos for train, val and test.
     """
     split = _split(photos)
+    model = _model(photos, {one.key: one.value for one in split})
     return [
         Suggested("data.source", photos.source, f"your photos are in {_article(photos.source)}"),
         Suggested("data.path", path, "where they are"),
         *split,
-        *_model(photos, {one.key: one.value for one in split}),
+        *model,
+        _class_weights(photos),
+        _folds(_num_test(photos, {one.key: one.value for one in split}), model[-1].value),
     ]
 
 
@@ -183,6 +189,33 @@ def _recipe(num_train: int) -> Suggested:
         "finetune",
         f"about {num_train:,} photos for train: 2 points more than a probe, {time} on 2 cores",
     )
+
+
+def _class_weights(photos: Photos) -> Suggested:
+    fewest, most = min(photos.classes.values()), max(photos.classes.values())
+    if most >= UNEVEN * fewest:
+        return Suggested(
+            "train.class_weights", "balanced", f"classes of {fewest:,} to {most:,} photos: rare ones count more"
+        )
+    return Suggested("train.class_weights", "none", "no class is much rarer than the others")
+
+
+def _folds(num_test: int, recipe: Value) -> Suggested:
+    """Cross-validation where the test photos decide little and it costs seconds."""
+    if num_test < TEST_PHOTOS and recipe == "probe":
+        return Suggested(
+            "evaluate.folds", FOLDS, f"about {num_test:,} test photos decide little; this judges the recipe on all"
+        )
+    why = "the test photos are enough" if num_test >= TEST_PHOTOS else f"{FOLDS} would train {FOLDS} more times"
+    return Suggested("evaluate.folds", None, why)
+
+
+def _num_test(photos: Photos, split: Mapping[str, Value]) -> int:
+    """The number of test photos with these values of `split`."""
+    if "test" in photos.splits and split["split.strategy"] == "official":
+        return photos.splits["test"]
+    total = photos.splits["train"] if split["split.strategy"] == "official" else photos.total
+    return round(total * float(split.get("split.test") or 0))
 
 
 def _num_train(photos: Photos, split: Mapping[str, Value]) -> int:

@@ -101,7 +101,7 @@ SETTING = re.compile(
     re.IGNORECASE,
 )
 FLAG = re.compile(
-    rf"\s--?{WORD}{NAMES}{WORD}(?:=|\s{{1,9}})(\S+)|\bcurl\b.{{0,200}}\s(?:-u|--user)\s+\S{{1,200}}:(\S+)|"
+    rf"\s--?{WORD}{NAMES}{WORD}(?:=|\s{{1,9}})(\S+)|\bcurl\b.{{0,200}}\s(?:-u|--user)[\s=]{{1,9}}[^\s:]{{1,200}}:(\S+)|"
     r"\blogin\s{1,9}\S{1,200}\s{1,9}password\s{1,9}(\S+)",
     re.IGNORECASE,
 )
