@@ -37,7 +37,7 @@ SHARES = {"test": (0.10, 0.30), "val": (0.05, 0.15)}
 """The least share (the default) and the largest, with which train keeps most of the photos."""
 LEAST_PER_CLASS = 3
 UNEVEN = 10
-"""Ratio of class sizes from which class weights are known to help; measured at 20 (docs/experiments.md)."""
+"""Ratio of class sizes from which class weights are suggested; that they help was measured at 20 (docs/experiments.md)."""
 FOLDS = 5
 SAMPLED_CHUNKS, SAMPLED_PHOTOS = 8, 8
 Value = str | float | None
