@@ -15,7 +15,7 @@ from common import ROOT, ROUNDS, SIDE, SIZES, Rows, folder_of, measured  # isort
 from clone import Clone
 
 NOTE = (
-    f"{SIZES[-1]:,} photos of {SIDE} pixels, all five stages. The outputs of train and the later stages are placeholders, committed "
+    f"{SIZES[-1]:,} photos of {SIDE} pixels, all stages. The outputs of train and the later stages are placeholders, committed "
     "to DVC; DVC treats them like real ones."
 )
 

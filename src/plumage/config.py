@@ -178,7 +178,7 @@ class Train(Section):
     l2: float | None = Field(None, gt=0, le=1e6)
     """over 0 to 1000000: the L2 penalty of the probe; null: chosen on held-out training photos"""
     class_weights: ClassWeights = "none"
-    """none, balanced (the rarer a class, the more each photo counts) or effective (likewise, less so; Cui et al. 2019)"""
+    """none, balanced (photos count in inverse proportion to the size of their class) or effective (likewise, less so; Cui et al. 2019)"""
     seed: int = Field(0, ge=0, le=MAX_SEED)
     """0 to 2^63 - 1"""
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
@@ -280,7 +280,7 @@ class Evaluate(Section):
     target_accuracy: float = Field(0.95, gt=0, le=1)
     """over 0 to 1: the accuracy that a model that may abstain should reach; val gives the threshold"""
     folds: int | None = Field(None, ge=2, le=100)
-    """2 to 100: also judge the recipe on all photos, by cross-validation with this many trainings; null: off"""
+    """2 to 100: also judge the recipe on all photos, by cross-validation with this many folds; null: off"""
     tta: bool = False
     """true or false: also evaluate the mean over each photo and its mirror image"""
     label_errors: bool = True
@@ -297,11 +297,11 @@ class Register(Section):
     gate: Literal["superior", "not_inferior"] = "superior"
     """superior (significantly better than the champion) or not_inferior (significantly less than `margin` worse)"""
     margin: float = Field(0.01, gt=0, le=0.5)
-    """over 0 to 0.5: the loss of accuracy that is tolerated (not_inferior)"""
+    """over 0 to 0.5: the loss of accuracy that is tolerated (not_inferior, or if the classes differ)"""
     alpha: float = Field(0.05, gt=0, le=0.25)
     """over 0 to 0.25: the significance level, which bounds how often the gate errs in favour of a challenger"""
     min_new_recall: float = Field(0.2, ge=0, lt=1)
-    """0 to under 1: the recall that classes which the champion lacks must be shown to exceed, together; at least that of guessing"""
+    """0 to under 1: the recall of the classes that the champion lacks, together, has to exceed this, and that of guessing"""
     min_accuracy: float | None = Field(None, ge=0, le=1)
     """0 to 1: the lowest accepted test accuracy; null: any"""
     min_class_recall: float | None = Field(None, ge=0, le=1)

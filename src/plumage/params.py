@@ -32,8 +32,6 @@ REMOVED = {
 """Keys of params.yaml that earlier versions had, and why they are gone."""
 RENAMED_VALUES = {("split.on_leak", "mend"): "repair"}
 """Values that had another name in earlier versions, by key."""
-
-
 TYPES = {bool: "a boolean", int: "a number", float: "a number", date: "a date", datetime: "a time"}
 """What YAML may make of unquoted text."""
 

@@ -5,13 +5,13 @@ differ: what is recorded is what ran.
 """
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from plumage.common.dvc_files import earlier_stages, read_stages, recorded_params
 from plumage.common.fingerprints import Fingerprints
 from plumage.common.paths import DVC_LOCK, DVC_YAML, PARAMS
 from plumage.common.project import project_root
+from plumage.common.text import some
 from plumage.common.yaml_file import read_yaml
 from plumage.config import sections
 from plumage.errors import ChangedError, ConfigError
@@ -61,7 +61,7 @@ class StageInputs:
         changes = [*self._changed_params(), *self._code.changed(), *self._files.changed()]
         if changes:
             raise ChangedError(
-                f"changed while it ran, so DVC records nothing: {_listed(changes)}; {ADVICE.get(self._stage, AGAIN)}"
+                f"changed while it ran, so DVC records nothing: {some(changes, SHOWN)}; {ADVICE.get(self._stage, AGAIN)}"
             )
 
     def check_earlier(self) -> None:
@@ -74,7 +74,7 @@ class StageInputs:
         for name in earlier_stages(self._stages, self._stage):
             recorded = recorded_params(locked, name)
             if found := differences(effective(recorded), self._before, recorded):
-                raise ChangedError(f"changed since stage {name} ran: {_listed(found)}; run `dvc repro`")
+                raise ChangedError(f"changed since stage {name} ran: {some(found, SHOWN)}; run `dvc repro`")
 
     def _changed_params(self) -> list[str]:
         try:
@@ -90,8 +90,3 @@ class StageInputs:
     def _located(self, path: str) -> Path:
         """Where the files of an input are. An experiment's copy has links to photos, some of which the stage itself makes."""
         return project_root() / path if path == self.params.data.path else Path(path)
-
-
-def _listed(changes: Sequence[str]) -> str:
-    more = f" and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
-    return ", ".join(changes[:SHOWN]) + more

@@ -135,7 +135,7 @@ def test_blurred_photos_ask_for_a_larger_input_only_if_the_photos_have_the_pixel
     )
     result = result_of(predicted(16, {}), slices=slices, model={"size": size}, typical_side=side)
     assert titles(result)[0] == title
-    assert "50.0% on the 40 test photos with sharpness 0.1 to 0.4" in advise(result)[0].figures
+    assert "50% on the 40 test photos with sharpness 0.1 to 0.4" in advise(result)[0].figures
 
 
 def test_suspicious_labels_come_first(make_sample: Callable[..., Sample]) -> None:

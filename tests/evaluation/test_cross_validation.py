@@ -125,7 +125,7 @@ def test_the_cost_is_said_beforehand() -> None:
     scratch, probe = Train().resolved(), Train(recipe="probe").resolved()
     folds = Folds([fold] * 5, {})
     assert announcement(folds, scratch, 100, 60.0) == [
-        "cross-validation: 200 photos in 5 folds, each a training; about 0:07:30 in all, as the last one took 0:01:00"
+        "cross-validation: 200 photos in 5 folds, each with a training; about 0:07:30 in all (the last training took 0:01:00)"
     ]
     assert "the first fold shows how long" in announcement(folds, scratch, 100, None)[0]
     assert "computed once" in announcement(folds, probe, 100, None)[0]

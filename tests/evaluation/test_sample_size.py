@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from plumage.evaluation.compare import mcnemar
-from plumage.evaluation.intervals import wilson
+from plumage.evaluation.intervals import exact
 from plumage.evaluation.sample_size import ALPHA, POWER, photos_for_difference, photos_for_interval
 
 
@@ -13,7 +13,7 @@ def test_the_interval_of_so_many_photos_is_as_narrow_as_asked_and_not_with_one_f
     share: float, reach: float
 ) -> None:
     count = photos_for_interval(share, reach)
-    widths = [np.subtract(*wilson(np.array([share * n]), np.array([n]))[::-1])[0] for n in (count - 1, count)]
+    widths = [np.subtract(*exact(np.array([share * n]), np.array([n]))[::-1])[0] for n in (count - 1, count)]
     assert widths[0] > 2 * reach >= widths[1]
 
 

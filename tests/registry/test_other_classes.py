@@ -75,7 +75,9 @@ def test_one_s_own_photos_after_the_sample_are_champion_and_each_set_of_classes_
     add(photos, 1, hits(40), classes=SAMPLE, from_sample=True)
     capsys.readouterr()
     announce_before_training(Params(data=Data(source="folder")), CLASSES)
-    assert f"this is a different model; it becomes @champion, and version 1 is @{sample}" in capsys.readouterr().out
+    assert (
+        f"this is a different model; it becomes @champion, and version 1 becomes @{sample}" in capsys.readouterr().out
+    )
 
     first = add(photos, 2, hits(20))
     said = capsys.readouterr().out
@@ -94,7 +96,7 @@ def test_one_s_own_photos_after_the_sample_are_champion_and_each_set_of_classes_
 
     again = add(photos, 3, hits(60), classes=SAMPLE, from_sample=True)
     assert not again["decision"]["promoted"] and aliases()["champion"] == 2
-    assert "a model of the sample, and champion version 2 is one of your own photos" in again["decision"]["reason"]
+    assert "trained on the sample, and champion version 2 on your own photos" in again["decision"]["reason"]
 
     rollback(photos, NAME, None, "to see")
     assert aliases() == {"challenger": 3, "champion": 1, own: 2}

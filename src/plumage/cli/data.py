@@ -55,7 +55,7 @@ def export(
         bool, typer.Option(help="write train|val|test/<class>/<file> by data/splits.csv, without the unused photos")
     ] = False,
 ) -> None:
-    """Write all photos as class folders, <class>/<file>, which can be a data.source again; with corrected labels."""
+    """Write all photos as class folders, <class>/<file>, by their corrected labels; data.source can read them again."""
     from plumage.data.split.decisions import read_decisions
     from plumage.data.split.export import export_photos
 
@@ -70,7 +70,7 @@ def relabel(
     decision: Annotated[
         list[str],
         typer.Argument(
-            help="keys as in reports/label_errors.csv, then their class, or `refuse` to leave them out, or `original` to undo",
+            help="keys, as in reports/label_errors.csv, then their class, `refuse` to leave them out, or `original` to undo",
             metavar="KEY... CLASS|refuse|original",
         ),
     ],

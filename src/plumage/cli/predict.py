@@ -41,7 +41,7 @@ def predict(
         FormatName | None, typer.Option(help="default: by the suffix of --output, .csv or .jsonl; else table")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="csv or jsonl file; the same command goes on where it was interrupted")
+        Path | None, typer.Option(help="csv or jsonl file; after an interruption, the same command resumes")
     ] = None,
 ) -> None:
     """Print the most probable classes of photos.
@@ -51,8 +51,8 @@ def predict(
     try:
         failed, total = _predict(photos, model, top, _format_name(format, output), output)
     except KeyboardInterrupt:
-        goes_on = f"; the same command goes on from {shown(output)}" if output else ""
-        print(f"interrupted{goes_on}", file=sys.stderr)
+        resumes = f"; the same command resumes {shown(output)}" if output else ""
+        print(f"interrupted{resumes}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     if failed and total > 1:
         print(f"{failed:,} of {total:,} photos can't be read", file=sys.stderr)
@@ -100,10 +100,8 @@ def _write_all(
     from plumage.inference.find_photos import count_photos, find_photos
     from plumage.inference.stream import predict_stream
 
-    stdout, stdin = (
-        sys.stdout,
-        sys.stdin.buffer if sys.stdin else None,
-    )  # a progress bar replaces `sys.stdout` while it is shown
+    stdout = sys.stdout  # a progress bar replaces it while it is shown
+    stdin = sys.stdin.buffer if sys.stdin else None
     on_screen = not file and stdout.isatty() and console.is_terminal
     photos = (photo for photo in find_photos(arguments, stdin) if not (file and file.take(photo.path)))
     failed, answered = 0, 0

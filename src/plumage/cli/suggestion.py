@@ -1,6 +1,6 @@
 """Parameters that suit a person's photos, each with a reason.
 
-What they rest on was measured on 100 bird species (docs/experiments.md): on 2,694 photos a probe of Lite0 reaches 0.926 in a
+What they rest on was measured on 100 bird species (docs/experiments.md): on 2,694 photos a probe of Lite0 reaches 0.929 in a
 minute, fine-tuning 0.947 in eight on two cores.
 """
 
@@ -12,6 +12,9 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+import numpy as np
+
+from plumage.common.text import some
 from plumage.config import Data
 from plumage.data.dataset.class_rules import refuse_empty_classes, refuse_single_class
 from plumage.data.dataset.decode import examine
@@ -20,6 +23,7 @@ from plumage.data.sources.archive import ArchiveSource
 from plumage.data.sources.folder import FolderSource
 from plumage.data.sources.photo import SourcePaths
 from plumage.errors import DataError, PhotoError
+from plumage.evaluation.intervals import exact
 
 FINETUNE_PHOTOS = 2_500
 """Training photos from which fine-tuning is known to be more accurate than a probe; with fewer it was not measured."""
@@ -33,7 +37,7 @@ SHARES = {"test": (0.10, 0.30), "val": (0.05, 0.15)}
 """The least share (the default) and the largest, with which train keeps most of the photos."""
 LEAST_PER_CLASS = 3
 UNEVEN = 10
-"""Ratio of class sizes from which class weights are known to help; measured at 20 (docs/experiments.md)."""
+"""Ratio of class sizes from which class weights are suggested; that they help was measured at 20 (docs/experiments.md)."""
 FOLDS = 5
 SAMPLED_CHUNKS, SAMPLED_PHOTOS = 8, 8
 Value = str | float | None
@@ -109,18 +113,21 @@ def _split(photos: Photos) -> list[Suggested]:
     if photos.splits.get("train") and (photos.splits.get("test") or photos.splits.get("val")):
         return _official(photos.splits)
     if few := [f"{label!r} has {count}" for label, count in photos.classes.items() if count < LEAST_PER_CLASS]:
-        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
         raise DataError(
-            f"too few photos: {', '.join(few[:5])}{more}; every class takes {LEAST_PER_CLASS} or more, one for each of "
+            f"too few photos: {some(few, 5)}; every class takes {LEAST_PER_CLASS} or more, one for each of "
             "train, val, test"
         )
     test = _share("test", TEST_PHOTOS, photos.total)
     in_test = round(test * photos.total)
     val = _share("val", VAL_PHOTOS, photos.total - in_test)
-    width = 1.96 * math.sqrt(0.9 * 0.1 / in_test) * 100
+    low, high = exact(np.array([0.9 * in_test]), np.array([in_test]))
     return [
         Suggested("split.strategy", "stratified", "they come without splits, so each class is split"),
-        Suggested("split.test", test, f"about {in_test:,} photos tell an accuracy of 90% to ±{width:.0f} points"),
+        Suggested(
+            "split.test",
+            test,
+            f"about {in_test:,} photos tell an accuracy of 90% to ±{50 * float(high[0] - low[0]):.0f} points",
+        ),
         Suggested("split.val", val, f"about {round(val * (photos.total - in_test)):,} photos choose and calibrate"),
     ]
 

@@ -149,11 +149,6 @@ def _without_value(parameter: str) -> str:
     return f"{name}={HIDDEN}" if equals else HIDDEN
 
 
-def has_secret(address: str) -> bool:
-    """Whether an address has a user, a password or a token."""
-    return redacted(address) != address
-
-
 def find_secret(line: str, is_code: bool = False) -> str | None:
     """What kind of secret a line of a file seems to hold; None if none. `is_code`: unquoted values are expressions."""
     if PRIVATE_KEY.search(line):

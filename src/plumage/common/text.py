@@ -6,6 +6,7 @@ Such text may hold control characters, line breaks that forge a line of output, 
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 from unicodedata import category
 
@@ -34,6 +35,12 @@ def shown(text: object) -> str:
 def shown_error(error: PlumageError) -> str:
     """An error as a line, and a line for each thing that it lists."""
     return "\n  ".join(map(shown, [error.message, *error.listed]))
+
+
+def some(names: Sequence[str], limit: int) -> str:
+    """The first `limit` names in a line, and how many more there are: `JAY, OWL and 3 more`."""
+    rest = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest
 
 
 def shown_json(value: Any) -> str:

@@ -88,17 +88,16 @@ def beyond_chance(result: EvaluationResult) -> list[tuple[int, int]]:
 
 
 def _surprising(p_values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return (
-        np.asarray(false_discovery_control(np.clip(p_values, 0, 1)) <= FALSE_ALARMS)
-        if len(p_values)
-        else np.zeros(0, bool)
-    )
+    if not len(p_values):
+        return np.zeros(0, bool)
+    return np.asarray(false_discovery_control(np.clip(p_values, 0, 1)) <= FALSE_ALARMS)
 
 
 def _check_labels(result: EvaluationResult) -> Iterator[Advice]:
     if count := len(result.label_errors):
         yield Advice(
-            f"Check {_count(count, 'label')}", f"A model that didn't see {'it' if count == 1 else 'them'} is sure of another class.",
+            f"Check {_count(count, 'label')}",
+            f"A model that was not trained on {'it' if count == 1 else 'them'} is sure of another class.",
             section="labels",
         )  # fmt: skip
 
@@ -145,8 +144,9 @@ def _hard_photos(result: EvaluationResult) -> Iterator[Advice]:
     for row in slices.to_dict("records"):
         name, size = row["slice"], result.model.get("size", 0)
         figures = (
-            f"Accuracy {row['accuracy']:.1%} on the {row['n']:,} test photos with {name} {row['low']:.4g} to {row['high']:.4g}, "
-            f"{row['rest_accuracy']:.1%} on the others (p = {row['p_value']:.2g})."
+            f"Accuracy {share(row['accuracy'], row['n'])} on the {row['n']:,} test photos with {name} {row['low']:.4g} to "
+            f"{row['high']:.4g}, {share(row['rest_accuracy'], len(result.sample) - row['n'])} on the others "
+            f"(p = {row['p_value']:.2g})."
         )
         lowest = row["low"] <= result.slices.loc[result.slices["slice"] == name, "low"].min()
         if name in ("shorter side", "sharpness") and lowest and 0 < size < result.typical_side:
@@ -173,7 +173,7 @@ def _pretrained_weights(result: EvaluationResult) -> Iterator[Advice]:
     yield Advice(
         "Start from ImageNet's weights",
         f"The network learned from random weights, from {_count(int(result.train_counts.sum()), 'photo')} "
-        f"(median {photos:,} per class); test accuracy {result.sample.correct.mean():.1%}. A probe takes minutes.",
+        f"(median {photos:,} per class); test accuracy {share(result.sample.correct.mean(), len(result.sample))}. A probe takes minutes.",
         f"dvc exp run -S model.weights=imagenet -S train.recipe=probe{name}", "training",
     )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 Whatever a training chooses (epoch, L2 penalty, temperature, class weights) it chooses on its own train and val photos, never
 on those it is judged on. A probe computes the features of all photos once and fits its classifier K times; other recipes
-train K times. Each fold's result is kept with the checkpoints, so an interrupted cross-validation goes on.
+train K times. Each fold's result is kept with the checkpoints, so an interrupted cross-validation resumes.
 """
 
 import time
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from plumage.accelerate.inference import probabilities
+from plumage.common.text import some
 from plumage.config import Model, ResolvedTrain
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.folds import Fold, Folds
@@ -118,14 +119,15 @@ def announcement(drawn: Folds, train: ResolvedTrain, num_train: int, seconds: fl
     if train.recipe == "probe":
         lines = [f"{what}; their features are computed once"]
     elif seconds is None:
-        lines = [f"{what}, each a training as long as the last; the first fold shows how long"]
+        lines = [f"{what}, each about as long as a training; the first fold shows how long"]
     else:
         total = seconds * sum(len(fold["train"]) for fold in drawn.folds) / num_train
-        lines = [f"{what}, each a training; about {_duration(total)} in all, as the last one took {_duration(seconds)}"]
+        lines = [
+            f"{what}, each with a training; about {_duration(total)} in all (the last training took {_duration(seconds)})"
+        ]
     if small := drawn.small_classes:
-        some = ", ".join(f"{label!r} {count}" for label, count in list(small.items())[:3])
-        more = f" and {len(small) - 3} more" if len(small) > 3 else ""
-        lines.append(f"fewer photos than folds: {some}{more}; some folds hold out none of these")
+        named = some([f"{label!r} {count}" for label, count in small.items()], 3)
+        lines.append(f"fewer photos than folds: {named}; some folds hold out none of these")
     return lines
 
 

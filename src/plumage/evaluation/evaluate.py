@@ -62,10 +62,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate the model on the rows `test` and write metrics.json, tables, plots and the report into `reports`.
 
-    `reports` already holds history.csv. The report lists `params` and says the `provenance`. The threshold of selective prediction is
-    chosen on the rows `val`. The learning curves mark `best_epoch`, from 1, whose weights the model has. With what cross-validation
-    `held_out`, the metrics have `folds`, too. `near_duplicates` are groups of rows. `before_writing` may raise to write nothing.
-    Returns the content of metrics.json.
+    `reports` already holds history.csv. The report lists `params` and `provenance`. The threshold of selective prediction is
+    chosen on the rows `val`. The learning curves mark `best_epoch`, from 1, whose weights the model has. `held_out` is what
+    cross-validation predicted; the metrics then have `folds`. `near_duplicates` are groups of rows. `before_writing` may raise
+    to write nothing. Returns the content of metrics.json.
 
     Raises:
         ModelError: the model's classes are not the data set's.
@@ -81,7 +81,7 @@ def evaluate(
         metrics["folds"] = folds_summary(held_out, groups, settings)
     history = pd.read_csv(reports / paths.HISTORY.name)
     result = _result(inputs, predictions, metrics, history, best_epoch, params, provenance)
-    errors = _label_errors(inputs, predictions, near_duplicates)
+    errors = _label_errors(inputs, predictions)
     result = replace(result, label_errors=with_pictures(errors.suspects, dataset, saved.preprocessing))
     before_writing()
     write_table(reports / paths.LABEL_ERRORS.name, label_errors_table(errors.suspects, dataset, rows))
@@ -143,22 +143,21 @@ def _predict(inputs: _Inputs) -> _Predictions:
     )
 
 
-def _label_errors(inputs: _Inputs, predictions: _Predictions, near_duplicates: Sequence[Sequence[int]]) -> LabelErrors:
+def _label_errors(inputs: _Inputs, predictions: _Predictions) -> LabelErrors:
     """The photos of all splits whose label is likely wrong, if `evaluate.label_errors` asks for them."""
-    saved, dataset, rows, settings, _ = inputs
+    saved, dataset, rows, settings, groups = inputs
     if not settings.label_errors:
         return LabelErrors([], [], [])
     print(f"label errors: computing the features of {len(rows['train']):,} train photos", flush=True)
     train = predict(saved.model, dataset, rows["train"], saved.preprocessing, _device(), settings.batch_size)
     chosen = [*rows["train"], *rows["val"], *rows["test"]]
-    place = {row: index for index, row in enumerate(chosen)}
     errors = find_label_errors(
         Labelled(
             keys=[dataset.keys[row] for row in chosen],
             features=np.concatenate([train.features, predictions.val_features, predictions.features]),
             labels=dataset.targets()[chosen],
             classes=dataset.classes,
-            groups=[[place[row] for row in group if row in place] for group in near_duplicates],
+            groups=groups[chosen],
         ),
         settings.seed,
     )

@@ -1,8 +1,8 @@
 """Figures of cross-validation: `folds` in reports/metrics.json, and one line for people.
 
-They are the recipe's, on models trained on K - 1 of K parts of the photos; `test` is the model's. The intervals take each
-photo's answer as given, and so leave out how much the answers vary with the training photos (Bengio & Grandvalet 2004: no
-unbiased estimate of that exists). The figures per fold show it.
+They judge the recipe, by models trained on K - 1 of K folds; `test` judges the model. The intervals take the predictions as
+given: they leave out how much these vary with the training photos, of which no unbiased estimate exists (Bengio &
+Grandvalet 2004). The figures per fold give an impression.
 """
 
 from collections.abc import Mapping

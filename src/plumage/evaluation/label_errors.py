@@ -7,7 +7,7 @@ class's own photos (the paper's confident joint, section 3.1). Suspects are rank
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from plumage.common.paths import LABEL_ERRORS
+from plumage.common.text import some
 from plumage.data.dataset.store import Dataset
 from plumage.evaluation.sample import Floats, Ints
 from plumage.training.probe import ProbeSettings, out_of_fold_probabilities
@@ -45,15 +46,10 @@ class LabelErrors(NamedTuple):
 
     def lines(self) -> list[str]:
         """What was found, for people."""
-        count, why_not = (
-            len(self.suspects),
-            {f"fewer than {MIN_PHOTOS} photos": self.too_small, "not told apart": self.not_told_apart},
-        )
+        count = len(self.suspects)
+        why_not = {f"fewer than {MIN_PHOTOS} photos": self.too_small, "not told apart": self.not_told_apart}
         lines = [f"label errors: {count:,} photo{'s' if count != 1 else ''} likely labelled wrong (see {LABEL_ERRORS})"]
-        for why, classes in why_not.items():
-            if classes:
-                more = f" and {len(classes) - NAMED:,} more" if len(classes) > NAMED else ""
-                lines.append(f"label errors: not judged ({why}): {', '.join(classes[:NAMED])}{more}")
+        lines += [f"label errors: not judged ({why}): {some(names, NAMED)}" for why, names in why_not.items() if names]
         return lines
 
 
@@ -64,13 +60,13 @@ class Labelled(NamedTuple):
     features: Floats  # N x F
     labels: Ints  # N, each 0 to C - 1
     classes: Sequence[str]
-    groups: Iterable[Sequence[int]] = ()  # indices of near-duplicates
+    groups: Ints | None = None  # N: near-duplicates share a number; None: no two photos are near-duplicates
 
 
 def find_label_errors(photos: Labelled, seed: int = 0) -> LabelErrors:
     """Find the photos whose label is likely wrong. The same photos and seed give the same suspects."""
     names, count = photos.classes, len(photos.classes)
-    units = _units(len(photos.keys), photos.groups)
+    units = _units(photos)
     sizes = Counter(label for label, _ in set(zip(photos.labels.tolist(), units.tolist(), strict=True)))
     small = np.array([0 < sizes[label] < MIN_PHOTOS for label in range(count)])
     too_small = [names[label] for label in np.flatnonzero(small).tolist()]
@@ -103,7 +99,7 @@ def label_errors_table(
 
 def cross_validated(photos: Labelled, seed: int) -> NDArray[np.float32]:
     """Each photo's class probabilities by a probe that saw neither it nor its near-duplicates: N x C."""
-    folds = _folds(photos.labels, _units(len(photos.keys), photos.groups), seed)
+    folds = _folds(photos.labels, _units(photos), seed)
     features, labels = torch.from_numpy(photos.features), torch.from_numpy(np.asarray(photos.labels, np.int64))
     probabilities: NDArray[np.float32] = out_of_fold_probabilities(
         features, labels, torch.from_numpy(folds), len(photos.classes), ProbeSettings()
@@ -134,12 +130,11 @@ def margins(probabilities: Floats, labels: Ints, others: Ints) -> NDArray[np.flo
     return np.asarray((1 + difference) / 2)
 
 
-def _units(count: int, groups: Iterable[Sequence[int]]) -> NDArray[np.int64]:
-    """Each photo's unit: near-duplicates share one."""
-    units = np.arange(count)
-    for group in groups:
-        if group:
-            units[list(group)] = min(group)
+def _units(photos: Labelled) -> NDArray[np.int64]:
+    """Each photo's unit, which near-duplicates share: the index of the first of them."""
+    groups = np.arange(len(photos.keys)) if photos.groups is None else photos.groups
+    _, first, number = np.unique(groups, return_index=True, return_inverse=True)
+    units: NDArray[np.int64] = first[number]
     return units
 
 

@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 
 from plumage.common.class_names import class_identity
 from plumage.common.tables import read_rows
+from plumage.common.text import some
 from plumage.config import Evaluate
 from plumage.data.dataset.store import Dataset
 from plumage.errors import DataError, ModelError
@@ -50,14 +51,9 @@ def compute_predictions(
     for number, label in enumerate(saved.classes):
         columns.setdefault(class_identity(names(label)), []).append(number)
     if missing := [label for label in classes if class_identity(label) not in columns]:
-        raise ModelError(f"the model does not know {_some(missing)}")
+        raise ModelError(f"the model does not know {some(list(map(repr, missing)), 3)}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     outputs = predict(saved.model, dataset, rows, saved.preprocessing, device, Evaluate().batch_size)
     logits = outputs.logits.astype(np.float64) / saved.temperature
     scores = [logsumexp(logits[:, columns[class_identity(label)]], axis=1) for label in classes]
     return [classes[number] for number in np.argmax(scores, axis=0)]
-
-
-def _some(names: Sequence[str]) -> str:
-    listed = ", ".join(repr(name) for name in names[:3])
-    return f"{listed} and {len(names) - 3} more" if len(names) > 3 else listed

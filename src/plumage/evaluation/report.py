@@ -32,6 +32,7 @@ def write_report(reports: Path, result: EvaluationResult) -> None:
         result=result,
         probability=figures.probability,
         share=figures.share,
+        score=figures.score,
         sample=result.sample,
         test=result.metrics["test"],
         headlines=HEADLINES,

@@ -12,11 +12,12 @@ from plumage.evaluation.embedding import frame
 from plumage.evaluation.examples import spread_first
 from plumage.evaluation.result import EvaluationResult
 
-MAX_POINTS = (
-    20_000  # most photos on the map and in the matrix's cells: they draw in a fiftieth of a second and take about 2 MB
-)
-MAX_LABEL_ERRORS = 48  # photos shown whose label is likely wrong
-GRID = 2000  # steps per axis to which the map's coordinates are rounded
+MAX_POINTS = 20_000
+"""Most photos on the map and in the matrix's cells: they take a fiftieth of a second to draw, and about 2 MB."""
+MAX_LABEL_ERRORS = 48
+"""Photos shown whose label is likely wrong."""
+GRID = 2000
+"""Steps per axis to which the map's coordinates are rounded."""
 
 
 def report_data(result: EvaluationResult) -> Markup:

@@ -131,7 +131,7 @@ def _check_model(found: str, model: str) -> None:
 
 
 class PredictionFile:
-    """A file of predictions that goes on where it ended.
+    """A file of predictions that is continued after an interruption.
 
     `done` counts its photos that were not taken yet, by the hash of their names; `taken` is the number of the others.
 

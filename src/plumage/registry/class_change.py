@@ -1,4 +1,4 @@
-"""What it means for `@champion` that a model has other classes, said before it is trained and before it is registered."""
+"""What a model with other classes means for `@champion`: said before it is trained, and before it is registered."""
 
 import tempfile
 from collections.abc import Sequence
@@ -65,12 +65,12 @@ class ClassChange:
         if sets.comparable:
             return (
                 f"knows {lost}, which this model does not: if this one is not worse on {both}, it becomes @champion, and "
-                f"version {self.version} is {self.kept} ({RENAMED})"
+                f"version {self.version} becomes {self.kept} ({RENAMED})"
             )
         other = f"knows other classes ({lost}): this is a different model"
         if from_sample:
-            return f"{other}; as one of the sample, it does not take the place of one of your own photos"
-        return f"{other}; it becomes @champion, and version {self.version} is {self.kept} ({RENAMED})"
+            return f"{other}; as it was trained on the sample, it does not replace one trained on your own photos"
+        return f"{other}; it becomes @champion, and version {self.version} becomes {self.kept} ({RENAMED})"
 
     def warning(self) -> str:
         """What has happened, once another version is champion."""

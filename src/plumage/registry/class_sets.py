@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from plumage.common.class_names import ClassNames, class_identity
+from plumage.common.text import some
 
 NAMED = 3
 """Classes that a sentence names."""
@@ -48,9 +49,7 @@ def class_set(classes: Sequence[str]) -> str:
 
 def named(labels: Iterable[str]) -> str:
     """The first classes, quoted, and how many more there are."""
-    names = list(labels)
-    first = ", ".join(map(repr, names[:NAMED]))
-    return f"{first} and {len(names) - NAMED:,} more" if len(names) > NAMED else first
+    return some(list(map(repr, labels)), NAMED)
 
 
 def count(labels: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 Of k comparisons at level alpha, each with a challenger that is no better, at least one succeeds with a probability of up to
 1 - (1 - alpha)^k where the comparisons are independent (Sidak 1967). The gate does not correct for it: a correction would
-make each experiment cost the next ones their chance. It says so, and which level would keep all of them at alpha.
+make each experiment cost the next ones their chance. It states this chance, and the level that would keep it at alpha.
 """
 
 from collections.abc import Mapping, Sequence

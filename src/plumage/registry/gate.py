@@ -100,7 +100,7 @@ def _why_the_sample_stays_out(challenger: Candidate, standing: Standing) -> str 
         return None
     if champion.from_sample():
         return None
-    return f"this is a model of the sample, and champion version {champion.version} is one of your own photos{BY_HAND}"
+    return f"this model was trained on the sample, and champion version {champion.version} on your own photos{BY_HAND}"
 
 
 def _without_promotion(challenger: Candidate, standing: Standing, objections: Sequence[str]) -> dict[str, Any]:

@@ -102,9 +102,8 @@ class HeadToHead:
         chosen = np.flatnonzero(np.isin(self.photos.labels, sets.shared) & keep)
         figures: Figures = {"left_out": left_out, "classes": _as_json(sets)}
         if not len(chosen):
-            return self._verdict(
-                False, f"was trained on all test photos of the classes that both know{BY_HAND}"
-            ), figures
+            seen = f"was trained on all test photos of the classes that both know{BY_HAND}"
+            return self._verdict(False, seen), figures
         mine = self._correct(self.challenger.folder, chosen, sets, ClassNames({}))
         theirs = self._correct(self.champion.model(), chosen, sets, self.photos.names)
         comparison = compare(mine, theirs, self.settings.alpha)

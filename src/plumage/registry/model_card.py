@@ -11,7 +11,7 @@ from typing import Any
 
 from plumage.common import paths
 from plumage.common.figures import share
-from plumage.common.text import code_span, markdown
+from plumage.common.text import code_span, markdown, some
 from plumage.evaluation.folds import describe_folds
 from plumage.evaluation.metric_table import CALIBRATION, HEADLINES
 from plumage.models.saved_model import Description
@@ -100,12 +100,11 @@ def _what_it_is(card_data: ModelCardData) -> list[str]:
     start = f" from {code_span(str(weights))} weights" if weights else ""
     recipe = RECIPES.get(str(params.get("train.recipe")), "trained")
     size, classes = preprocessing.size, card_data.description.classes
-    names = ", ".join(map(markdown, classes[:NAMED_CLASSES]))
-    more = f" and {len(classes) - NAMED_CLASSES:,} more" if len(classes) > NAMED_CLASSES else ""
+    names = some(list(map(markdown, classes)), NAMED_CLASSES)
     return [
         f"- {code_span(card_data.description.architecture.name)} ({card_data.parameters:,} parameters), {recipe}{start}.",
         f"- Input: a photo; the model resizes and crops it to {size} x {size} pixels. Output: a probability for each "
-        f"of {len(classes):,} classes: {names}{more}.",
+        f"of {len(classes):,} classes: {names}.",
     ]
 
 
@@ -120,7 +119,7 @@ def _figures(metrics: Mapping[str, Any]) -> list[str]:
             span = " to ".join(metric.written(interval[end], photos) for end in interval)
             lines.append(f"| {metric.label} | {metric.written(test[metric.name], photos)} | {span} |")
     if "folds" in metrics:
-        about = "The figures are its recipe's, trained anew for each fold."
+        about = "This judges the recipe, trained anew for each fold."
         lines += ["", f"By cross-validation, {describe_folds(metrics)}. {about}"]
     if "tta" in test:
         lines += [
@@ -169,14 +168,14 @@ def _limits(card_data: ModelCardData) -> list[str]:
     lines = [
         f"- It knows {classes:,} classes only: a photo of anything else gets one of their names, sometimes with a high "
         "probability.",
-        "- A probability estimates how often such predictions are correct on photos like the test photos"
-        + "; on other photos it is less reliable.",
+        "- A probability estimates how often such predictions are correct on photos like the test photos; on other photos it "
+        "is less reliable.",
     ]
     if interval := metrics["test"].get("accuracy_ci95"):
         low, high = (share(interval[end], metrics["test"].get("n", 0)) for end in ("low", "high"))
         lines.append(
-            f"- Its accuracy on such photos is known to be {low} to {high}. That another model's interval overlaps this one says little: "
-            "compare two models on the same photos."
+            f"- Its accuracy on such photos is known to be {low} to {high}. If another model's interval overlaps this one, that "
+            "says little: compare the two on the same photos."
         )
     if few := sum(int(row["support"]) < FEW_PHOTOS for row in card_data.per_class):
         have = f"{few:,} of {classes:,} classes {'has' if few == 1 else 'have'} under {FEW_PHOTOS} test photos"

@@ -1,9 +1,9 @@
-"""The gate's rules: pure functions of a comparison, whose verdict says in one sentence what the test photos could not tell.
+"""The gate's rules: pure functions of a comparison, whose verdict says in one sentence what the test photos show.
 
 `superior` is the exact McNemar test at level `alpha`. `not_inferior` requires the lower end of Tango's score interval, which errs
 at the rate `alpha`, to lie above -`margin`. `shared_classes` is for a challenger with other classes than the champion; it is an
-intersection-union test (Berger 1982, Technometrics 24, 295-300): each of its parts errs at most at the rate `alpha`, so whoever
-fails one of them in truth passes all of them at most at that rate.
+intersection-union test (Berger 1982, Technometrics 24, 295-300): each of its parts errs at most at the rate `alpha`, so a challenger
+that violates one of them passes all of them at most at that rate.
 """
 
 import math
@@ -114,12 +114,8 @@ def judge_shared_classes(comparison: Comparison, new: NewClasses | None, setting
     """
     loss = tolerated_loss(comparison.num_samples, settings.margin)
     passed = comparison.score[0] > -loss
-    verdicts = [
-        Verdict(
-            passed,
-            f"{'not' if passed else 'may be'} worse by {loss:.2g} (the difference is at least {comparison.score[0]:+.4f})",
-        )
-    ]
+    how = "not" if passed else "may be"
+    verdicts = [Verdict(passed, f"{how} worse by {loss:.2g} (the difference is at least {comparison.score[0]:+.4f})")]
     if new:
         verdicts += [_recall_of_new(new, settings), _taken_by_new(new, settings.alpha)]
     return Verdict(all(verdict.passed for verdict in verdicts), ", ".join(verdict.reason for verdict in verdicts))
@@ -131,9 +127,8 @@ def _recall_of_new(new: NewClasses, settings: Register) -> Verdict:
     said = f"{new.right:,} of {new.photos:,} photos of new classes right, recall"
     if passed:
         return Verdict(True, f"{said} over {floor:.2g}")
-    takes = next(
-        (right for right in range(new.photos + 1) if binomial_p(right, new.photos, floor) <= settings.alpha), None
-    )
+    enough = (right for right in range(new.photos + 1) if binomial_p(right, new.photos, floor) <= settings.alpha)
+    takes = next(enough, None)
     if takes is not None:
         return Verdict(False, f"{said} not shown to be over {floor:.2g} (that takes {takes:,})")
     needed = math.ceil(math.log(settings.alpha) / math.log(floor))

@@ -117,7 +117,7 @@ def _pathspec_of_sources(folder: Path) -> list[str]:
 
 
 def _dvc_tags(folder: Path, stage: str) -> dict[str, str]:
-    """Hashes of data/labels.csv and of the outputs of all stages before `stage`. For later ones, dvc.lock has older hashes."""
+    """Hashes of data/labels.csv and of the outputs of all stages before `stage`; dvc.lock has outdated ones of later stages."""
     stages, locked = read_stages(folder / DVC_YAML), read_stages(folder / DVC_LOCK)
     made = [locked.get(name, {}) for name in earlier_stages(stages, stage)]
     labels = [{"outs": [dep for dep in spec.get("deps", []) if dep["path"] == LABELS.as_posix()]} for spec in made]

@@ -29,8 +29,6 @@ LAYOUT = {MATRIX_SECTION: {"columns": 1, "cardHeight": 560}, DIFFERENCE_SECTION:
 """Where it is not three charts per row, 360 pixels high."""
 MODEL_SECTION, SYSTEM_SECTION, SYSTEM_PREFIX = "Model metrics", "System metrics", "system/"
 """Where MLflow puts metrics without a prefix, and those of the machine."""
-
-
 NAVIGATION = "workflowType=machine_learning"
 """Without it, MLflow's pages have the navigation for language models around them until somebody switches it."""
 MODELS_PATH = f"#/models?{NAVIGATION}"

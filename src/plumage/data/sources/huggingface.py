@@ -12,12 +12,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+from plumage.common.class_names import class_identity
 from plumage.common.yaml_file import parse_yaml
 from plumage.config import DEFAULT_DATASETS, MAX_BYTES, Data
 from plumage.data.sources.archive import ArchiveSource
 from plumage.data.sources.folder import FolderSource
 from plumage.data.sources.layout import PHOTO_SUFFIXES, SPLIT_NAMES
-from plumage.data.sources.names import class_identity, merge_spellings
+from plumage.data.sources.names import merge_spellings
 from plumage.data.sources.parquet import ParquetSource, columns_of
 from plumage.data.sources.photo import Chunk, Photo, Source, SourcePaths
 from plumage.data.sources.retry import TransientError, in_time, is_transient, one_line, retry

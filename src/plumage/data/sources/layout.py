@@ -10,9 +10,10 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from unicodedata import normalize
 
+from plumage.common.class_names import class_identity
 from plumage.common.text import escaped
 from plumage.config import MAX_BYTES
-from plumage.data.sources.names import class_identity, is_system_file, merge_spellings, unique_keys
+from plumage.data.sources.names import is_system_file, merge_spellings, unique_keys
 from plumage.data.sources.photo import RAW_SUFFIXES, SUFFIXES, Photo, suffix_by_content
 from plumage.errors import DataError
 

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from plumage.common.class_names import class_identity
 from plumage.common.files import atomic_path
 from plumage.common.paths import LABELS
 from plumage.common.tables import guarded, unguarded
-from plumage.common.text import escaped
+from plumage.common.text import escaped, some
 from plumage.data.dataset.class_rules import NAMED
 from plumage.data.dataset.store import Dataset
-from plumage.data.sources.names import class_identity
 from plumage.data.split.close_matches import nearest
 from plumage.errors import DataError
 
@@ -52,7 +52,7 @@ class Decided(NamedTuple):
         if self.relabelled or self.refused:
             lines.append(f"{self.relabelled:,} relabelled, {self.refused:,} refused by {path}")
         if self.missing:
-            lines.append(f"warning: {path}: {_some(self.missing)} {_is(self.missing)} not in the data set")
+            lines.append(f"warning: {path}: {some(self.missing, NAMED)} {_is(self.missing)} not in the data set")
         return lines
 
 
@@ -156,7 +156,7 @@ def _refuse_empty_classes(dataset: Dataset, left: set[str], relabelled: Counter[
     ]
     if lost:
         raise DataError(
-            f"{LABELS}: the class {_some(lost)}; undo one with `plumage data relabel KEY {ORIGINAL}`, or take "
+            f"{LABELS}: the class {some(lost, NAMED)}; undo one with `plumage data relabel KEY {ORIGINAL}`, or take "
             "the class out of the source"
         )
 
@@ -171,11 +171,6 @@ def _check_class(label: str, classes: set[str], new_class: bool) -> None:
         raise DataError(f"no photo is of the class {label!r}; {' '.join(filter(None, hints))}")
     if not label.strip() or label != " ".join(label.split()) or escaped(label) != label:
         raise DataError(f"{label!r} can't be a class; takes a name without control characters and spaces around it")
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def _is(names: list[str]) -> str:

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from plumage.common.class_names import class_identity
 from plumage.common.files import atomic_path, is_full
 from plumage.common.progress import track
 from plumage.common.tables import read_rows
 from plumage.data.dataset.store import Dataset
 from plumage.data.sources.layout import PHOTO_SUFFIXES
-from plumage.data.sources.names import class_identity, is_system_file
+from plumage.data.sources.names import is_system_file
 from plumage.data.sources.photo import SUFFIXES, suffix_by_content
 from plumage.data.split.close_matches import nearest
 from plumage.data.split.decisions import Decisions, apply_decisions

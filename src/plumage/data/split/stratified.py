@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from typing import NamedTuple
 
+from plumage.common.text import some
 from plumage.data.split.splits_file import UNUSED
 from plumage.errors import DataError
 
@@ -76,9 +77,8 @@ def _check_enough(units: dict[str, list[list[int]]], reserved: dict[str, int], n
     enough = {label: reserved[label] + len(names) for label in units}
     too_small = [f"{label!r} has {len(units[label])}" for label in sorted(units) if len(units[label]) < enough[label]]
     if too_small:
-        more = f" and {len(too_small) - 5} more" if len(too_small) > 5 else ""
         raise DataError(
-            f"too few photos: {', '.join(too_small[:5])}{more}; every class takes {1 + len(names)} or more, one for each of "
+            f"too few photos: {some(too_small, 5)}; every class takes {1 + len(names)} or more, one for each of "
             f"{', '.join(['train', *names])}; near-duplicates (split.similarity) count as one"
         )
 
