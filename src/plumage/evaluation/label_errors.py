@@ -47,9 +47,13 @@ class LabelErrors(NamedTuple):
         """What was found, for people."""
         count, why_not = (
             len(self.suspects),
-            {f"fewer than {MIN_PHOTOS} photos": self.too_small, "not told apart": self.not_told_apart},
+            {
+                f"fewer than {MIN_PHOTOS} photos": self.too_small,
+                "most of their photos look like another class": self.not_told_apart,
+            },
         )
-        lines = [f"label errors: {count:,} photo{'s' if count != 1 else ''} likely labelled wrong (see {LABEL_ERRORS})"]
+        then = f"{LABEL_ERRORS}; correct them with `plumage data relabel`" if count else str(LABEL_ERRORS)
+        lines = [f"label errors: {count:,} photo{'s' if count != 1 else ''} likely labelled wrong (see {then})"]
         for why, classes in why_not.items():
             if classes:
                 more = f" and {len(classes) - NAMED:,} more" if len(classes) > NAMED else ""
