@@ -120,7 +120,9 @@ def test_what_the_stage_would_refuse_is_one_line_and_changes_nothing(
 def test_a_key_that_the_recipe_does_not_take_stops_it(
     project: Path, class_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (project / "params.yaml").read_text().replace("  lr: null", "  lr: 0.01")
+    old = (project / "params.yaml").read_text()
+    text = old.replace("\n  lr:\n", "\n  lr: 0.01\n")
+    assert text != old
     (project / "params.yaml").write_text(text)
     error = new(project, monkeypatch, str(class_folders))
     assert error and "train.lr: got 0.01 with train.recipe probe" in error
