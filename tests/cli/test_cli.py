@@ -97,12 +97,14 @@ def test_something_missing_is_one_line(folder: Path, arguments: list[str], messa
 def test_summary_prints_accuracy_version_and_where_to_find_more(tmp_path: Path) -> None:
     (tmp_path / "reports").mkdir()
     metrics = {"test": {"accuracy": 0.96, "accuracy_ci95": {"low": 0.9, "high": 0.98}, "n": 150}}
+    metrics["folds"] = {"accuracy": 0.9958, "accuracy_ci95": {"low": 0.977, "high": 0.9999}, "n": 1500, "k": 5}
     registry = {"name": "birds", "version": 3, "aliases": ["challenger"], "decision": {"reason": "not over 0.97"}}
     registry["warning"] = "WARNING: @champion has other classes now"
     for name, content in {"metrics": metrics, "registry": registry}.items():
         (tmp_path / "reports" / f"{name}.json").write_text(json.dumps(content))
     output = plumage(tmp_path, "summary").stdout
-    assert "96.0%  (95%: 90.0% to 98.0%, 150 photos)" in output
+    assert "test accuracy  96.0%  (95%: 90.0% to 98.0%, 150 photos)" in output
+    assert "5 folds  99.6%  (95%: 97.7% to >99.9%, 1,500 photos)" in output
     assert "birds version 3 @challenger: not over 0.97" in output
     assert "reports/report.html" in output and "make ui" in output
     assert output.splitlines()[-1] == registry["warning"]

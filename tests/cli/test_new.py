@@ -57,6 +57,9 @@ def test_it_sets_what_the_photos_need_and_leaves_every_other_line(
     assert shown.splitlines()[0] == "40 photos of 4 classes (10 each), shorter side about 32 pixels"
     assert "train.recipe: probe  (about 24 photos for train" in shown
     assert shown.splitlines()[-1] == "changed params.yaml; then run `dvc repro`"
+    assert new(project, monkeypatch, str(class_folders)) is None
+    assert capsys.readouterr().out.endswith("\n\nparams.yaml has these values already; run `dvc repro`\n")
+    assert (project / "params.yaml").read_text() == after
     params = load_params(project / "params.yaml")
     assert (params.data.source, params.data.path) == ("folder", str(class_folders))
     assert (params.model.name, params.model.weights, params.train.recipe) == ("efficientnet_lite0", "imagenet", "probe")
@@ -117,7 +120,9 @@ def test_what_the_stage_would_refuse_is_one_line_and_changes_nothing(
 def test_a_key_that_the_recipe_does_not_take_stops_it(
     project: Path, class_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (project / "params.yaml").read_text().replace("  lr:", "  lr: 0.01")
+    old = (project / "params.yaml").read_text()
+    text = old.replace("\n  lr:\n", "\n  lr: 0.01\n")
+    assert text != old
     (project / "params.yaml").write_text(text)
     error = new(project, monkeypatch, str(class_folders))
     assert error and "train.lr: got 0.01 with train.recipe probe" in error

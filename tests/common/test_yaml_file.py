@@ -116,6 +116,11 @@ def test_a_value_is_set_and_every_other_character_stays(text: str, expected: str
     assert set_values(text, {"a.b": "x"}, "params.yaml") == expected
 
 
+def test_null_is_left_empty_as_dvc_writes_it() -> None:
+    for text in ("a:\n  b: 1    # one\n  c: 2\n", "a:\n  b:      # one\n  c: 2\n"):
+        assert set_values(text, {"a.b": None}, "params.yaml") == "a:\n  b:      # one\n  c: 2\n"
+
+
 def test_values_are_quoted_where_yaml_needs_it() -> None:
     odd = {"a.b": "my birds #1: x", "a.c": "null", "a.d": None, "a.e": 0.3, "a.f": "tab\tend"}
     assert parse_yaml(set_values("a: {b: 1}\n", odd, "x"), "x")["a"] == {key[2:]: value for key, value in odd.items()}

@@ -89,7 +89,7 @@ def test_one_s_own_photos_after_the_sample_are_champion_and_each_set_of_classes_
         and "this is a different model, the first of its 3 classes" in first["decision"]["reason"]
     )
     assert first["warning"].startswith(
-        "WARNING: @champion has other classes now: 3 classes ('jay', 'owl', 'wren') instead of 3"
+        "WARNING: @champion has other classes now: 3 instead of 3 classes (new: 'jay', 'owl', 'wren'; gone: 'ringed tern', "
     )
     assert aliases() == {"challenger": 2, "champion": 2, sample: 1}
     assert champions(photos, NAME).kept == {sample: 1}
@@ -160,7 +160,7 @@ def test_renamed_classes_are_the_same_classes_to_the_gate(photos: Path) -> None:
     decision = outcome["decision"]
     assert decision["promoted"] and decision["classes"] == {"shared": 3, "new": [], "lost": []}
     assert decision["comparison"]["photos"] == 60 and decision["comparison"]["difference"] == 0
-    assert "instead of 3 classes ('Bluejay', 'owl', 'wren')" in outcome["warning"]
+    assert "has other names for the same classes now (new: 'jay'; gone: 'Bluejay'). Version 1 is " in outcome["warning"]
 
 
 def test_a_challenger_that_lacks_a_class_is_champion_only_if_it_is_not_worse_on_the_others(photos: Path) -> None:
@@ -178,5 +178,5 @@ def test_a_challenger_that_lacks_a_class_is_champion_only_if_it_is_not_worse_on_
     named(new, TWO)
     outcome = add(photos, 2, hits(40, of=40), test=of_two, model=new)
     assert outcome["decision"]["promoted"] and outcome["decision"]["classes"]["lost"] == ["wren"]
-    assert "2 classes ('jay', 'owl') instead of 3 classes ('jay', 'owl', 'wren')" in outcome["warning"]
+    assert "has other classes now: 2 instead of 3 classes (new: none; gone: 'wren')" in outcome["warning"]
     assert aliases()[f"champion-{class_set(CLASSES)}"] == 1

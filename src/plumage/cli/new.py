@@ -47,6 +47,9 @@ def new(
     for line in list(unified_diff(old.splitlines(), changed.splitlines(), n=0, lineterm=""))[2:]:
         if not line.startswith("@@"):
             out.print(line)
+    if changed == old:
+        out.print(f"{os.path.relpath(params)} has these values already; run `dvc repro`")
+        return
     if not dry_run:
         write_text(params, changed)
     out.print(f"{'would change' if dry_run else 'changed'} {os.path.relpath(params)}; then run `dvc repro`")

@@ -1,6 +1,7 @@
 """`plumage summary`, `plumage ui` and `plumage repair`: the project as a whole."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,14 +17,13 @@ from plumage.common.text import shown
 
 def summary() -> None:
     """Print the results of the last `dvc repro`, and where to find more."""
-    test = _report(METRICS)["test"]
-    registered = _report(REGISTRY)
-    interval, decision = test["accuracy_ci95"], registered["decision"]
-    accuracy, low, high = (share(value, test["n"]) for value in (test["accuracy"], interval["low"], interval["high"]))
+    metrics, registered = _report(METRICS), _report(REGISTRY)
     aliases = "".join(f" @{alias}" for alias in registered["aliases"])
+    folds = {f"{metrics['folds']['k']} folds": _accuracy(metrics["folds"])} if "folds" in metrics else {}
     print_rows({
-        "test accuracy": f"{accuracy}  (95%: {low} to {high}, {test['n']:,} photos)",
-        "registered": f"{registered['name']} version {registered['version']}{aliases}: {decision['reason']}",
+        "test accuracy": _accuracy(metrics["test"]),
+        **folds,
+        "registered": f"{registered['name']} version {registered['version']}{aliases}: {registered['decision']['reason']}",
         "data": os.path.relpath(project_root() / DATA_PAGE),
         "report": os.path.relpath(project_root() / REPORT_PAGE),
         "runs": "make ui, which prints the address of the view to compare them",
@@ -52,6 +52,12 @@ def repair() -> None:
     root = project_root()
     for line in [*repair_files(root), *repair_database(tracking_uri(root))] or ["nothing to repair"]:
         out.print(line)
+
+
+def _accuracy(figures: Mapping[str, Any]) -> str:
+    interval = figures["accuracy_ci95"]
+    accuracy, low, high = (share(value, figures["n"]) for value in (figures["accuracy"], *interval.values()))
+    return f"{accuracy}  (95%: {low} to {high}, {figures['n']:,} photos)"
 
 
 def _report(file: Path) -> dict[str, Any]:

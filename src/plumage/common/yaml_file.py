@@ -65,7 +65,8 @@ def parse_yaml(text: str, source: str) -> Any:
 def set_values(text: str, values: Mapping[str, str | float | None], source: str) -> str:
     """`text` with new values of keys in its sections, given as `section.key`; every other character stays as it is.
 
-    A comment after a value keeps its column if there is room. Missing keys and sections are added.
+    A comment after a value keeps its column if there is room; null is left empty, as DVC writes it. Missing keys and sections are
+    added.
 
     Raises:
         ConfigError: `text` is not valid YAML, or the values can't be set in it; one line that names `source`.
@@ -81,26 +82,28 @@ def set_values(text: str, values: Mapping[str, str | float | None], source: str)
 
 
 def _set_value(text: str, section: str, key: str, value: str | float | None) -> str:
-    root, new = YAML(typ="safe", pure=True).compose(text), _scalar(value)
+    root, new = YAML(typ="safe", pure=True).compose(text), "" if value is None else f" {_scalar(value)}"
     found = _find(root, section)
     if found is None:
         end = "" if not text or text.endswith("\n") else "\n"
-        return f"{text}{end}{section}:\n  {key}: {new}\n"
+        return f"{text}{end}{section}:\n  {key}:{new}\n"
     name, inside = found
     if not isinstance(inside, MappingNode) or not inside.value:  # null or {}
         start, end_ = _span(text, name, inside)
-        return f"{text[:start]}\n  {key}: {new}{text[end_:]}"
+        return f"{text[:start]}\n  {key}:{new}{text[end_:]}"
+    if inside.flow_style:
+        new = f" {_scalar(value)}"  # `{key:, ...}` would not be null
     found = _find(inside, key)
     if found is None:
         mark = inside.value[0][0].start_mark
         separator = ", " if inside.flow_style else "\n" + " " * mark.column
-        return f"{text[: mark.index]}{key}: {new}{separator}{text[mark.index :]}"
+        return f"{text[: mark.index]}{key}:{new}{separator}{text[mark.index :]}"
     start, end_ = _span(text, *found)
     after = text[end_:]
     if comment := re.match(r"( +)#", after):
-        spaces = len(comment[1]) + (end_ - start) - len(new) - 1
+        spaces = len(comment[1]) + (end_ - start) - len(new)
         after = " " * max(1, spaces) + after[len(comment[1]) :]
-    return f"{text[:start]} {new}{after}"
+    return f"{text[:start]}{new}{after}"
 
 
 def _find(mapping: Node | None, key: str) -> tuple[Node, Node] | None:

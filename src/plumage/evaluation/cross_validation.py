@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from plumage.accelerate.inference import probabilities
+from plumage.common.figures import share
 from plumage.common.text import some
 from plumage.config import Model, ResolvedTrain
 from plumage.data.dataset.store import Dataset
@@ -68,10 +69,10 @@ class CrossValidation:
         answers: Tensor = state["probabilities"].cpu()
         if context.group.is_main:
             labels = torch.from_numpy(self.dataset.targets()[fold["test"]])
-            accuracy = (answers.argmax(1) == labels).double().mean()
+            accuracy = share(float((answers.argmax(1) == labels).double().mean()), len(labels))
             took = "kept" if done else _duration(time.monotonic() - started)
             name = f"fold {number} of {len(self.folds)}"
-            print(f"{name}: accuracy {accuracy:.3f}, {len(labels):,} photos, {took}", flush=True)
+            print(f"{name}: accuracy {accuracy}, {len(labels):,} photos, {took}", flush=True)
         return answers
 
     def _train(self, fold: Fold, context: TrainingContext) -> Tensor:

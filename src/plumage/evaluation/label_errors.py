@@ -47,8 +47,12 @@ class LabelErrors(NamedTuple):
     def lines(self) -> list[str]:
         """What was found, for people."""
         count = len(self.suspects)
-        why_not = {f"fewer than {MIN_PHOTOS} photos": self.too_small, "not told apart": self.not_told_apart}
-        lines = [f"label errors: {count:,} photo{'s' if count != 1 else ''} likely labelled wrong (see {LABEL_ERRORS})"]
+        why_not = {
+            f"fewer than {MIN_PHOTOS} photos": self.too_small,
+            "most of their photos look like another class": self.not_told_apart,
+        }
+        then = f"{LABEL_ERRORS}; correct them with `plumage data relabel`" if count else str(LABEL_ERRORS)
+        lines = [f"label errors: {count:,} photo{'s' if count != 1 else ''} likely labelled wrong (see {then})"]
         lines += [f"label errors: not judged ({why}): {some(names, NAMED)}" for why, names in why_not.items() if names]
         return lines
 

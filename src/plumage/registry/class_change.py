@@ -48,6 +48,12 @@ class ClassChange:
         return [label for label in self.known if class_identity(label) not in given]
 
     @property
+    def added(self) -> list[str]:
+        """Names that the other model gives and the champion does not."""
+        known = set(map(class_identity, self.known))
+        return [label for label in self.classes if class_identity(label) not in known]
+
+    @property
     def kept(self) -> str:
         """The alias that the champion gets when it is replaced."""
         return f"@{kept_alias(class_set(self.known))}"
@@ -74,10 +80,13 @@ class ClassChange:
 
     def warning(self) -> str:
         """What has happened, once another version is champion."""
+        back = f"Version {self.version} is {self.kept}; `plumage registry rollback --reason ...` goes back."
+        names = f"(new: {named(self.added) or 'none'}; gone: {named(self.gone)})"
+        if self.sets.equal:
+            return f"WARNING: @champion has other names for the same classes now {names}. {back}"
         return (
-            f"WARNING: @champion has other classes now: {count(self.classes)} ({named(self.classes)}) instead of "
-            f"{count(self.known)} ({named(self.known)}). Version {self.version} is {self.kept}; `plumage registry rollback "
-            "--reason ...` goes back. For a model beside it, set register.model_name."
+            f"WARNING: @champion has other classes now: {len(self.classes):,} instead of {count(self.known)} {names}. {back} "
+            "For a model beside it, set register.model_name."
         )
 
 
