@@ -144,7 +144,7 @@ def running(request: pytest.FixtureRequest, tmp_path: Path, archive: bytes) -> I
     clone = clone_for(tmp_path, server.url)
     clone.environment["SHELL"] = getattr(request, "param", "/bin/sh")
     dvc = clone.start("dvc", "repro", "download")
-    while not (clone.folder / ".dvc" / "tmp" / "plumage.lock").exists():
+    while not server.sent:  # a stage before it checks the parameters
         time.sleep(0.05)
     yield clone, dvc
     kill_group(dvc)

@@ -122,7 +122,7 @@ def test_finetune_ends_with_the_refitted_classifier_if_it_is_better(
     calls: list[torch.Tensor] = []
 
     def fit(classifier: torch.nn.Linear, *arguments: Any) -> None:
-        on_iteration = arguments[-1]
+        *_, on_iteration, _ = arguments
         if not calls:
             fit_classifier(classifier, *arguments)
         else:
