@@ -262,7 +262,7 @@ def test_folds_are_reported_beside_test_and_can_be_switched_off(clone: Clone) ->
     before, table = clone.report("metrics.json"), read(clone, "reports/folds.csv")
     clone.set(evaluate={"folds": 2})
     said = clone.run("dvc", "repro")
-    assert "48 photos in 2 folds, each a training; about " in said and "2 folds: accuracy " in said
+    assert "48 photos in 2 folds, each with a training; about " in said and "2 folds: accuracy " in said
     metrics = clone.report("metrics.json")
     assert {key: metrics[key] for key in before} == before
     assert metrics["folds"]["k"] == 2 and metrics["folds"]["n"] == 48
