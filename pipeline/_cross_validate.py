@@ -26,7 +26,8 @@ def cross_validate(inputs: StageInputs, num_folds: int, seed: int, model: Model,
         launch(count, sys.argv)
     else:
         with join_process_group() as group:
-            run(inputs, *group.broadcast((num_folds, seed, model, train)), group)  # edited meanwhile, they may differ
+            # Each process has read params.yaml for itself, perhaps after an edit.
+            run(inputs, *group.broadcast((num_folds, seed, model, train)), group)
 
 
 def run(
