@@ -5,19 +5,21 @@ torch.compile take some five minutes more (`--only compiled`). Needs torch with 
 `plumage.training` imports; neither MLflow nor DVC.
 """
 
+import fcntl
 import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -39,8 +41,9 @@ from plumage.accelerate.inference import _folded_forward, compile_for_inference 
 from plumage.config import Train  # noqa: E402
 from plumage.data.dataset.ingest import ingest  # noqa: E402
 from plumage.data.dataset.store import Dataset  # noqa: E402
+from plumage.data.loading.gpu import load_batches_on_gpu  # noqa: E402
 from plumage.data.loading.loader import batched, central_view, load_batches  # noqa: E402
-from plumage.data.loading.transforms import augmentation_draws, to_model_input, train_view  # noqa: E402
+from plumage.data.loading.transforms import RandomCrops, to_model_input  # noqa: E402
 from plumage.data.sources.archive import ArchiveSource  # noqa: E402
 from plumage.data.sources.folder import FolderSource  # noqa: E402
 from plumage.data.sources.sample import SampleSource  # noqa: E402
@@ -51,22 +54,23 @@ from plumage.training.build import choose_preprocessing  # noqa: E402
 from plumage.training.checkpoints import Checkpoints  # noqa: E402
 from plumage.training.context import TrainingContext, TrainingData  # noqa: E402
 from plumage.training.gradients import GradientAccumulator  # noqa: E402
-from plumage.training.optim import build_optimizer  # noqa: E402
+from plumage.training.optim import WeightUpdate, build_optimizer  # noqa: E402
 from plumage.training.recipes import train_model  # noqa: E402
 from plumage.training.seeding import seed_everything  # noqa: E402
 
 CUDA = torch.device("cuda")
 CLASSES, SIDE, ROUNDS = 100, 224, 3
 BATCHES, INFERENCE_BATCHES = (16, 64, 256), (1, 32, 256)
-COMPILE_SECONDS = 300
+COMPILE_SECONDS = 200
 """After which what torch.compile has not finished is given up."""
 NOT_EXACT = "ours, not deterministic"
-COMPILED = ("torchvision, compiled", "timm, compiled", "ours, compiled")
+INFERENCE = "torchvision's inference in fp16, compiled, with CUDA graphs"
+COMPILED = ("torchvision, compiled", "timm, compiled", INFERENCE)
 PARTS = ("steps", "inference", "epochs", "exactness", "recipes")
 NOTES = {
     "steps": "Forward, backward and AdamW of EfficientNet-B0 at 224 pixels, bf16, channels_last, with random photos. Ours is what "
     "training does by default; torchvision may choose kernels that are not deterministic. Memory is the peak of a step and its weights.",
-    "compiled": "Steps at the largest batch size, with torch.compile, and torchvision's inference in fp16 with CUDA graphs.",
+    "compiled": "Steps at the largest batch size, with torch.compile, beside ours, which is not compiled, and inference.",
     "inference": "EfficientNet-B0 at 224 pixels, channels_last, photos already on the GPU. Ours is not compiled.",
     "epochs": "EfficientNet-B0 at 224 pixels, JPEG photos of 500 pixels on disk. The article's: ImageFolder, Pillow, ToTensor, fp32, NCHW "
     "memory, Adam, batch 16, measured on the first 512 photos.",
@@ -193,12 +197,13 @@ def our_step(name: str, inputs: Tensor, labels: Tensor) -> Callable[[], object]:
     network = create_model("efficientnet_b0", CLASSES).to(CUDA, memory_format=torch.channels_last)  # type: ignore[call-overload]
     accelerate(network).train()
     gradients = GradientAccumulator(network, TrainingContext(train, CUDA))
-    optimizer = build_optimizer(network, network.classifier, train)
+    update = WeightUpdate(network, build_optimizer(network, network.classifier, train), train.max_grad_norm, CUDA)
+    seed_everything(0, exact)
 
     def step() -> None:
-        seed_everything(0, exact)
+        torch.manual_seed(0)
         gradients.accumulate(iter([(inputs, labels)]), 1, batch)
-        optimizer.step()
+        update(gradients.norm(), gradients.are_recorded)
 
     step()
     if gradients._recorded is None:
@@ -243,16 +248,21 @@ def in_turn(work: dict[str, Callable[[], object]], seconds: float = 0.5) -> dict
     took: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(ROUNDS):
         for name, do in work.items():
-            do()
-            torch.cuda.synchronize()
-            started, count = time.perf_counter(), 0
-            while time.perf_counter() - started < seconds:
-                for _ in range(4):
-                    do()
-                torch.cuda.synchronize()
-                count += 4
-            took[name].append((time.perf_counter() - started) / count)
+            took[name].append(timed(do, seconds))
     return {name: statistics.median(values) for name, values in took.items()}
+
+
+def timed(do: Callable[[], object], seconds: float) -> float:
+    """Seconds that `do` takes, on average over this many seconds."""
+    do()
+    torch.cuda.synchronize()
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        for _ in range(4):
+            do()
+        torch.cuda.synchronize()
+        count += 4
+    return (time.perf_counter() - started) / count
 
 
 def profile_rows() -> Rows:
@@ -307,38 +317,47 @@ def inference(run: Run) -> list[Rows]:
 
 
 def compiled(run: Run) -> list[Rows]:
-    """Compiled networks of the peers and of ours: those that were compiled in time."""
-    started, tasks = time.perf_counter(), [*(f"compile:{name}" for name in COMPILED), "infer"]
-    processes = {task: subprocess.Popen(self_command(run, task)) for task in tasks}  # leave the result in torch's cache
-    ready = {task for task, process in processes.items() if succeeds(process, started + COMPILE_SECONDS)}
-    print(f"compiled after {time.perf_counter() - started:.0f} s: {', '.join(sorted(ready))}", flush=True)
-    rows: list[Rows] = []
-    names = [name for name in COMPILED if f"compile:{name}" in ready]
-    for chosen in (names[:2], names[2:]):
-        if chosen:
-            rows.append(step_rows(["torchvision", *chosen, "ours"], BATCHES[-1]))
-            print(table(rows[-1]), flush=True)
-    if "infer" in ready:
-        half, photos = half_network(), random_photos(INFERENCE_BATCHES[-1]).half()
-        run_compiled = compiled_inference(half)
-        with torch.inference_mode():
-            seconds = in_turn({"torchvision fp16, compiled, CUDA graphs": lambda: run_compiled(photos)}, 0.3)
-        rows.append(
-            [
-                {"batch": len(photos), "network": name, "images/s": round(len(photos) / took)}
-                for name, took in seconds.items()
-            ]
-        )
-    return rows
+    """Networks that torch.compile has finished in time, and ours, each in a process of its own; they take turns."""
+    started, folder = time.perf_counter(), run.work / "compiled"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    environment = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": str(max(1, (os.cpu_count() or 1) // len(COMPILED)))}
+    processes = {name: subprocess.Popen(self_command(run, f"compile:{name}"), env=environment) for name in COMPILED}
+    while time.perf_counter() - started < COMPILE_SECONDS and any(
+        process.poll() is None and not (folder / f"{name} is ready").exists() for name, process in processes.items()
+    ):
+        time.sleep(0.2)
+    for name, process in processes.items():
+        if not (folder / f"{name} is ready").exists():
+            print(f"{name}: given up after {COMPILE_SECONDS} s", flush=True)
+            process.kill()
+    print(f"compiled after {time.perf_counter() - started:.0f} s", flush=True)
+    (folder / "go").touch()
+    take_turns(folder, "ours", training_step("ours", BATCHES[-1]))
+    for process in processes.values():
+        process.wait()
+    rows: Rows = []
+    for file in sorted(folder.glob("*.json")):
+        seconds = statistics.median(json.loads(file.read_text()))
+        rows.append({"batch": BATCHES[-1], "network": file.stem, "images/s": round(BATCHES[-1] / seconds)})
+    return [rows]
 
 
-def succeeds(process: "subprocess.Popen[bytes]", deadline: float) -> bool:
-    """Whether the process ends well before the deadline; it is killed then."""
-    try:
-        return process.wait(max(0.1, deadline - time.perf_counter())) == 0
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return False
+def take_turns(folder: Path, name: str, work: Callable[[], object]) -> None:
+    """Time `work` in rounds, of which other processes' come between, and write the seconds into `folder`."""
+    for _ in range(3):
+        work()
+    torch.cuda.synchronize()
+    (folder / f"{name} is ready").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.05)
+    seconds = []
+    for _ in range(ROUNDS):
+        with (folder / "turn").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            seconds.append(timed(work, 0.5))
+        time.sleep(0.2)
+    (folder / f"{name}.json").write_text(json.dumps(seconds))
 
 
 def half_network() -> nn.Module:
@@ -349,12 +368,18 @@ def random_photos(batch: int) -> Tensor:
     return torch.randn(batch, 3, SIDE, SIDE, device=CUDA).to(memory_format=torch.channels_last)
 
 
-def compiled_inference(network: nn.Module) -> Callable[[Tensor], Tensor]:
+def compiled_work(name: str) -> Callable[[], object]:
+    """A step, or inference, of the largest batch size."""
+    if name != INFERENCE:
+        return training_step(name, BATCHES[-1])
+    be_free()
+    network, photos = half_network(), random_photos(BATCHES[-1]).half()
     forward = torch.compile(network, dynamic=False, mode="reduce-overhead")
 
-    def run(photos: Tensor) -> Tensor:
+    @torch.inference_mode()
+    def run() -> None:
         torch.compiler.cudagraph_mark_step_begin()
-        return forward(photos)
+        forward(photos)
 
     return run
 
@@ -371,13 +396,11 @@ def epochs(run: Run) -> list[Rows]:
         {"what": "mean bytes", "value": int(sum(dataset.sizes()) / len(dataset))},
     ]
     rows += [{"what": f"{name}, images/s", "value": round(rate)} for name, rate in decoding(dataset).items()]
-    for batch in (256, 16):
-        rates = epoch_rates(dataset, train, batch)
+    rows += same_views(dataset)
+    for batch, times in ((256, 4), (16, 1)):
+        rates = epoch_rates(dataset, train[: len(train) // batch * batch] * times, batch)
         rows.append(
-            {
-                "what": f"ours, batch {batch}, images/s in each epoch",
-                "value": ", ".join(f"{rate:,.0f}" for rate in rates),
-            }
+            {"what": f"ours, batch {batch}, images/s in each epoch (and waiting for photos)", "value": ", ".join(rates)}
         )
     rows.append({"what": "the article's, batch 16, images/s", "value": round(article_rate(root, 512))})
     return [rows]
@@ -407,46 +430,56 @@ def large_photos(run: Run) -> tuple[Path, Dataset]:
 
 
 def decoding(dataset: Dataset) -> dict[str, float]:
-    """Images/s of our loader on the cores, and of torchvision's decoder on the GPU, which doesn't crop or resize."""
-    rows = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0)).tolist()[:4096]
-    augmentation, preprocessing = Train().resolved().augmentation, Preprocessing(size=SIDE, crop_fraction=1.0)
-
-    def transform(photo: Any, row: int, out: Any) -> None:
-        train_view(photo, preprocessing, augmentation_draws(0, 1, row), augmentation, out)
-
-    list(load_batches(dataset, [rows[:256]], transform, SIDE, pinned=True))  # compiles the kernels
-    started = time.perf_counter()
-    for _ in load_batches(dataset, batched(rows, 256), transform, SIDE, pinned=True):
-        pass
-    rates = {"loader, decoded and cropped on the cores": len(rows) / (time.perf_counter() - started)}
-    with suppress(RuntimeError):  # torchvision without nvJPEG
-        rates["decode_jpeg on the GPU, decoded only"] = gpu_decoding([dataset.photo(row) for row in rows[:1024]])
+    """Images/s that are decoded and cropped: on the cores, and on the GPU."""
+    rows = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0)).tolist()
+    crops = RandomCrops(Preprocessing(size=SIDE, crop_fraction=1.0), Train().resolved().augmentation, 0, 1)
+    loaders = {
+        "decoded and cropped on the cores": lambda rows: load_batches(
+            dataset, batched(rows, 256), crops, SIDE, pinned=True
+        ),
+        "decoded and cropped on the GPU": lambda rows: load_batches_on_gpu(dataset, batched(rows, 256), crops, CUDA),
+    }
+    rates = {}
+    for name, load in loaders.items():
+        deque(load(rows[:512]), maxlen=0)  # compiles the kernels
+        started, count = time.perf_counter(), 2048 if "cores" in name else len(rows)
+        deque(load(rows[:count]), maxlen=0)
+        torch.cuda.synchronize()
+        rates[name] = count / (time.perf_counter() - started)
     return rates
 
 
-def gpu_decoding(photos: list[memoryview]) -> float:
-    from torchvision.io import decode_jpeg
-
-    files = [torch.frombuffer(bytearray(photo), dtype=torch.uint8) for photo in photos]
-    decode_jpeg(files[:256], device="cuda")
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    for start in range(0, len(files), 256):
-        decode_jpeg(files[start : start + 256], device="cuda")
-    torch.cuda.synchronize()
-    return len(files) / (time.perf_counter() - started)
-
-
-def epoch_rates(dataset: Dataset, rows: list[int], batch: int) -> list[float]:
-    """Images/s of three epochs of ours."""
-    rates: list[float] = []
-    train = Train(epochs=3, batch_size=batch).resolved()
-    context = TrainingContext(
-        train, CUDA, on_epoch=lambda _, __, timing: rates.append(timing["train/images_per_second"])
+def same_views(dataset: Dataset) -> Rows:
+    """Whether the GPU decodes the same bytes each time, in whatever company, and how far they are from the cores'."""
+    rows = list(range(256))
+    crops = RandomCrops(Preprocessing(size=SIDE, crop_fraction=1.0), Train().resolved().augmentation, 0, 1)
+    first, again = (
+        torch.cat(list(load_batches_on_gpu(dataset, batched(rows, size), crops, CUDA))).cpu() for size in (256, 24)
     )
-    data = TrainingData(dataset, {"train": rows, "val": list(range(len(rows), len(dataset)))},
-                        Preprocessing(size=SIDE, crop_fraction=1.0))  # fmt: skip
-    train_model(create_model("efficientnet_b0", len(dataset.classes)), data, context)
+    (cores,) = load_batches(dataset, [rows], crops, SIDE)
+    difference = (first.int() - cores.int()).abs().float()
+    return [
+        {"what": "decoded on the GPU twice, same bytes", "value": str(bool(torch.equal(first, again)))},
+        {
+            "what": "difference from the cores' bytes, mean and largest",
+            "value": f"{difference.mean():.2f}, {difference.max():.0f}",
+        },
+    ]
+
+
+def epoch_rates(dataset: Dataset, rows: list[int], batch: int) -> list[str]:
+    """Images/s of three epochs of ours, and the share of the time that it waits for photos."""
+    rates: list[str] = []
+
+    def note(_: int, __: object, timing: dict[str, float]) -> None:
+        rates.append(f"{timing['train/images_per_second']:,.0f} ({timing['train/waiting_for_photos']:.0%})")
+
+    train = Train(epochs=3, batch_size=batch).resolved()
+    val = list(range(len(dataset) - 256, len(dataset)))
+    data = TrainingData(dataset, {"train": rows, "val": val}, Preprocessing(size=SIDE, crop_fraction=1.0))
+    train_model(
+        create_model("efficientnet_b0", len(dataset.classes)), data, TrainingContext(train, CUDA, on_epoch=note)
+    )
     return rates
 
 
@@ -561,22 +594,15 @@ def exactness(run: Run) -> list[Rows]:
 def as_child(run: Run, task: str, *arguments: str) -> None:
     """What this script does in a process of its own."""
     if task == "compile":
-        training_step(arguments[0], BATCHES[-1])()
-        torch.cuda.synchronize()
-        return
-    if task == "infer":
-        be_free()
-        with torch.inference_mode():
-            compiled_inference(half_network())(random_photos(INFERENCE_BATCHES[-1]).half())
-        torch.cuda.synchronize()
+        take_turns(run.work / "compiled", arguments[0], compiled_work(arguments[0]))
         return
     dataset, folder = run.dataset(), run.work / arguments[0]
     folder.mkdir(exist_ok=True)
     train = Train(epochs=4, batch_size=256).resolved()
+    seed_everything(0)
     model = create_model("efficientnet_b0", len(dataset.classes))
     rows = {"train": list(range(1, len(dataset), 2))[:1100], "val": list(range(0, len(dataset), 2))[:64]}
     context = TrainingContext(train, CUDA, checkpoints=Checkpoints(folder))
-    seed_everything(0)
     train_model(model, TrainingData(dataset, rows, Preprocessing(size=SIDE, crop_fraction=1.0)), context)
     values = b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values())
     print(hashlib.sha256(values).hexdigest(), flush=True)

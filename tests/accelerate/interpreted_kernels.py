@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from plumage.accelerate import kernels
 from plumage.accelerate.kernels import gpu
+from plumage.accelerate.kernels.photos import resample
 
 
 def photos(*shape: int) -> Tensor:
@@ -74,3 +76,20 @@ def test_squeeze_and_excitation_equals_torchs() -> None:
         return x * exact[1](F.silu(exact[0](x.mean((2, 3), keepdim=True)))).sigmoid()
 
     assert close(ours, gradients(exactly, x.double(), [*exact[0].parameters(), *exact[1].parameters()]))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_crops_of_photos_are_resized_as_by_the_loaders_kernel(interpolation: str) -> None:
+    generator, size = np.random.default_rng(0), 24
+    crops = [(3, 5, 40, 50, 0), (0, 0, 7, 9, 1), (10, 0, 1, 64, 0), (0, 0, 90, 20, 1)]
+    decoded = [generator.integers(0, 256, (3, 64, 90), np.uint8) for _ in crops]
+    views = torch.zeros(len(crops) + 1, size, size, 3, dtype=torch.uint8)
+    places = [2, 0, 1, 4]
+    gpu.resample([torch.from_numpy(photo) for photo in decoded], crops, interpolation, views, places)
+    for photo, (left, top, across, down, mirrored), place in zip(decoded, crops, places, strict=True):
+        cut = np.ascontiguousarray(photo.transpose(1, 2, 0)[top : top + down, left : left + across])
+        expected = np.empty((size, size, 3), np.uint8)
+        assert resample(cut, (0, 0, across, down), expected, interpolation, bool(mirrored))
+        difference = np.abs(views[place].numpy().astype(int) - expected.astype(int))
+        assert difference.max() <= 1 and difference.mean() < 0.05
+    assert not views[3].any()

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from plumage.data.loading.gpu import decodes_jpegs, load_batches_on_gpu
 from plumage.data.loading.loader import Transform, batched, central_view, load_batches
-from plumage.data.loading.transforms import augmentation_draws, to_model_input, train_view
+from plumage.data.loading.transforms import RandomCrops, to_model_input
 from plumage.training.build import train_image_size
 from plumage.training.context import TrainingContext, TrainingData
 
@@ -45,11 +46,9 @@ def train_batches(data: TrainingData, context: TrainingContext) -> Batches:
     count = len(rows) - (rest if rest < 2 * context.group.size and len(rows) > rest else 0)  # batch norm needs two
 
     def iterate(epoch: int, first: int) -> Iterator[Batch]:
-        def transform(photo: np.ndarray, row: int, out: np.ndarray) -> None:
-            train_view(photo, preprocessing, augmentation_draws(train.seed, epoch, row), train.augmentation, out)
-
+        crops = RandomCrops(preprocessing, train.augmentation, train.seed, epoch)
         order = rows[np.random.default_rng((train.seed, epoch)).permutation(len(rows))][:count]
-        return _load(data, batched(order.tolist(), size)[first:], transform, image_size, context)
+        return _load(data, batched(order.tolist(), size)[first:], crops, image_size, context)
 
     return Batches(iterate, len(batched(range(count), size)), num_samples=count, batch_size=size)
 
@@ -72,11 +71,16 @@ def _load(
     """This process's shard of each batch of rows."""
     targets, device = torch.from_numpy(data.dataset.targets()), context.device
     shards = [shard for shard in map(context.group.shard, batches) if shard]
-    pinned = device.type == "cuda"
-    loaded = load_batches(data.dataset, shards, transform, image_size, pinned=pinned)
-    pairs = ((photos, targets[rows]) for rows, photos in zip(shards, loaded, strict=True))
-    for photos, labels in _copied_ahead(pairs, device) if pinned else pairs:
-        yield to_model_input(photos, data.preprocessing, device), labels
+    pairs: Iterable[Batch]
+    if isinstance(transform, RandomCrops) and decodes_jpegs(device):
+        labels = targets[[row for shard in shards for row in shard]].to(device).split([len(shard) for shard in shards])
+        pairs = zip(load_batches_on_gpu(data.dataset, shards, transform, device), labels, strict=True)
+    else:
+        loaded = load_batches(data.dataset, shards, transform, image_size, pinned=device.type == "cuda")
+        pairs = zip(loaded, (targets[rows] for rows in shards), strict=True)
+        pairs = _copied_ahead(pairs, device) if device.type == "cuda" else pairs
+    for photos, its_labels in pairs:
+        yield to_model_input(photos, data.preprocessing, device), its_labels
 
 
 def _copied_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:

@@ -20,6 +20,8 @@ from plumage.training.memory import is_out_of_memory, out_of_memory_message
 
 Forward = Callable[[Tensor], Tensor]
 Pass = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Outputs = tuple[Tensor, Tensor, Tensor]
+"""Of a recorded pass: sum of losses, number of correct predictions, and the gradients' norm."""
 
 
 class RecordedPass:
@@ -32,9 +34,9 @@ class RecordedPass:
         self._inputs, self._labels = inputs.clone(), labels.clone()
         random_state, buffers = torch.cuda.get_rng_state(), [buffer.clone() for buffer in model.buffers()]
 
-        def work() -> tuple[Tensor, Tensor]:
+        def work() -> Outputs:
             model.zero_grad(set_to_none=True)
-            return run(self._inputs, self._labels)
+            return *run(self._inputs, self._labels), gradient_norm(model)
 
         self._graph, self._outputs = record(work)
         self._parameters = list(model.parameters())
@@ -43,7 +45,7 @@ class RecordedPass:
         for buffer, before in zip(model.buffers(), buffers, strict=True):
             buffer.copy_(before)
 
-    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, inputs: Tensor, labels: Tensor) -> Outputs:
         self._inputs.copy_(inputs)
         self._labels.copy_(labels)
         self._graph.replay()
@@ -62,6 +64,7 @@ class GradientAccumulator:
         self._forward = _wrap(model, context)
         self._recorded: RecordedPass | None = None
         self._records = context.device.type == "cuda" and context.group.size == 1
+        self._norm: Tensor | None = None
         self.data_time = 0.0
         """Seconds spent waiting for batches."""
 
@@ -71,7 +74,7 @@ class GradientAccumulator:
         `num_samples` counts these batches' samples on all processes. Returns this process's sum of losses, float32, and
         its number of correct predictions, int64. TrainingError names a batch size that fits, if a micro-batch does not.
         """
-        context = self._context
+        context, self._norm = self._context, None
         if self._buffers:
             torch._foreach_copy_(self._buffers_before, self._buffers)
         self._model.zero_grad(set_to_none=True)
@@ -95,7 +98,12 @@ class GradientAccumulator:
 
     def norm(self) -> Tensor:
         """L2 norm of all gradients."""
-        return nn.utils.get_total_norm([value.grad for value in self._model.parameters() if value.grad is not None])
+        return gradient_norm(self._model) if self._norm is None else self._norm
+
+    @property
+    def are_recorded(self) -> bool:
+        """Whether the gradients are those of a recorded pass, which are always in the same place."""
+        return self._norm is not None
 
     def restore_buffers(self) -> None:
         """Undo what the last `accumulate` did to batch norm's statistics."""
@@ -117,7 +125,8 @@ class GradientAccumulator:
                 self._records = False
                 torch.cuda.empty_cache()
                 return self._pass(inputs, labels, num_samples)
-        return self._recorded(inputs, labels)
+        loss, correct, self._norm = self._recorded(inputs, labels)
+        return loss, correct
 
     def _forward_backward(
         self, forward: Forward, inputs: Tensor, labels: Tensor, num_samples: int
@@ -147,6 +156,11 @@ class GradientAccumulator:
             return loss, loss
         losses = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
         return losses.sum(), (losses * weights[labels]).sum()
+
+
+def gradient_norm(model: nn.Module) -> Tensor:
+    """L2 norm of all gradients of `model`."""
+    return nn.utils.get_total_norm([value.grad for value in model.parameters() if value.grad is not None])
 
 
 def _wrap(model: nn.Module, context: TrainingContext) -> Any:

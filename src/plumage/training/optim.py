@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from plumage.config import ResolvedTrain
@@ -29,7 +29,8 @@ def build_optimizer(model: nn.Module, head: nn.Module, train: ResolvedTrain) -> 
         settings.append({"params": parameters, "lr": lr, "weight_decay": weight_decay})
     if train.optimizer == "sgd":
         return torch.optim.SGD(settings, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(settings, fused=True)
+    on_gpu = next(model.parameters()).is_cuda
+    return torch.optim.AdamW(settings, fused=True, capturable=on_gpu)
 
 
 def warmup_cosine(optimizer: torch.optim.Optimizer, warmup_steps: int, total_steps: int) -> LambdaLR:
@@ -44,6 +45,46 @@ def warmup_cosine(optimizer: torch.optim.Optimizer, warmup_steps: int, total_ste
     # Torch expects an optimizer step before each scheduler step; the trainer may skip the very first one.
     warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
     return LambdaLR(optimizer, factor)
+
+
+class WeightUpdate:
+    """Clips the gradients, and steps the optimizer: AdamW on a GPU as a CUDA graph, from the second time on."""
+
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float, device: torch.device
+    ) -> None:
+        self._parameters, self._optimizer, self._max_norm = list(model.parameters()), optimizer, max_norm
+        self._records = device.type == "cuda" and isinstance(optimizer, torch.optim.AdamW)
+        self._lrs = [torch.zeros((), device=device) for _ in optimizer.param_groups]
+        self._norm, self._calls = torch.zeros((), device=device), 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, norm: Tensor, recorded: bool) -> None:
+        """Update the weights, given the gradients' norm. `recorded`: the gradients are where they were at the last such call."""
+        if not self._records:
+            self._step(norm)
+            return
+        groups = self._optimizer.param_groups
+        rates = [group["lr"] for group in groups]
+        for group, place, rate in zip(groups, self._lrs, rates, strict=True):
+            group["lr"] = place.fill_(rate)  # a graph reads it there
+        self._norm.copy_(norm)
+        if recorded and self._graph is None and self._calls:  # the first call sets up the optimizer's state
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                self._step(self._norm)
+        if recorded and self._graph is not None:
+            self._graph.replay()
+        else:
+            self._step(self._norm)
+        self._calls += recorded
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
+
+    def _step(self, norm: Tensor) -> None:
+        if self._max_norm:
+            nn.utils.clip_grads_with_norm_(self._parameters, self._max_norm, norm)
+        self._optimizer.step()
 
 
 class ExponentialMovingAverage(Stateful):

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from plumage.common.progress import Progress as ProgressBar
 from plumage.training.batches import Batch, Batches
@@ -21,7 +21,7 @@ from plumage.training.context import TrainingContext
 from plumage.training.early_stopping import EarlyStopping
 from plumage.training.forward import validate
 from plumage.training.gradients import GradientAccumulator
-from plumage.training.optim import ExponentialMovingAverage, build_optimizer, warmup_cosine
+from plumage.training.optim import ExponentialMovingAverage, WeightUpdate, build_optimizer, warmup_cosine
 from plumage.training.seeding import derive_seed
 from plumage.training.signals import DeferredSignals
 from plumage.training.soup import ModelSoup
@@ -56,6 +56,7 @@ class Trainer:
         """Start anew with the optimizer, its schedule and the moving average of the weights."""
         train, total = self.train, self.train.epochs * self.steps_per_epoch
         self.optimizer = build_optimizer(self.model, self.head, train)
+        self.update = WeightUpdate(self.model, self.optimizer, train.max_grad_norm, self.context.device)
         self.scheduler = warmup_cosine(self.optimizer, round(train.warmup_epochs * self.steps_per_epoch), total)
         self.ema = ExponentialMovingAverage(self.model, train.ema_decay) if train.ema_decay else None
 
@@ -126,32 +127,29 @@ class Trainer:
         torch.manual_seed(derive_seed(train.seed, progress.epoch, progress.step, group.rank))  # dropout, drop path
         losses, correct = self.gradients.accumulate(batches, len(numbers), num_samples)
         norm = self.gradients.norm()
+        # At once, since a GPU stands still from here to the next step's start.
+        loss, right, norm_value = torch.stack([losses.double(), correct.double(), norm.double()]).tolist()
         requested = float(self.signals.requested is not None)
-        loss_sum, num_correct, requested = group.all_reduce_sum(float(losses), float(correct), requested)
+        loss_sum, num_correct, requested = group.all_reduce_sum(loss, right, requested)
         if requested:
             self.signals.request()
-        if math.isfinite(loss_sum) and torch.isfinite(norm):
-            self._update_weights(norm)
+        if math.isfinite(loss_sum) and math.isfinite(norm_value):
+            self.update(norm, self.gradients.are_recorded)
+            if self.ema:
+                self.ema.update()
             progress.add(loss_sum, num_correct, num_samples)
         else:
-            self._skip_step(loss_sum / num_samples, norm)
+            self._skip_step(loss_sum / num_samples, norm_value)
         self.scheduler.step()
         progress.step += 1
 
-    def _update_weights(self, norm: Tensor) -> None:
-        if self.train.max_grad_norm:
-            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.train.max_grad_norm, norm)
-        self.optimizer.step()
-        if self.ema:
-            self.ema.update()
-
-    def _skip_step(self, loss: float, norm: Tensor) -> None:
+    def _skip_step(self, loss: float, norm: float) -> None:
         progress = self.progress
         self.gradients.restore_buffers()
         progress.skipped_steps += 1
         is_empty_epoch = progress.step + 1 == self.steps_per_epoch and not progress.num_samples
         if progress.skipped_steps > self.train.max_bad_steps or is_empty_epoch:
-            raise DivergedError(progress, self.history, loss, norm.item())
+            raise DivergedError(progress, self.history, loss, norm)
 
     def _finish_epoch(self, timing: Metrics) -> None:
         """Validate, and move to the next epoch; a signal during validation leaves both for after the restart."""

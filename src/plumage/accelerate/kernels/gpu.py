@@ -3,8 +3,10 @@
 - Batch norm with its activation, and squeeze-and-excitation: as few passes as those in C (kernels/training.py) make.
 - Depthwise convolutions, as an operation that torch.compile knows. On an H200 cuDNN's fastest ones take three quarters of their
   time, but cuDNN doesn't promise that these are deterministic.
+- The loader's crops, resized.
 """
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, cast
 
@@ -181,3 +183,21 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 _depthwise.register_autograd(_backward, setup_context=_keep)
+
+
+def resample(
+    photos: Sequence[Tensor], crops: Sequence[Sequence[int]], interpolation: str, views: Tensor, places: Sequence[int]
+) -> None:
+    """Resize a crop of each photo, uint8 3 x H x W, into `views`[place], uint8 size x size x 3.
+
+    A crop is (left, top, across, down, mirrored) in pixels; `interpolation` is "bilinear" or "bicubic". As photos.c does it, in
+    float32, so that a value may differ by one.
+    """
+    from plumage.accelerate.kernels import triton_photos
+
+    sizes = [photo.shape[1:] for photo in photos]
+    table = [
+        [photo.data_ptr(), place, height, width, *crop]
+        for photo, place, (height, width), crop in zip(photos, places, sizes, crops, strict=True)
+    ]
+    triton_photos.resample(torch.tensor(table), max(crop[3] for crop in crops), interpolation == "bicubic", views)

@@ -66,7 +66,7 @@ def pixels(
     A plain JPEG is decoded without Pillow, whose overhead exceeds the decoding, into `buffer` (uint8) if it fits.
     """
     data = memoryview(data).cast("B")  # Arrow's bytes are signed
-    if size := _plain_jpeg_size(data, max_pixels):
+    if size := plain_jpeg_size(data, max_pixels):
         factor = next((n for n in (8, 4, 2) if side and min(size) >= n * side), 1)  # as Pillow's `draft`
         width, height = (-(-length // factor) for length in size)
         fits = buffer is not None and 3 * width * height <= buffer.size
@@ -87,7 +87,7 @@ def examine(
     photo is reduced, to 24 pixels per side or more; a JPEG is decoded at that size, which skips only work that can't fail.
     """
     suffix = "." + name.rpartition(".")[2].lower()
-    size = _plain_jpeg_size(data, max_pixels) if suffix in SUFFIXES["JPEG"] else None
+    size = plain_jpeg_size(data, max_pixels) if suffix in SUFFIXES["JPEG"] else None
     if size:
         with suppress(Exception):  # simplejpeg raises on warnings too: let Pillow decide
             plain = simplejpeg.decode_jpeg(data, "GRAY", min_height=24, min_width=24)
@@ -143,7 +143,7 @@ def _repairs(image: ImageFile.ImageFile, suffix: str) -> dict[str, bool]:
     }
 
 
-def _plain_jpeg_size(data: bytes | memoryview, max_pixels: int | None) -> tuple[int, int] | None:
+def plain_jpeg_size(data: bytes | memoryview, max_pixels: int | None) -> tuple[int, int] | None:
     """Width and height if `data` starts like a baseline JPEG of three channels, one scan and no EXIF, which needs no repair.
 
     Pillow spends half of its time for a small photo on the header. (Segments: ITU T.81, annex B.)

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from plumage.data.dataset.store import Dataset
 from plumage.data.loading.transforms import eval_view
 from plumage.models.preprocessing import Preprocessing
 
+T = TypeVar("T")
 BATCHES_AHEAD = 4
 CHUNK = 32
 """Photos that a thread loads at a time."""
@@ -86,6 +88,6 @@ def _finished(loading: Loading) -> torch.Tensor:
     return batch
 
 
-def batched(rows: Sequence[int], size: int) -> list[Sequence[int]]:
+def batched(rows: Sequence[T], size: int) -> list[Sequence[T]]:
     """Cut `rows` into runs of `size`; the last may be shorter."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]

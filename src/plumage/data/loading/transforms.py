@@ -5,6 +5,8 @@ import hashlib
 import math
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +33,30 @@ def augmentation_draws(*key: int) -> tuple[float, ...]:
     return tuple((value >> 11) * 2.0**-53 for value in struct.unpack("<5Q", digest))
 
 
+class Crop(NamedTuple):
+    """A part of a photo, in whole pixels, and whether it is mirrored."""
+
+    left: int
+    top: int
+    across: int
+    down: int
+    mirrored: bool
+
+
+def random_crop(width: int, height: int, draws: Sequence[float], augmentation: Augmentation) -> Crop:
+    """Return a random crop of a photo of this size in pixels; `draws` are five numbers of [0, 1).
+
+    It has `min_scale` to 1 of the area and an aspect ratio of 3/4 to 4/3 (Szegedy et al. 2015, as torchvision's
+    RandomResizedCrop). With `flip`, half of the crops are mirrored.
+    """
+    area = width * height * (augmentation.min_scale + (1 - augmentation.min_scale) * draws[0])
+    ratio = 3 / 4 * (16 / 9) ** draws[1]  # uniform in its logarithm
+    across = max(1, min(round(math.sqrt(area * ratio)), width))
+    down = max(1, min(round(math.sqrt(area / ratio)), height))
+    left, top = int((width - across + 1) * draws[2]), int((height - down + 1) * draws[3])
+    return Crop(left, top, across, down, augmentation.flip and draws[4] < 0.5)
+
+
 def train_view(
     photo: np.ndarray,
     preprocessing: Preprocessing,
@@ -38,19 +64,32 @@ def train_view(
     augmentation: Augmentation,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return a random crop of a photo (uint8 H x W x 3), resized to size x size x 3; in `out` if given.
-
-    `draws` are five numbers of [0, 1). The crop has `min_scale` to 1 of the area and an aspect ratio of 3/4 to 4/3 (Szegedy
-    et al. 2015, as torchvision's RandomResizedCrop). With `flip`, half of the crops are mirrored.
-    """
+    """Return a `random_crop` of a photo (uint8 H x W x 3), resized to size x size x 3; in `out` if given."""
     height, width, _ = photo.shape
-    area = width * height * (augmentation.min_scale + (1 - augmentation.min_scale) * draws[0])
-    ratio = 3 / 4 * (16 / 9) ** draws[1]  # uniform in its logarithm
-    across = max(1, min(round(math.sqrt(area * ratio)), width))
-    down = max(1, min(round(math.sqrt(area / ratio)), height))
-    left, top = int((width - across + 1) * draws[2]), int((height - down + 1) * draws[3])
+    left, top, across, down, mirrored = random_crop(width, height, draws, augmentation)
     cut = photo[top : top + down, left : left + across]
-    return _resized(cut, (0, 0, across, down), preprocessing, augmentation.flip and draws[4] < 0.5, out)
+    return _resized(cut, (0, 0, across, down), preprocessing, mirrored, out)
+
+
+@dataclass(frozen=True)
+class RandomCrops:
+    """The training transform of an epoch: what a photo's crop is depends on its row, the epoch and the seed alone."""
+
+    preprocessing: Preprocessing
+    augmentation: Augmentation
+    seed: int
+    epoch: int
+
+    def __call__(self, photo: np.ndarray, row: int, out: np.ndarray) -> None:
+        """Crop and resize a decoded photo, uint8 H x W x 3, into `out`, uint8 size x size x 3."""
+        train_view(photo, self.preprocessing, self._draws(row), self.augmentation, out)
+
+    def crop(self, row: int, width: int, height: int) -> Crop:
+        """The same crop, of the photo `row` of this size in pixels."""
+        return random_crop(width, height, self._draws(row), self.augmentation)
+
+    def _draws(self, row: int) -> tuple[float, ...]:
+        return augmentation_draws(self.seed, self.epoch, row)
 
 
 Colour = tuple[float, float, float]
