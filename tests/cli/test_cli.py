@@ -110,6 +110,16 @@ def test_summary_prints_accuracy_version_and_where_to_find_more(tmp_path: Path) 
     assert output.splitlines()[-1] == registry["warning"]
 
 
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = "import sys; sys.argv[1:] = ['--help']; from plumage.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code], cwd=tmp_path, text=True, capture_output=True, check=True
+    )
+    assert "Usage" in done.stdout
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "typer" in imported and not imported & {"mlflow", "numpy", "pandas", "pydantic", "ruamel", "torch", "yaml"}
+
+
 def test_params_prints_the_committed_reference_and_schema(tmp_path: Path) -> None:
     docs = Path(__file__).parents[2] / "docs"
     assert plumage(tmp_path, "params").stdout == (docs / "params.md").read_text(encoding="utf-8")

@@ -8,8 +8,7 @@ from plumage.cli import data, registry
 from plumage.cli.lineage import lineage, reproduce
 from plumage.cli.new import new
 from plumage.cli.predict import predict
-from plumage.cli.project import repair, summary, ui
-from plumage.cli.reference import params
+from plumage.cli.project import params, repair, summary, ui
 from plumage.cli.train import train
 from plumage.common.environment import discard_output, settle_environment
 from plumage.common.files import is_full, what_failed

@@ -11,9 +11,7 @@ from plumage.cli.shared import out
 from plumage.common.files import write_text
 from plumage.common.paths import DATA, PARAMS
 from plumage.common.project import project_root
-from plumage.common.yaml_file import parse_yaml, read_yaml, set_values
 from plumage.errors import DataError
-from plumage.params import check_params
 
 
 def new(
@@ -27,7 +25,9 @@ def new(
     Other keys and all comments stay. The values that change are printed; Git keeps what was committed.
     """
     from plumage.cli.suggestion import describe, look_at, suggest
+    from plumage.common.yaml_file import parse_yaml, read_yaml, set_values
     from plumage.data.sources.dvc_check import check_for_dvc
+    from plumage.params import check_params
 
     root = project_root()
     params = root / PARAMS

@@ -1,5 +1,6 @@
-"""`plumage summary`, `plumage ui` and `plumage repair`: the project as a whole."""
+"""`plumage summary`, `plumage ui`, `plumage repair` and `plumage params`: the project as a whole."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,6 +53,16 @@ def repair() -> None:
     root = project_root()
     for line in [*repair_files(root), *repair_database(tracking_uri(root))] or ["nothing to repair"]:
         out.print(line)
+
+
+def params(
+    schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema (docs/params.schema.json)")] = False,
+) -> None:
+    """Print the reference of params.yaml (docs/params.md)."""
+    from plumage.cli.reference import json_schema, reference
+
+    text = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n" if schema else reference()
+    print(text, end="")
 
 
 def _accuracy(figures: Mapping[str, Any]) -> str:

@@ -1,20 +1,10 @@
-"""`plumage params`: the reference of params.yaml, as a page for people and as a JSON schema for editors."""
+"""What `plumage params` prints: the reference of params.yaml, as a page for people and as a JSON schema for editors."""
 
-import json
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 import yaml
 
 from plumage.config import RECIPES, Params, Scalar, sections
-
-
-def params(
-    schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema (docs/params.schema.json)")] = False,
-) -> None:
-    """Print the reference of params.yaml (docs/params.md)."""
-    text = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n" if schema else reference()
-    print(text, end="")
 
 
 def reference() -> str:

@@ -9,10 +9,9 @@ from rich.table import Table
 from plumage.common.paths import DATASET, PARAMS
 from plumage.common.project import project_root
 from plumage.common.text import shown
-from plumage.config import Params
-from plumage.params import load_params
 
 if TYPE_CHECKING:
+    from plumage.config import Params
     from plumage.data.dataset.store import Dataset
 
 
@@ -27,8 +26,10 @@ out = _Output(highlight=False, markup=False, emoji=False, soft_wrap=True)
 ModelName = Annotated[str | None, typer.Option("--model", help="its name; default: register.model_name of params.yaml")]
 
 
-def project_params() -> Params:
+def project_params() -> "Params":
     """The project's params.yaml, checked."""
+    from plumage.params import load_params
+
     return load_params(project_root() / PARAMS)
 
 
