@@ -22,6 +22,7 @@ from scipy.stats import binom
 from plumage.common.class_names import ClassNames
 from plumage.config import Register
 from plumage.data.dataset.store import Dataset
+from plumage.evaluation.compare import compare
 from plumage.evaluation.predictions import compute_predictions
 from plumage.registry.champion import Standing
 from plumage.registry.decision import details
@@ -65,7 +66,7 @@ def test_the_decision_holds_all_figures_behind_it(bench: Bench) -> None:
     for interval in ("score_interval", "bootstrap_interval"):
         assert 0 < comparison[interval]["low"] < 16 / 60 < comparison[interval]["high"] < 1
     assert decision["rule"] == {"name": "superior", "alpha": 0.05}
-    assert decision["left_out"] == {"checked": True, "same_photos": 0, "near_duplicates": 0, "keys": []}
+    assert decision["left_out"] == {"checked": True, "same_photos": 0, "near_duplicates": 0, "keys": [], "repeats": 0}
     (line,) = details(decision)
     assert "difference +0.2667 (90%: " in line and "20 only this one gets right, 4 only the champion (logged)" in line
 
@@ -89,6 +90,34 @@ def test_photos_that_the_champion_was_trained_on_are_left_out_of_the_comparison(
     assert decision["comparison"]["accuracy"] == 1 and decision["comparison"]["champion_accuracy"] == 0.375
     assert decision["left_out"]["same_photos"] == 20 and decision["left_out"]["keys"][0] == "060.jpg"
     assert "left out: 20 test photos that champion version 1 was trained on (20 the same" in details(decision)[-1]
+
+
+def test_near_duplicates_among_the_test_photos_count_once(bench: Bench) -> None:
+    """Six photos that only the challenger gets right would show it to be better; as one photo and five copies they don't."""
+    thumbnails = bench.dataset.bytes_column("thumbnail").copy()
+    thumbnails[list(TEST)[40:46]] = np.random.default_rng(0).integers(0, 255, thumbnails.shape[1])
+    bench.dataset.bytes_column = {"thumbnail": thumbnails, "sha256": bench.dataset.bytes_column("sha256")}.__getitem__
+    decision = bench.decide(hits(46), hits(40))
+    comparison = decision["comparison"]
+    assert not decision["promoted"] and decision["left_out"]["repeats"] == 5
+    assert (comparison["photos"], comparison["only_challenger_right"], comparison["p_value"]) == (55, 1, 0.5)
+    assert "left out: 5 near-duplicates of other test photos; one photo per group counts" in details(decision)
+
+
+@pytest.mark.parametrize("copies", [1, 5])
+def test_equal_models_are_promoted_at_most_at_the_rate_alpha_with_near_duplicates(copies: int) -> None:
+    """Both models answer all copies of a photo alike. Counted one by one they would pass far too often."""
+    rng, trials, found, naive = np.random.default_rng(0), 400, 0, 0
+    labels = np.zeros(60 * copies, dtype=object)
+    photos = TestPhotos(None, range(len(labels)), None, ClassNames({}))  # type: ignore[arg-type]
+    object.__setattr__(photos, "groups", np.repeat(np.arange(60), copies))
+    one = photos.one_per_group(np.ones(len(labels), bool))
+    for _ in range(trials):
+        mine, theirs = (np.repeat(rng.random(60) < 0.7, copies) for _ in range(2))
+        found += compare(mine[one], theirs[one], 0.05).p_value <= 0.05
+        naive += compare(mine, theirs, 0.05).p_value <= 0.05
+    assert found <= binom.ppf(0.999, trials, 0.05)
+    assert naive == found if copies == 1 else naive > 2 * 0.05 * trials
 
 
 def test_any_number_of_test_photos_is_compared_and_none_left_keeps_the_champion(bench: Bench) -> None:

@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import nn
 
+from plumage.common.paths import CHECKPOINTS
 from plumage.config import ResolvedTrain, Train
 from plumage.data.dataset.store import Dataset
 from plumage.errors import TrainingError
@@ -421,3 +422,21 @@ def test_on_a_full_disk_training_continues_without_checkpoints(
     assert capsys.readouterr().out.count("can't be written") == 1
     assert all(torch.equal(resumed[name], value) for name, value in weights.items())
     assert [path.name for path in small_disk.iterdir()] == ["else"]
+
+
+@pytest.mark.parametrize("kind", ["a file", "a dangling link", "a file in its place"])
+def test_something_else_where_checkpoints_go_is_one_clear_error_and_stays(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / CHECKPOINTS
+    if kind == "a file":
+        place.write_text("mine")
+    elif kind == "a dangling link":
+        place.symlink_to(tmp_path / "gone")
+    else:
+        place.mkdir()
+        (place / "key").write_text("mine")
+    with (
+        pytest.raises(TrainingError, match="must be a folder that you can write to"),
+        open_checkpoints(tmp_path, "key", 1),
+    ):
+        pass
+    assert place.is_symlink() or (place if kind == "a file" else place / "key").read_text() == "mine"

@@ -82,3 +82,5 @@ def _left_out(decision: Mapping[str, Any]) -> Iterator[str]:
             f"left out: {same + near:,} test photos that champion version {decision['compared_with']} was trained on "
             f"({same:,} the same, {near:,} near-duplicates)"
         )
+    if left_out and (repeats := left_out["repeats"]):
+        yield f"left out: {repeats:,} near-duplicates of other test photos; one photo per group counts"

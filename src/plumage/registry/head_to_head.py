@@ -2,6 +2,10 @@
 
 If they know different classes, only photos of the classes that both know count, and both answer with these alone. That
 includes classes that were renamed or merged: the champion still gives the old names.
+
+Of near-duplicates among the test photos, only one counts. The tests take photos as independent, and models answer
+near-duplicates alike. One photo per group keeps the tests exact; tests for grouped pairs (Obuchowski 1998, Statistics in
+Medicine 17, 1495-1507) are so only with many groups.
 """
 
 from collections.abc import Sequence
@@ -16,6 +20,8 @@ from numpy.typing import NDArray
 from plumage.common.class_names import ClassNames
 from plumage.config import Register
 from plumage.data.dataset.store import Dataset
+from plumage.data.split.groups import group_numbers
+from plumage.data.split.near_duplicates import group_near_duplicates
 from plumage.errors import PlumageError
 from plumage.evaluation.compare import Comparison, compare
 from plumage.evaluation.predictions import compute_predictions, read_predictions
@@ -54,6 +60,21 @@ class TestPhotos:
     def labels(self) -> NDArray[np.object_]:
         """The class of each photo."""
         return np.array([self.dataset.labels[row] for row in self.rows], dtype=object)
+
+    @cached_property
+    def groups(self) -> NDArray[np.int64]:
+        """One number per photo, the same for near-duplicates of each other."""
+        if self.similarity is None:
+            return np.arange(len(self.rows))
+        thumbnails = self.dataset.bytes_column("thumbnail")[list(self.rows)]
+        return group_numbers(group_near_duplicates(thumbnails, self.similarity), len(self.rows))
+
+    def one_per_group(self, keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """`keep`, a mask of the photos, without all but the first photo of each group."""
+        kept = np.flatnonzero(keep)
+        first = np.zeros_like(keep)
+        first[kept[np.unique(self.groups[kept], return_index=True)[1]]] = True
+        return first
 
 
 @dataclass(frozen=True)
@@ -123,7 +144,8 @@ class HeadToHead:
 
     def _new_classes(self, sets: ClassSets) -> NewClasses:
         labels, predictions = self.photos.labels, self.predictions
-        of_new, of_shared = np.isin(labels, sets.new), np.isin(labels, sets.shared)
+        one = self.photos.one_per_group(np.ones(len(labels), np.bool_))
+        of_new, of_shared = np.isin(labels, sets.new) & one, np.isin(labels, sets.shared) & one
         return NewClasses(
             num_classes=len(self.challenger.classes),
             photos=int(of_new.sum()),
@@ -144,17 +166,19 @@ class HeadToHead:
         return compute_predictions(folder, photos.dataset, photos.rows, classes, photos.names), "evaluated anew"
 
     def _leave_out(self) -> tuple[Figures, NDArray[np.bool_]]:
-        """Which test photos are left out because the champion was trained on them, and a mask of those to keep."""
+        """Which test photos are left out, as the champion was trained on them or a near-duplicate counts; and a mask of the others."""
         photos = self.photos
         try:
             same, near = seen_photos(self.champion.training_photos(), photos.dataset, photos.rows, photos.similarity)
         except PlumageError as error:
             unknown = f"which photos champion version {self.champion.version} was trained on is not known: {error}"
-            return {"checked": False, "why_not": unknown}, np.ones(len(photos.rows), np.bool_)
+            keep = photos.one_per_group(np.ones(len(photos.rows), np.bool_))
+            return {"checked": False, "why_not": unknown, "repeats": int((~keep).sum())}, keep
         seen = same | near
         keys = sorted(key for key, was_seen in zip(photos.keys, seen, strict=True) if was_seen)
+        keep = photos.one_per_group(~seen)
         counts = {"same_photos": int(same.sum()), "near_duplicates": int(near.sum())}
-        return {"checked": True, **counts, "keys": keys[:LISTED]}, ~seen
+        return {"checked": True, **counts, "keys": keys[:LISTED], "repeats": int((~seen & ~keep).sum())}, keep
 
     def _with_figures(self, verdict: Verdict, comparison: Comparison, where: str = "") -> Verdict:
         figures = (

@@ -9,6 +9,7 @@ keeps the one before, which is loaded if the newest is damaged.
 """
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -127,9 +128,12 @@ class Checkpoints:
 
 @contextmanager
 def open_checkpoints(root: Path, key: str, minutes: float) -> Iterator[Checkpoints]:
-    """The checkpoints of training `key`, deleted unless the block raises. TrainingError if another process runs it."""
-    folder = root / CHECKPOINTS / key
-    folder.mkdir(parents=True, exist_ok=True)
+    """The checkpoints of training `key`, deleted unless the block raises.
+
+    Raises:
+        TrainingError: another process runs this training, or its folder can't be made or written.
+    """
+    folder = _make(root / CHECKPOINTS / key)
     try:
         with FileLock(folder / LOCK, blocking=False):
             _prune(folder)
@@ -139,6 +143,18 @@ def open_checkpoints(root: Path, key: str, minutes: float) -> Iterator[Checkpoin
         raise TrainingError(
             "another process is training with the same parameters, data and code; wait for it, or change one of them"
         ) from None
+
+
+def _make(folder: Path) -> Path:
+    """Make a training's folder. One in place of which there is a file or a dangling link is not replaced: it is the user's."""
+    with suppress(FileExistsError, NotADirectoryError, PermissionError, FileNotFoundError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+        return folder
+    place = folder if folder.parent.is_dir() else folder.parent
+    raise TrainingError(
+        f"{place}: must be a folder that you can write to, for checkpoints; rename or remove what is there"
+    )
 
 
 def training_key(*parts: Any) -> str:
