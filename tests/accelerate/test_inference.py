@@ -2,11 +2,13 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from plumage.accelerate import accelerate, kernels
+from plumage.accelerate.engine import Engine
 from plumage.accelerate.inference import _folded_forward, compile_for_inference
 from plumage.accelerate.kernels import dtype_of
 from plumage.models import create_model
@@ -26,14 +28,9 @@ def network(name: str) -> EfficientNet:
 
 
 # B4 repeats blocks that do not expand, B3's first ones have 40 channels, Lite0's weights pad as TensorFlow does.
-@pytest.mark.parametrize("own", [True, False], ids=["own kernels", "torch's"])
 @pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_b3", "efficientnet_b4", "efficientnet_lite0"])
 @pytest.mark.parametrize("size", [(64, 64), (75, 50)], ids=str)
-def test_logits_and_features_are_those_of_the_network(
-    name: str, size: tuple[int, int], own: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not own:
-        monkeypatch.setattr(kernels, "compiled", lambda *_: None)
+def test_logits_and_features_are_those_of_the_network(name: str, size: tuple[int, int]) -> None:
     model, photos = network(name), torch.randn(11, 3, *size)
     with torch.no_grad():
         logits, features = model(photos), model.forward_head(model.forward_features(photos), pre_logits=True)
@@ -50,6 +47,42 @@ def test_logits_and_features_are_those_of_the_network(
     assert rounded.dtype == torch.float32
     assert (rounded - logits).norm() < 0.05 * logits.norm()
     assert torch.equal(compile_for_inference(model, "bf16")(photos), got)
+
+
+def test_a_photo_has_the_same_bytes_alone_among_others_and_on_any_number_of_threads() -> None:
+    model, photos = network("efficientnet_b0"), torch.randn(5, 3, 64, 64)
+    tensors = {name: value.numpy() for name, value in model.state_dict().items()}
+    together = Engine(model.config, tensors, 1).logits(photos.numpy())
+    for threads in (1, 2, 3):
+        engine = Engine(model.config, tensors, threads)
+        np.testing.assert_array_equal(engine.logits(photos.numpy()), together)
+        np.testing.assert_array_equal(
+            np.concatenate([engine.logits(photo[None].numpy()) for photo in photos]), together
+        )
+
+
+def test_without_a_classifier_the_features_come_out() -> None:
+    model = create_model("efficientnet_lite0", 0, "imagenet").eval()
+    photos = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(compile_for_inference(model)(photos), model(photos).detach(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_lite0"])
+def test_nan_stays_nan(name: str) -> None:
+    model = network(name)
+    with torch.no_grad():
+        model.stem.norm.bias[3] = float("nan")
+    assert torch.isnan(compile_for_inference(model)(torch.randn(2, 3, 32, 32))).all()
+
+
+def test_later_weights_change_nothing() -> None:
+    model, photos = network("efficientnet_b0"), torch.randn(2, 3, 32, 32)
+    forward = compile_for_inference(model)
+    expected = compile_for_inference(model)(photos)
+    with torch.no_grad():
+        for value in model.parameters():
+            value.zero_()
+    assert torch.equal(forward(photos), expected)
 
 
 def test_neither_inputs_nor_network_are_changed() -> None:
