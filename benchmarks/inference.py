@@ -44,8 +44,14 @@ def measure(folder: Path, photos: Path | None) -> Rows:
             best = min(seconds[label] for label in peers)
             rates = {label: batch_size / took for label, took in seconds.items()}
             rows.append(
-                {"network": name, "batch": batch_size, **rates, "ratio to the best": best / seconds["ours"], "difference": f"{difference:.0e}"}
-            )  # fmt: skip
+                {
+                    "network": name,
+                    "batch": batch_size,
+                    **rates,
+                    "ratio to the best": best / seconds["ours"],
+                    "difference": f"{difference:.0e}",
+                }
+            )
     return rows
 
 

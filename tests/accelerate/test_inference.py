@@ -1,6 +1,10 @@
 """A network compiled for inference gives the logits that it gives in eval mode."""
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +77,17 @@ def test_nan_stays_nan(name: str) -> None:
     with torch.no_grad():
         model.stem.norm.bias[3] = float("nan")
     assert torch.isnan(compile_for_inference(model)(torch.randn(2, 3, 32, 32))).all()
+
+
+def test_onnx_runtime_leaves_no_identifier_in_the_home_folder_and_prints_nothing(tmp_path: Path) -> None:
+    """As it would for its reports to Microsoft."""
+    code = "from plumage.accelerate.engine import onnxruntime; onnxruntime.SessionOptions()"
+    variables = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    for name in ("XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY", "CI"):
+        variables.pop(name, None)
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert not (tmp_path / ".cache/Microsoft").exists()
 
 
 def test_later_weights_change_nothing() -> None:

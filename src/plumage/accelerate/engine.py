@@ -4,15 +4,19 @@ It was the fastest engine measured (docs/benchmarks.md). It computes one photo a
 bytes depend neither on the others, nor on the number of threads.
 """
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from plumage.accelerate.onnx_graph import FEATURES, INPUT, LOGITS, Tensors, onnx_model
 from plumage.architectures import EfficientNetConfig
+
+# Official builds report their use to Microsoft, under an identifier in the home folder, unless this is set before the import.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime
 
 SPIN_MICROSECONDS = 1000
 """How long threads that share a photo wait for its next layer before they sleep. (The default leaves them busy for seconds.)"""
