@@ -1,6 +1,6 @@
 """ONNX Runtime computes an EfficientNet on a CPU, in float32.
 
-It was the fastest engine measured (docs/benchmarks.md). It computes one photo at a time per thread, so that a photo's
+Of the engines in benchmarks/inference.py it needed the least time per core. It computes one photo at a time per thread, so that a photo's
 bytes depend neither on the others, nor on the number of threads.
 """
 

@@ -35,7 +35,8 @@ class _Graph:
     def __init__(self, config: EfficientNetConfig, tensors: Tensors) -> None:
         self.config, self.tensors = config, tensors
         self.nodes: list[onnx.NodeProto] = []
-        self.constants = [self._constant("zero", np.float32(0)), self._constant("six", np.float32(6))]
+        bounds = {"zero": np.float32(0), "six": np.float32(6)} if config.lite else {}  # of ReLU6
+        self.constants = [self._constant(name, value) for name, value in bounds.items()]
 
     def serialized(self) -> bytes:
         """The whole network."""
