@@ -188,7 +188,7 @@ class Train(Section):
     compile: bool = False
     """true or false: use torch.compile, which takes minutes at the first step"""
     accelerate: bool = True
-    """true or false: fast layers, and our kernels on a CPU or a GPU; false: plain torch"""
+    """true or false: fast layers, our kernels, and ONNX Runtime for inference on a CPU; false: plain torch"""
     deterministic: bool = True
     """true or false: the same bytes from the same parameters, photos, code and machine; false: faster on a GPU"""
     processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = 1

@@ -1,12 +1,18 @@
 """A network compiled for inference gives the logits that it gives in eval mode."""
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from plumage.accelerate import accelerate, kernels
+from plumage.accelerate.engine import Engine
 from plumage.accelerate.inference import _folded_forward, compile_for_inference
 from plumage.accelerate.kernels import dtype_of
 from plumage.models import create_model
@@ -26,14 +32,9 @@ def network(name: str) -> EfficientNet:
 
 
 # B4 repeats blocks that do not expand, B3's first ones have 40 channels, Lite0's weights pad as TensorFlow does.
-@pytest.mark.parametrize("own", [True, False], ids=["own kernels", "torch's"])
 @pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_b3", "efficientnet_b4", "efficientnet_lite0"])
 @pytest.mark.parametrize("size", [(64, 64), (75, 50)], ids=str)
-def test_logits_and_features_are_those_of_the_network(
-    name: str, size: tuple[int, int], own: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not own:
-        monkeypatch.setattr(kernels, "compiled", lambda *_: None)
+def test_logits_and_features_are_those_of_the_network(name: str, size: tuple[int, int]) -> None:
     model, photos = network(name), torch.randn(11, 3, *size)
     with torch.no_grad():
         logits, features = model(photos), model.forward_head(model.forward_features(photos), pre_logits=True)
@@ -50,6 +51,53 @@ def test_logits_and_features_are_those_of_the_network(
     assert rounded.dtype == torch.float32
     assert (rounded - logits).norm() < 0.05 * logits.norm()
     assert torch.equal(compile_for_inference(model, "bf16")(photos), got)
+
+
+def test_a_photo_has_the_same_bytes_alone_among_others_and_on_any_number_of_threads() -> None:
+    model, photos = network("efficientnet_b0"), torch.randn(5, 3, 64, 64)
+    tensors = {name: value.numpy() for name, value in model.state_dict().items()}
+    together = Engine(model.config, tensors, 1).logits(photos.numpy())
+    for threads in (1, 2, 3):
+        engine = Engine(model.config, tensors, threads)
+        np.testing.assert_array_equal(engine.logits(photos.numpy()), together)
+        np.testing.assert_array_equal(
+            np.concatenate([engine.logits(photo[None].numpy()) for photo in photos]), together
+        )
+
+
+def test_without_a_classifier_the_features_come_out() -> None:
+    model = create_model("efficientnet_lite0", 0, "imagenet").eval()
+    photos = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(compile_for_inference(model)(photos), model(photos).detach(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_lite0"])
+def test_nan_stays_nan(name: str) -> None:
+    model = network(name)
+    with torch.no_grad():
+        model.stem.norm.bias[3] = float("nan")
+    assert torch.isnan(compile_for_inference(model)(torch.randn(2, 3, 32, 32))).all()
+
+
+def test_onnx_runtime_leaves_no_identifier_in_the_home_folder_and_prints_nothing(tmp_path: Path) -> None:
+    """As it would for its reports to Microsoft."""
+    code = "from plumage.accelerate.engine import onnxruntime; onnxruntime.SessionOptions()"
+    variables = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    for name in ("XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY", "CI"):
+        variables.pop(name, None)
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert not (tmp_path / ".cache/Microsoft").exists()
+
+
+def test_later_weights_change_nothing() -> None:
+    model, photos = network("efficientnet_b0"), torch.randn(2, 3, 32, 32)
+    forward = compile_for_inference(model)
+    expected = compile_for_inference(model)(photos)
+    with torch.no_grad():
+        for value in model.parameters():
+            value.zero_()
+    assert torch.equal(forward(photos), expected)
 
 
 def test_neither_inputs_nor_network_are_changed() -> None:

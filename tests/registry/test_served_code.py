@@ -19,7 +19,7 @@ def listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_only_training_needs_is_not_required() -> None:
     names = {line.partition("==")[0] for line in pinned_requirements()}
-    assert {"mlflow", "pillow", "simplejpeg", "torch"} <= names
+    assert {"mlflow", "onnx", "onnxruntime", "pillow", "simplejpeg", "torch"} <= names
     assert not names & {"dvc", "matplotlib", "mlflow-skinny", "plumage", "scikit-learn", "typer"}
 
 
@@ -48,4 +48,4 @@ def test_a_package_installed_without_a_list_of_its_modules_is_found_by_its_name(
 
 def test_c_sources_go_with_the_modules_that_compile_them() -> None:
     names = {file.name for file in code_files()}
-    assert {"common.h", "inference.c", "photos.c", "training.c"} <= names
+    assert {"common.h", "photos.c", "training.c"} <= names

@@ -1,6 +1,6 @@
 """A copy of a network, prepared once to answer for many photos: batch norms folded, weights in the dtype of the maps.
 
-On a CPU it computes in float32 (bfloat16 would move predictions), a few photos at a time, in C kernels if possible.
+On a CPU it computes in float32 (bfloat16 would move predictions), in ONNX Runtime (engine.py).
 """
 
 import copy
@@ -11,18 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plumage.accelerate import kernels
+from plumage.accelerate.engine import Engine
 from plumage.accelerate.graphs import Graphed
 from plumage.accelerate.kernels import gpu
-from plumage.accelerate.kernels.inference import MBConvKernel, in_blocks, pooled
-from plumage.accelerate.layers import ACTIVATIONS, FastSqueezeExcite, activated, unaccelerate
+from plumage.accelerate.layers import FastSqueezeExcite, activated, unaccelerate
+from plumage.common.cores import cores
 from plumage.config import Precision
 from plumage.models.batch_norm import fold_bn
 from plumage.models.classifier import ImageClassifier
-from plumage.models.efficientnet import Conv2dSame, ConvNormAct, EfficientNet, MBConv, SqueezeExcite, padded
+from plumage.models.efficientnet import ConvNormAct, EfficientNet, MBConv, SqueezeExcite, padded
 
 Forward = Callable[[Tensor], Tensor]
-PHOTOS_PER_CORE = 2
-"""On a CPU, photos per core at a time: the maps of more don't stay in its cache."""
 
 
 def compile_for_inference(
@@ -34,6 +33,8 @@ def compile_for_inference(
     `precision` is that of the maps on a GPU. With `pre_logits` the function returns pooled N x num_features instead.
     """
     device = next(network.parameters()).device
+    if accelerate and device.type == "cpu" and isinstance(network, EfficientNet):
+        return _engine_forward(network, pre_logits)
     dtype = torch.float32 if device.type == "cpu" else kernels.dtype_of(device, precision)
     if accelerate and isinstance(network, EfficientNet):
         forward, mixed = _folded_forward(network, dtype, pre_logits), False
@@ -46,10 +47,9 @@ def compile_for_inference(
 
     @torch.inference_mode()
     def run(photos: Tensor) -> Tensor:
-        chunk_size = PHOTOS_PER_CORE * torch.get_num_threads() if accelerate and device.type == "cpu" else len(photos)
         # A cache of cast weights would not outlive the recording of a graph.
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed, cache_enabled=False):
-            return torch.cat([forward(chunk) for chunk in photos.split(chunk_size)])
+            return forward(photos)
 
     return run
 
@@ -57,6 +57,13 @@ def compile_for_inference(
 def probabilities(logits: Tensor, temperature: float) -> Tensor:
     """N x C float32 probabilities: the softmax of `logits` / `temperature` (Guo et al. 2017, arXiv 1706.04599, equation 9), in float64."""
     return (logits.double() / temperature).softmax(dim=1).float()
+
+
+def _engine_forward(network: EfficientNet, pre_logits: bool) -> Forward:
+    tensors = {name: value.detach().float().numpy() for name, value in network.state_dict().items()}
+    engine = Engine(network.config, tensors, min(cores(), torch.get_num_threads()))
+    compute = engine.features if pre_logits else engine.logits
+    return lambda photos: torch.from_numpy(compute(photos.numpy()))
 
 
 def _plain_forward(network: nn.Module, pre_logits: bool) -> Forward:
@@ -74,21 +81,9 @@ def _folded_forward(network: EfficientNet, dtype: torch.dtype, pre_logits: bool)
     for part in (model.stem, model.blocks, model.head):
         part.to(dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     device = next(model.parameters()).device
-    if device.type == "cpu" and dtype == torch.float32 and kernels.compiled():
-        _use_kernels(model)
-    elif device.type == "cuda" and gpu.HAS_TRITON:
+    if device.type == "cuda" and gpu.HAS_TRITON:
         _use_gpu_kernels(model)
     return lambda photos: model.forward_head(model.forward_features(photos.to(dtype)).float(), pre_logits)
-
-
-def _use_kernels(model: EfficientNet) -> None:
-    """Put kernels in place of the blocks and the head of a folded network, where their channels are a multiple of BLOCK."""
-    for index, block in enumerate(model.blocks):
-        assert isinstance(block, MBConv)
-        if block.depthwise.conv.groups % kernels.BLOCK == 0:
-            model.blocks[index] = _FusedMBConv(block, model.stem if index == 0 else None)
-    if model.num_features % kernels.BLOCK == 0:
-        model.head = _FusedHead(model.head)  # type: ignore[assignment]
 
 
 def _use_gpu_kernels(model: EfficientNet) -> None:
@@ -126,45 +121,3 @@ class _FusedDepthwise(nn.Module):
         silu = isinstance(self.act, nn.SiLU)
         y = gpu.depthwise_act(x, self.taps, self.bias, silu, self.conv.stride[0], padding)
         return y if silu else activated(y, self.act)
-
-
-class _FusedMBConv(nn.Module):
-    """A folded block in one kernel. The network's first block also takes over the bias and activation of the stem."""
-
-    def __init__(self, block: MBConv, stem: ConvNormAct | None) -> None:
-        super().__init__()
-        self.conv, project = block.depthwise.conv, block.project.conv
-        expand = block.expand if isinstance(block.expand, ConvNormAct) else None
-        entry = expand or stem
-        input_bias = entry.conv.bias if entry else torch.zeros(self.conv.in_channels)
-        assert input_bias is not None and self.conv.bias is not None and project.bias is not None
-        self.kernel = MBConvKernel(
-            expand=expand.conv.weight.flatten(1) if expand else None, input_bias=input_bias,
-            input_act=ACTIVATIONS[type(entry.act)] if entry else "none", depthwise=self.conv.weight,
-            depthwise_bias=self.conv.bias, depthwise_act=ACTIVATIONS[type(block.depthwise.act)],
-            excite=[value.flatten(min(1, value.ndim - 1)) for value in block.excite.parameters()],
-            project=project.weight.flatten(1), project_bias=project.bias, stride=self.conv.stride[0], skips=block.skips,
-        )  # fmt: skip
-        if stem:
-            stem.conv.bias, stem.act = None, nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        conv = self.conv
-        if isinstance(conv, Conv2dSame):
-            padding = conv.total_padding(x.shape[2]) // 2, conv.total_padding(x.shape[3]) // 2
-        else:
-            padding = conv.kernel_size[0] // 2, conv.kernel_size[1] // 2
-        return self.kernel(x, padding)
-
-
-class _FusedHead(nn.Module):
-    """A folded head that pools its maps at once: N x C x H x W to N x num_features x 1 x 1."""
-
-    def __init__(self, head: ConvNormAct) -> None:
-        super().__init__()
-        assert head.conv.bias is not None
-        self.weight, self.bias = in_blocks(head.conv.weight.flatten(1)), head.conv.bias
-        self.act = ACTIVATIONS[type(head.act)]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return pooled(x, self.weight, self.bias, self.act)[:, :, None, None]

@@ -8,10 +8,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from plumage.accelerate.inference import PHOTOS_PER_CORE
 from plumage.common.workers import begin, map_in_processes
 from plumage.errors import PhotoError
 from plumage.inference.find_photos import Found
@@ -35,32 +33,23 @@ def predict_stream(predictor: Predictor, photos: Iterable[Found], top_k: int) ->
     """Yield the answers for `photos`, in order, in lists of a few dozen.
 
     A photo that can't be read, crashes its decoder or takes over five minutes gets an answer that says so. (Of up to FEW
-    photos, a crash ends this process.) A photo's probabilities don't depend on the others: the network always computes full
-    chunks, in which a single photo's last digit would differ.
+    photos, a crash ends this process.) On a CPU a photo's probabilities don't depend on the others.
 
     Raises:
         ModelError: the model's logits are not finite.
         DataError: memory runs out.
     """
-    step = PHOTOS_PER_CORE * torch.get_num_threads()
-    batch_size = step * max(1, BATCH_SIZE // step)
     photos = iter(photos)
     first = list(islice(photos, FEW + 1))
     read = partial(_read_views, reader=predictor.reader)
-    chunks = _chunks(chain(first, photos), batch_size)
+    chunks = _chunks(chain(first, photos), BATCH_SIZE)
     for chunk, views in map_in_processes(read, chunks, 0 if len(first) <= FEW else None):
         readable = [view for view in views if not isinstance(view, str)]
-        ranked = iter(predictor.rank(_classify(predictor, readable, step), top_k) if readable else ())
+        ranked = iter(predictor.rank(predictor.classify(np.stack(readable)), top_k) if readable else ())
         yield [
             Answer(photo.path, [], view) if isinstance(view, str) else Answer(photo.path, next(ranked))
             for photo, view in zip(chunk, views, strict=True)
         ]
-
-
-def _classify(predictor: Predictor, views: list[NDArray[np.uint8]], step: int) -> NDArray[np.float32]:
-    """N x C probabilities of N views, computed with so many that a multiple of `step` goes through the network."""
-    extra = -len(views) % step
-    return predictor.classify(np.stack([*views, *[views[-1]] * extra]))[: len(views)]
 
 
 def _chunks(photos: Iterator[Found], size: int) -> Iterator[list[Found]]:

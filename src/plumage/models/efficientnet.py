@@ -1,4 +1,4 @@
-"""EfficientNet B0 to B7 and Lite0 to Lite4, by compound scaling of one table, in plain torch.
+"""EfficientNet B0 to B7 and Lite0 to Lite4 (scaling.py), in plain torch.
 
 Sources: Tan & Le 2019 (arXiv 1905.11946) and its TensorFlow code (tensorflow/tpu, models/official/efficientnet). Lite
 (its `lite/`) has no squeeze-and-excitation, ReLU6 for SiLU, and an unscaled stem, head, and repeats of the first and
@@ -7,7 +7,6 @@ last stage. `plumage.accelerate` swaps these layers for faster ones. Both are fa
 
 import itertools
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,47 +15,7 @@ from torch import Tensor, nn
 from plumage.architectures import EfficientNetConfig
 from plumage.models.classifier import ImageClassifier, init_classifier, new_classifier
 from plumage.models.preprocessing import Preprocessing
-
-
-class Stage(NamedTuple):
-    """A row of the paper's table 1: `repeats` blocks, the first one with `stride`, before scaling."""
-
-    expansion: int
-    kernel_size: int
-    stride: int
-    channels: int
-    repeats: int
-
-
-STEM_CHANNELS, HEAD_CHANNELS = 32, 1280
-STAGES = (
-    Stage(expansion=1, kernel_size=3, stride=1, channels=16, repeats=1),
-    Stage(expansion=6, kernel_size=3, stride=2, channels=24, repeats=2),
-    Stage(expansion=6, kernel_size=5, stride=2, channels=40, repeats=2),
-    Stage(expansion=6, kernel_size=3, stride=2, channels=80, repeats=3),
-    Stage(expansion=6, kernel_size=5, stride=1, channels=112, repeats=3),
-    Stage(expansion=6, kernel_size=5, stride=2, channels=192, repeats=4),
-    Stage(expansion=6, kernel_size=3, stride=1, channels=320, repeats=1),
-)
-
-
-def scale_channels(channels: int, width: float) -> int:
-    """`width` times `channels`, rounded to a multiple of 8 that is at least 0.9 of it."""
-    scaled = channels * width
-    rounded = max(8, int(scaled + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * scaled else rounded
-
-
-def scaled_stages(config: EfficientNetConfig) -> list[Stage]:
-    """The table with channels scaled by `config.width` and repeats by `config.depth`."""
-    unscaled = (STAGES[0], STAGES[-1]) if config.lite else ()
-    return [
-        stage._replace(
-            channels=scale_channels(stage.channels, config.width),
-            repeats=stage.repeats if stage in unscaled else math.ceil(config.depth * stage.repeats),
-        )
-        for stage in STAGES
-    ]
+from plumage.models.scaling import Block, scaled_blocks, scaled_stages, stem_and_head
 
 
 class Conv2dSame(nn.Conv2d):
@@ -136,16 +95,15 @@ class DropPath(nn.Module):
 class MBConv(nn.Module):
     """Inverted bottleneck: expand, depthwise convolution, squeeze-and-excite, project; a skip where shapes allow."""
 
-    def __init__(self, config: EfficientNetConfig, stage: Stage, inputs: int, drop_prob: float) -> None:
+    def __init__(self, config: EfficientNetConfig, block: Block, drop_prob: float) -> None:
         super().__init__()
-        width = inputs * stage.expansion
-        self.expand = ConvNormAct(config, inputs, width) if stage.expansion > 1 else nn.Identity()
-        self.depthwise = ConvNormAct(config, width, width, stage.kernel_size, stage.stride, groups=width)
-        # The squeezed width follows the block's input, not the expanded width.
-        self.excite = nn.Identity() if config.lite else SqueezeExcite(width, max(1, inputs // 4))
-        self.project = ConvNormAct(config, width, stage.channels, activate=False)
+        width = block.width
+        self.expand = ConvNormAct(config, block.inputs, width) if block.expands else nn.Identity()
+        self.depthwise = ConvNormAct(config, width, width, block.kernel_size, block.stride, groups=width)
+        self.excite = SqueezeExcite(width, block.squeezed) if block.squeezed else nn.Identity()
+        self.project = ConvNormAct(config, width, block.outputs, activate=False)
         self.drop_path = DropPath(drop_prob)
-        self.skips = stage.stride == 1 and inputs == stage.channels
+        self.skips = block.skips
 
     def forward(self, x: Tensor) -> Tensor:
         """N x inputs x H x W to N x channels x H' x W'."""
@@ -163,21 +121,13 @@ class EfficientNet(ImageClassifier):
         self, config: EfficientNetConfig, num_classes: int, preprocessing: Preprocessing | None, in_chans: int
     ) -> None:
         super().__init__(config, num_classes, preprocessing, in_chans)
-        fixed_width = 1.0 if config.lite else config.width
-        channels = scale_channels(STEM_CHANNELS, fixed_width)
-        self.stem = ConvNormAct(config, in_chans, channels, kernel_size=3, stride=2)
-
-        stages, blocks = scaled_stages(config), list[MBConv]()
-        depth = sum(stage.repeats for stage in stages)
-        for stage in stages:
-            for stride in (stage.stride, *[1] * (stage.repeats - 1)):
-                drop_prob = config.drop_path * len(blocks) / depth
-                blocks.append(MBConv(config, stage._replace(stride=stride), channels, drop_prob))
-                channels = stage.channels
-        self.blocks = nn.Sequential(*blocks)
-
-        self.num_features = scale_channels(HEAD_CHANNELS, fixed_width)
-        self.head = ConvNormAct(config, channels, self.num_features)
+        stem_channels, self.num_features = stem_and_head(config)
+        self.stem = ConvNormAct(config, in_chans, stem_channels, kernel_size=3, stride=2)
+        blocks = list(scaled_blocks(config))
+        self.blocks = nn.Sequential(
+            *(MBConv(config, block, config.drop_path * index / len(blocks)) for index, block in enumerate(blocks))
+        )
+        self.head = ConvNormAct(config, blocks[-1].outputs, self.num_features)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = new_classifier(self.num_features, num_classes)
         self.apply(_init_weights)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from plumage.errors import WeightsError
 from plumage.models.classifier import ImageClassifier
-from plumage.models.efficientnet import EfficientNet, scaled_stages
+from plumage.models.efficientnet import EfficientNet
+from plumage.models.scaling import scaled_stages
 
 LayoutName = Literal["plumage", "torchvision", "timm", "lukemelas"]
 

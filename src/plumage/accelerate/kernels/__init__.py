@@ -26,7 +26,7 @@ from plumage.config import Precision
 
 Activation = Literal["none", "silu", "relu6"]
 FOLDER = Path(__file__).parent
-SOURCES = {torch.float32: ("training.c", "inference.c", "photos.c"), torch.bfloat16: ("training.c",)}
+SOURCES = {torch.float32: ("training.c", "photos.c"), torch.bfloat16: ("training.c",)}
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC"]
 BLOCK = 16
 """Channels that the C handles at a time, as in common.h: a depthwise convolution needs a multiple of it."""
@@ -50,8 +50,6 @@ _ARGUMENTS: dict[str, list[type]] = {
     "depthwise_grad": [_MAP] * 2 + [_POINTER, _MAP, _POINTER] + [_LONG] * 10 + [_INT],
     "normalise": [_POINTER, _MAP] + [_LONG] * 2 + [_POINTER] * 2 + [_INT],
     "resample": [_POINTER] + [_LONG] * 3 + [_FLOAT] * 4 + [_POINTER, _LONG] + [_INT] * 2,
-    "mbconv": [_POINTER, *[_MAP] * 3],
-    "pooled": [_MAP] * 2 + [_POINTER] * 2 + [_LONG] * 4 + [_INT] * 2,
 }
 
 
