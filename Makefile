@@ -7,6 +7,16 @@ VENV := .venv
 RUN := SHELL=/bin/sh PATH="$$PWD/$(VENV)/bin:$$PATH"
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check --no-user -c constraints.txt
 
+# The build of torch: `cuda`, which downloads 3 GB of NVIDIA's libraries, `cpu`, from torch's own index, or what this machine needs.
+TORCH ?= auto
+ifeq ($(filter auto cpu cuda,$(TORCH)),)
+$(error TORCH is $(TORCH); it takes auto, cpu or cuda)
+endif
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+HAS_CUDA = [ "$$(uname -s)" != Linux ] || [ -e /proc/driver/nvidia/version ] || nvidia-smi -L > /dev/null 2>&1
+BUILD = $(if $(filter auto,$(TORCH)),$(shell if $(HAS_CUDA); then echo cuda; else echo cpu; fi),$(TORCH))
+REACHED = $(VENV)/bin/python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=10)' $(TORCH_CPU_INDEX)/torch/ 2> /dev/null
+
 # DVC asks for a user name, which a bare user ID in a container lacks.
 export LOGNAME ?= $(shell id -un 2>/dev/null)
 # These would put packages elsewhere, or break the environment's Python or DVC.
@@ -20,6 +30,14 @@ MADE_FOR = sed -n 's|^command = .* -m venv \(--[a-z-]* \)*\(/.*/$(VENV)\)$$|\2|p
 MOVED := $(shell folder="$$($(MADE_FOR))"; [ -z "$$folder" ] || [ "$$folder" -ef $(VENV) ] || echo moved)
 ifdef MOVED
 .PHONY: $(VENV)/bin/python $(VENV)/installed
+endif
+
+# The stamp holds the build that was asked for: another one is installed anew.
+ifneq ($(TORCH),auto)
+ifneq ($(TORCH),$(shell cat $(VENV)/installed 2>/dev/null))
+.PHONY: $(VENV)/installed
+ANEW := --force-reinstall
+endif
 endif
 
 repro: $(VENV)/installed ## Run the whole pipeline and say where to look
@@ -67,10 +85,13 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: requirements.txt constraints.txt pyproject.toml | $(VENV)/bin/python
 	@echo "Installing into $(VENV) (once; some minutes) ..."
+	@if [ "$(BUILD)" = cuda ]; then [ -z "$(ANEW)" ] || $(PIP) $(ANEW) --no-deps torch torchvision; \
+	elif $(REACHED) && $(PIP) --index-url $(TORCH_CPU_INDEX) $(ANEW) --no-deps torch torchvision; then :; \
+	else echo "$(TORCH_CPU_INDEX) gave no torch: it comes with CUDA, which takes 4 GB more"; fi
 	@$(PIP) -r requirements.txt
 	@$(PIP) --no-deps --editable .
 	@test -x $(VENV)/bin/plumage || { echo "error: pip installed elsewhere than into $(VENV); see \`pip config list\`" >&2; exit 1; }
-	@touch $@
+	@echo $(TORCH) > $@
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 	@echo "Installing what the tests need ..."

@@ -1,5 +1,6 @@
 """What this machine lacks is found before any stage runs."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,16 @@ def test_weights_of_another_architecture_are_found(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="model.weights: .*damaged.pth"):
         check_feasible(check_params({"model": {"weights": "damaged.pth"}}), tmp_path)
     check_feasible(check_params({}), tmp_path)
+
+
+@pytest.mark.parametrize(("source", "package"), [("kaggle", "kagglehub"), ("huggingface", "huggingface_hub")])
+def test_a_source_whose_package_is_missing_names_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, package: str
+) -> None:
+    params = check_params({"data": {"source": source}})
+    check_feasible(params, tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError) as caught:
+        check_feasible(params, tmp_path)
+    needs = f"data.source: {source} needs {package}, which is not installed; "
+    assert str(caught.value) == f"{needs}install it: .venv/bin/pip install -c constraints.txt -e '.[{source}]'"

@@ -5,7 +5,12 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import threading
 import tomllib
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -20,11 +25,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 
 def make(folder: Path, *arguments: str, fails: bool = False) -> str:
-    """The output of `make` in a folder, as a user runs it: not as a part of the `make test` that runs this."""
+    """What `make` prints in a folder, as a user runs it: not as a part of the `make test` that runs this."""
     environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     result = subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
     assert (result.returncode != 0) == fails, result.stdout + result.stderr
-    return result.stdout
+    return result.stdout + result.stderr
 
 
 def create(folder: Path, *names: str) -> None:
@@ -146,6 +151,65 @@ def test_packages_go_into_the_environment_whatever_pip_and_python_are_told(
     names = {line.partition("=")[0] for line in (tmp_path / "environment").read_text().splitlines()}
     assert not names & dropped and "PIP_INDEX_URL" in names
     assert "--no-user" in (tmp_path / "arguments").read_text()
+
+
+PIP_LOG = """#!/bin/sh
+case "$*" in
+    "-m venv --clear "*) mkdir -p "$4/bin" && cp "$0" "$4/bin/python" ;;
+    "-c "*) exec python3 "$@" ;;
+    *install*) echo "$@" >> pip.log; touch .venv/bin/plumage; chmod +x .venv/bin/plumage ;;
+esac
+"""
+
+
+@pytest.fixture
+def torch_index(tmp_path: Path) -> Iterator[str]:
+    """The URL of an index with a page for torch."""
+    (tmp_path / "index/torch").mkdir(parents=True)
+    handler = partial(QuietHandler, directory=str(tmp_path / "index"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch's builds for other systems have no CUDA")
+def test_torch_is_installed_without_cuda_where_it_is_of_no_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torch_index: str
+) -> None:
+    for name in ("Makefile", "requirements.txt", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name, script in (("python", PIP_LOG), ("bin/nvidia-smi", "#!/bin/sh\nexit $NO_GPU\n")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(script)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+
+    def installed(*variables: str, gpu: bool = False, index: str = torch_index) -> tuple[list[str], str]:
+        (tmp_path / "pip.log").write_text("")
+        monkeypatch.setenv("NO_GPU", str(int(not gpu)))
+        said = make(tmp_path, ".venv/installed", "PYTHON=./python", f"TORCH_CPU_INDEX={index}", *variables)
+        calls = [line.partition("constraints.txt ")[2] for line in (tmp_path / "pip.log").read_text().splitlines()]
+        return [call for call in calls if "torch" in call], said
+
+    cpu = f"--index-url {torch_index} --no-deps torch torchvision"
+    if not Path("/proc/driver/nvidia/version").exists():
+        assert installed()[0] == [cpu]
+    assert installed()[0] == []  # up to date
+    assert installed("TORCH=cuda")[0] == ["--force-reinstall --no-deps torch torchvision"]
+    assert installed("TORCH=cuda")[0] == []
+    assert installed("TORCH=cpu")[0] == [cpu.replace("--no-deps", "--force-reinstall --no-deps")]
+    (tmp_path / ".venv/installed").unlink()
+    assert installed(gpu=True)[0] == []  # with what needs it
+    (tmp_path / ".venv/installed").unlink()
+    calls, said = installed("TORCH=cpu", index="http://127.0.0.1:9")
+    assert calls == [] and "http://127.0.0.1:9 gave no torch: it comes with CUDA" in said
+    assert "TORCH is gpu; it takes auto, cpu or cuda" in make(tmp_path, "ui", "TORCH=gpu", fails=True)
 
 
 def test_pre_commit_runs_the_linters_of_make_test_from_the_same_environment() -> None:

@@ -3,17 +3,24 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from plumage.common.extras import check_source
 from plumage.config import Model, Params, Train
 from plumage.errors import ConfigError, PlumageError
 
 
 def check_feasible(params: Params, root: Path) -> None:
-    """Check what depends on this machine: pretrained weights and the device. The repository's `root` is where weights are.
+    """Check what depends on this machine: the source's package, the device and pretrained weights.
+
+    The repository's `root` is where weights are.
 
     Raises:
         PlumageError: one of them can't be used; all that can't are listed.
     """
-    checks: list[Callable[[], None]] = [lambda: _check_device(params.train), lambda: _check_weights(params.model, root)]
+    checks: list[Callable[[], None]] = [
+        lambda: check_source(params.data.source),
+        lambda: _check_device(params.train),
+        lambda: _check_weights(params.model, root),
+    ]
     problems = []
     for check in checks:
         try:

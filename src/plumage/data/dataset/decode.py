@@ -16,12 +16,13 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
+from plumage.common.extras import install_line
 from plumage.config import MAX_PIXELS
 from plumage.data.sources.photo import SUFFIXES, format_of
 from plumage.errors import PhotoError
 
 FORMATS = tuple(format for format in SUFFIXES if format not in ("MPO", "HEIF"))  # Pillow opens MPO as JPEG
-INSTALL_HEIC = "install it: .venv/bin/pip install -e '.[heic]'"
+INSTALL_HEIC = install_line("heic")
 NEEDS_PILLOW_HEIF = f"HEIC, which needs pillow-heif; {INSTALL_HEIC}"
 LONGEST_SIDE = 1 << 15  # of the luma, in pixels; sides of up to twice this stay as they are
 MAX_SCANS = 50

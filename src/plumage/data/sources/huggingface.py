@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from plumage.common.class_names import class_identity
+from plumage.common.extras import check_source
 from plumage.common.yaml_file import parse_yaml
 from plumage.config import DEFAULT_DATASETS, MAX_BYTES, Data
 from plumage.data.sources.archive import ArchiveSource
@@ -31,6 +32,7 @@ TIMEOUT_SECONDS = 30.0
 
 def from_params(data: Data, paths: SourcePaths) -> Source:
     """Fetch and open the data set that `data` names."""
+    check_source("huggingface")
     dataset = data.dataset or DEFAULT_DATASETS["huggingface"]
     return huggingface_source(dataset, data.revision, paths.scratch, data.max_bytes)
 

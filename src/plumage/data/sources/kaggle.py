@@ -8,6 +8,7 @@ from pathlib import Path
 
 import requests
 
+from plumage.common.extras import check_source
 from plumage.config import DEFAULT_DATASETS, MAX_BYTES, Data
 from plumage.data.sources.folder import FolderSource
 from plumage.data.sources.photo import SourcePaths
@@ -21,6 +22,7 @@ ACCESS = "set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, or put kaggle
 
 def from_params(data: Data, paths: SourcePaths) -> FolderSource:
     """Fetch and open the data set that `data` names."""
+    check_source("kaggle")
     return kaggle_source(data.dataset or DEFAULT_DATASETS["kaggle"], data.max_bytes)
 
 
