@@ -139,4 +139,6 @@ class Project:
         left = [
             path for path in self.folder.rglob("*.tmp*") if TEMPORARY not in path.parts and ".git" not in path.parts
         ]
-        return f"differ: {', '.join(differing)}" if differing else f"left: {', '.join(left)}" if left else None
+        return (
+            f"differ: {', '.join(differing)}" if differing else f"left: {', '.join(map(str, left))}" if left else None
+        )

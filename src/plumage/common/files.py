@@ -27,10 +27,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     (plumage.lock).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.tmp")
-    old = path.with_name(f".{path.name}.old.tmp")
-    remove(beside)
-    remove(old)
+    beside, old = _temporary(path)
+    remove_temporary(path)
     try:
         with naming(path):
             yield beside
@@ -43,8 +41,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
                     old.rename(path)
                 raise
     finally:
-        remove(beside)
-        remove(old)
+        remove_temporary(path)
+
+
+def remove_temporary(path: Path) -> None:
+    """Remove what a killed writer of `path` left beside it."""
+    for left in _temporary(path):
+        remove(left)
+
+
+def _temporary(path: Path) -> tuple[Path, Path]:
+    """Where a new file or folder is made, and where the one before it waits."""
+    return path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old.tmp")
 
 
 @contextmanager

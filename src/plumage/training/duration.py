@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
-from plumage.common.files import read_json, write_json
+from plumage.common.files import read_json, remove_temporary, write_json
 from plumage.common.paths import CHECKPOINTS
 
 FILE = "duration.json"
@@ -14,10 +14,12 @@ FILE = "duration.json"
 @contextmanager
 def timed(root: Path, key: str, resumed: bool) -> Iterator[None]:
     """Record the seconds that the training `key` takes, unless it was `resumed` or the block raises."""
-    started = monotonic()
+    started, file = monotonic(), root / CHECKPOINTS / FILE
     yield
-    if not resumed:
-        write_json(root / CHECKPOINTS / FILE, {"training_key": key, "seconds": round(monotonic() - started, 3)})
+    if resumed:
+        remove_temporary(file)  # one that was killed here has nothing to record any more
+    else:
+        write_json(file, {"training_key": key, "seconds": round(monotonic() - started, 3)})
 
 
 def recorded_seconds(root: Path, key: str) -> float | None:
