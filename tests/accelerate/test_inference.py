@@ -129,6 +129,25 @@ def test_not_accelerated_is_the_network_itself_on_the_whole_batch() -> None:
     assert torch.equal(compile_for_inference(model, pre_logits=True, accelerate=False)(photos), pooled)
 
 
+@pytest.mark.skipif(kernels.compiled() is None, reason="there is no compiler")
+@pytest.mark.parametrize(
+    ("processor", "faster"),
+    [
+        ("model name: AMD EPYC 9R14\nflags: avx512f avx512_bf16", True),
+        ("model name: AMD EPYC 7R13\nflags: avx2", False),
+        ("model name: Intel(R) Xeon(R) Processor\nflags: avx512f avx512_bf16", False),
+        ("model name: Intel(R) Xeon(R) Platinum\nflags: avx512_bf16 amx_bf16 amx_tile", True),
+        ("Features: asimd bf16", True),
+    ],
+)
+def test_bf16_is_for_processors_on_which_it_is_faster(
+    monkeypatch: pytest.MonkeyPatch, processor: str, faster: bool
+) -> None:
+    monkeypatch.setattr(kernels, "compiled", lambda _: object())
+    monkeypatch.setattr(kernels, "_processor", lambda: processor)
+    assert kernels.computes_bf16() == faster
+
+
 def test_auto_precision_is_what_the_processor_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     for able, chosen in ((True, torch.bfloat16), (False, torch.float32)):

@@ -1,5 +1,9 @@
 """An unavailable device is refused; the tags name what `auto` means."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -31,3 +35,13 @@ def test_the_tags_name_what_auto_means_on_a_cpu() -> None:
         "true",
         tags["kernels"],
     )
+
+
+def test_training_keeps_to_the_cores_of_a_container() -> None:
+    code = "import torch; from plumage.training.hardware import choose_device; choose_device('auto'); print(torch.get_num_threads())"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    # What joblib counts is limited by a quota, as by this variable.
+    result = subprocess.run(
+        [sys.executable, "-c", code], env={**environment, "LOKY_MAX_CPU_COUNT": "1"}, capture_output=True, text=True
+    )
+    assert result.stdout.strip() == "1", result.stderr

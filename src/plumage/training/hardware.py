@@ -8,6 +8,7 @@ from torch import nn
 
 from plumage.accelerate import kernels
 from plumage.accelerate.kernels import gpu
+from plumage.common.cores import cores
 from plumage.config import Precision, ResolvedTrain
 from plumage.errors import TrainingError
 from plumage.training.distributed import ProcessGroup
@@ -17,7 +18,11 @@ CPU_MICRO_BATCH = {torch.float32: 8, torch.bfloat16: 16}
 
 
 def choose_device(wanted: str) -> torch.device:
-    """The device `wanted`; for `auto` the first available of cuda, mps and cpu. TrainingError if it isn't there."""
+    """The device `wanted`; for `auto` the first available of cuda, mps and cpu. TrainingError if it isn't there.
+
+    Torch's threads are limited to this process's cores: torch doesn't know a container's CPU quota.
+    """
+    torch.set_num_threads(min(torch.get_num_threads(), cores()))
     has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if wanted == "auto":
         return torch.device("cuda" if has_cuda else "mps" if has_mps else "cpu")
