@@ -1,6 +1,7 @@
 """Photos that a GPU decodes: what it refuses is decoded on the cores, and what is decoded at a time is bounded."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from plumage.data.loading import gpu
 from plumage.data.loading.loader import load_batches
 from plumage.data.loading.transforms import RandomCrops
 from plumage.data.sources.folder import FolderSource
+from plumage.errors import DataError
 from plumage.models.preprocessing import Preprocessing
 
 CPU = torch.device("cpu")
@@ -47,8 +49,11 @@ def test_a_full_gpu_is_not_taken_for_a_photo_that_it_refuses(monkeypatch: pytest
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(torchvision.io, "decode_jpeg", decode_jpeg)
-    with pytest.raises(torch.OutOfMemoryError):
-        gpu._decoded([jpeg(0)], CPU)
+    with (
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(DataError, match=r"^train\.batch_size: the GPU has no memory left"),
+    ):
+        gpu._handed_over(pool.submit(gpu._decoded, [jpeg(0)], CPU), CPU)  # type: ignore[arg-type]
 
 
 def test_photos_decoded_at_a_time_have_a_bounded_area() -> None:

@@ -21,6 +21,7 @@ from plumage.data.dataset.decode import plain_jpeg_size
 from plumage.data.dataset.store import Dataset
 from plumage.data.loading.loader import batched, load_batches
 from plumage.data.loading.transforms import RandomCrops
+from plumage.errors import DataError
 
 HAVE_JPEG_ENGINES = ((8, 0), (9, 0), (10, 0), (10, 3))
 """Compute capabilities of A30 and A100, H100 and H200, B200 and B300, which decode JPEGs in units of their own."""
@@ -43,6 +44,7 @@ def load_batches_on_gpu(
 
     Raises:
         PhotoError: a photo can't be decoded; the message names it.
+        DataError: the GPU has no memory left.
     """
     if not batches:
         return
@@ -64,7 +66,10 @@ def load_batches_on_gpu(
 
 def _handed_over(load: "Future[list[Tensor]]", device: torch.device) -> list[Tensor]:
     """The batches that a thread has loaded, for the use of the current stream."""
-    loaded = load.result()
+    try:
+        loaded = load.result()
+    except torch.OutOfMemoryError:
+        raise DataError("train.batch_size: the GPU has no memory left to decode photos; set a smaller one") from None
     loaded[0].record_stream(torch.cuda.current_stream(device))  # one allocation holds all
     return loaded
 
