@@ -35,6 +35,7 @@ def main(
     stages: Annotated[list[str] | None, typer.Option("--stage", help="only these")] = None,
     sample: Annotated[int | None, typer.Option(help="this many faults, drawn at random; default: all")] = None,
     kills: Annotated[int, typer.Option(help="also kill the stages this many times, at random moments")] = 0,
+    match: Annotated[str, typer.Option(help="only calls in which this regular expression is found")] = "",
     every: Annotated[bool, typer.Option("--every", help="all of several equal calls for one file")] = False,
     seed: int = 0,
 ) -> None:
@@ -45,7 +46,11 @@ def main(
         sys.path[:0] = [str(project.folder / "src"), str(project.folder / "pipeline")]
         warm_up()
         project.prepare()
-        faults = list(all_faults(project, chosen, every))
+        faults = [
+            (stage, at, name)
+            for stage, at, name in all_faults(project, chosen, every)
+            if re.search(match, project.calls[stage][at - 1])
+        ]
         counts = ", ".join(f"{stage} {len(project.calls[stage]):,}" for stage in chosen)
         print(f"calls: {counts}; {len(faults):,} different faults", flush=True)
         trials = [

@@ -1,9 +1,11 @@
 """MLflow's pages open on what runs are compared by, at 50 runs of 100 epochs."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,3 +126,16 @@ def test_the_saved_view_shows_columns_then_curves_and_confusion_matrices(pages: 
     )  # three curves of ten runs
     wait_until("document.querySelectorAll('img[src*=confusion]').length >= 10")
     assert "system/" not in browser.execute_script("return document.body.innerText")
+
+
+def test_a_disk_that_fills_while_a_picture_is_logged_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    picture = tmp_path / "confusion.png"
+    Image.new("RGB", (8, 5)).save(picture)
+    monkeypatch.setattr(Image.Image, "save", save)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(OSError, match="No space left") as caught:
+        Run("0" * 32, frozenset(), {}).log_image(picture, CONFUSION_IMAGE)
+    assert Path(caught.value.filename).parent == tmp_path

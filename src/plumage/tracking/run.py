@@ -115,7 +115,7 @@ class Run:
         MLflow's own `log_image` adds one per call. The names of the files are its own: key, step, time, an id.
         """
         name = f"{key}+step+0+timestamp+0+{key}"
-        with tempfile.TemporaryDirectory() as folder, Image.open(path) as picture:
+        with tempfile.TemporaryDirectory() as folder, naming(Path(folder)), Image.open(path) as picture:
             Path(folder, f"{name}.png").write_bytes(path.read_bytes())
             compress_image_size(picture.convert("RGB"), THUMBNAIL).save(Path(folder, f"{name}+compressed.webp"))
             self.log_artifact(Path(folder), IMAGES)
