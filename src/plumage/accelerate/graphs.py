@@ -50,6 +50,8 @@ def record(work: Callable[[], Outputs]) -> tuple[torch.cuda.CUDAGraph, Outputs]:
             work()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # threads that load photos allocate meanwhile
+    with torch.cuda.graph(
+        graph, capture_error_mode="thread_local"
+    ):  # other threads allocate GPU memory at the same time
         outputs = work()
     return graph, outputs

@@ -51,7 +51,7 @@ def test_a_full_gpu_is_not_taken_for_a_photo_that_it_refuses(monkeypatch: pytest
     monkeypatch.setattr(torchvision.io, "decode_jpeg", decode_jpeg)
     with (
         ThreadPoolExecutor(1) as pool,
-        pytest.raises(DataError, match=r"^train\.batch_size: the GPU has no memory left"),
+        pytest.raises(DataError, match=r"^train\.batch_size: the GPU is out of memory"),
     ):
         gpu._handed_over(pool.submit(gpu._decoded, [jpeg(0)], CPU), CPU)  # type: ignore[arg-type]
 
@@ -66,7 +66,8 @@ def test_the_cores_decode_on_a_cpu() -> None:
 
 
 @pytest.mark.skipif(
-    not gpu.decodes_jpegs(torch.device("cuda")) if torch.cuda.is_available() else True, reason="there is no GPU"
+    not (torch.cuda.is_available() and gpu.decodes_jpegs(torch.device("cuda"))),
+    reason="there is no GPU that decodes JPEGs",
 )
 def test_a_gpu_gives_the_cores_crops_whatever_is_loaded_together(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)

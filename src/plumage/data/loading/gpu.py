@@ -44,7 +44,7 @@ def load_batches_on_gpu(
 
     Raises:
         PhotoError: a photo can't be decoded; the message names it.
-        DataError: the GPU has no memory left.
+        DataError: the GPU is out of memory.
     """
     if not batches:
         return
@@ -69,7 +69,9 @@ def _handed_over(load: "Future[list[Tensor]]", device: torch.device) -> list[Ten
     try:
         loaded = load.result()
     except torch.OutOfMemoryError:
-        raise DataError("train.batch_size: the GPU has no memory left to decode photos; set a smaller one") from None
+        raise DataError(
+            "train.batch_size: the GPU is out of memory for decoding photos; set a smaller batch size"
+        ) from None
     loaded[0].record_stream(torch.cuda.current_stream(device))  # one allocation holds all
     return loaded
 
