@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow_servers import free_port, wait_for
 from PIL import Image
 
@@ -20,6 +22,7 @@ from plumage.tracking.pages import NOTE, prepare_pages
 from plumage.tracking.run import Run
 from plumage.tracking.saved_view import CONFUSION_IMAGE, VIEW_TAG, view_path
 from plumage.tracking.store import connect
+from plumage.tracking.tags import EXPERIMENT_NOTE
 
 RUNS, EPOCHS = 50, 100
 SECONDS = 120
@@ -59,6 +62,22 @@ def state_of(client: MlflowClient, experiment: str) -> dict[str, Any]:
     view = json.loads(client.get_experiment(experiment).tags[VIEW_TAG])
     state: dict[str, Any] = json.loads(view["state"])
     return state
+
+
+class LosesRaces(MlflowClient):
+    """A client before whose every new tag another process adds the same one, so that MLflow breaks its UNIQUE constraint."""
+
+    def set_experiment_tag(self, experiment_id: str, key: str, value: object) -> None:
+        is_new = key not in self.get_experiment(experiment_id).tags
+        super().set_experiment_tag(experiment_id, key, value)
+        if is_new:
+            raise MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed", BAD_REQUEST)
+
+
+def test_two_clones_that_prepare_the_pages_at_once_both_succeed(tmp_path: Path) -> None:
+    experiment = connect(tmp_path, "plumage")
+    prepare_pages(LosesRaces(), experiment)
+    assert {EXPERIMENT_NOTE, VIEW_TAG} <= set(MlflowClient().get_experiment(experiment).tags)
 
 
 def test_an_experiment_gets_kind_description_and_columns_of_what_differs(root: Path) -> None:

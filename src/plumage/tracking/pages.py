@@ -1,6 +1,7 @@
 """What an experiment's pages in MLflow show: its kind, its description and the view to compare runs by."""
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from plumage.tracking.saved_view import VIEW_NAME, VIEW_TAG, differing, saved_view
 from plumage.tracking.tags import EXPERIMENT_KIND, EXPERIMENT_NOTE
@@ -28,4 +29,14 @@ def prepare_pages(client: MlflowClient, experiment_id: str) -> None:
     tags[VIEW_TAG] = saved_view(params, metrics, experiment.creation_time or 0)
     for name, value in tags.items():
         if experiment.tags.get(name) != value:
-            client.set_experiment_tag(experiment_id, name, value)
+            _set_tag(client, experiment_id, name, value)
+
+
+def _set_tag(client: MlflowClient, experiment_id: str, name: str, value: str) -> None:
+    """Set a tag, also when another process adds it at the same moment: MLflow then fails where it would update the tag."""
+    try:
+        client.set_experiment_tag(experiment_id, name, value)
+    except MlflowException:
+        if name not in client.get_experiment(experiment_id).tags:
+            raise
+        client.set_experiment_tag(experiment_id, name, value)
