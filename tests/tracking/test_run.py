@@ -97,6 +97,13 @@ def test_an_interrupted_training_continues_its_run_and_logs_each_epoch_once(outp
     assert [point.step for point in store(outputs).get_metric_history(again.id, "train/loss")] == [1, 2]
 
 
+def test_mlflow_s_page_to_compare_runs_opens_on_val_accuracy(outputs: Path) -> None:
+    """It opens on the metric that comes first."""
+    with training_run(outputs, "plumage", KEY, PARAMS) as run:
+        run.log_epoch(1, {"train/loss": 2.0, "val/loss": 1.5, "val/accuracy": 0.5})
+    assert list(store(outputs).get_run(run.id).data.metrics)[:2] == ["val/accuracy", "val/loss"]
+
+
 def test_an_interrupted_run_that_is_gone_or_had_other_parameters_is_not_reopened(outputs: Path) -> None:
     first = train(outputs)
     for params, interrupted in ((PARAMS, MISSING_RUN), ({**PARAMS, "evaluate.bins": 10}, first)):

@@ -53,7 +53,8 @@ class Run:
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log metrics by their MLflow names (`val/accuracy`); for a curve, `step` is the epoch."""
-        values = {name: float(metrics[name]) for name in sorted(metrics, key=lambda name: name not in LEADING_METRICS)}
+        names = dict.fromkeys(name for name in (*LEADING_METRICS, *metrics) if name in metrics)
+        values = {name: float(metrics[name]) for name in names}
         self._log(MetricsEntry(metrics=values, step=step, time=int(time.time() * 1000)))
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
