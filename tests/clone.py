@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 from mlflow import MlflowClient
+from warm_python import warm_commands
 
 from plumage.common.yaml_file import read_yaml
 from plumage.tracking.store import sqlite_uri
@@ -28,24 +29,28 @@ TINY = {
 
 
 class Clone:
-    """A clone, and a user's environment for commands in it: this Python first in PATH, an author for commits."""
+    """A clone, and a user's environment for commands in it: this Python first in PATH, an author for commits.
 
-    def __init__(self, folder: Path) -> None:
+    Commands start warm, as forks of a Python that has imported the large libraries, unless it is `cold`.
+    """
+
+    def __init__(self, folder: Path, cold: bool = False) -> None:
         self.folder = folder
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_"))}
-        self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        commands = [] if cold else [str(warm_commands())]
+        self.environment["PATH"] = os.pathsep.join([*commands, str(Path(sys.executable).parent), os.environ["PATH"]])
         self.environment |= {
             f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
         }
 
     @classmethod
-    def of_working_tree(cls, folder: Path) -> "Clone":
+    def of_working_tree(cls, folder: Path, cold: bool = False) -> "Clone":
         """A new Git repository with this one's tracked files as they are now; nothing is committed."""
         tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
         for name in filter(None, tracked.split("\0")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-        clone = cls(folder)
+        clone = cls(folder, cold)
         clone.run("git", "init", "-q")
         return clone
 

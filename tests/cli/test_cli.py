@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from support import make_photo
+from warm_python import warm_python
 
 from plumage import config
 from plumage.common.text import shown
@@ -28,7 +29,7 @@ def plumage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     code = "from plumage.cli.main import main; main()"
     source = str(Path(config.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": source, "DVC_ROOT": str(folder), "COLUMNS": "100"}
-    command = [sys.executable, "-c", code, *arguments]
+    command = [warm_python(), "-c", code, *arguments]
     return subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True, timeout=120)
 
 

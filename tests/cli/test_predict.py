@@ -3,13 +3,13 @@
 import json
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from support import make_photo
+from warm_python import warm_python
 
 from plumage import config
 from plumage.models import create_model
@@ -17,7 +17,7 @@ from plumage.models.preprocessing import Preprocessing
 from plumage.models.saved_model import save_model
 
 SOURCE = str(Path(config.__file__).parents[1])
-COMMAND = [sys.executable, "-c", "from plumage.cli.main import main; main()", "predict"]
+PREDICT = ("-c", "from plumage.cli.main import main; main()", "predict")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": SOURCE}
     pipe = subprocess.PIPE
-    return subprocess.Popen([*COMMAND, *arguments], cwd=folder, env=environment, text=True, stdout=pipe, stderr=pipe)
+    command = [warm_python(), *PREDICT, *arguments]
+    return subprocess.Popen(command, cwd=folder, env=environment, text=True, stdout=pipe, stderr=pipe)
 
 
 @pytest.mark.slow

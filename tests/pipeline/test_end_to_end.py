@@ -31,12 +31,12 @@ pytestmark = pytest.mark.slow
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone in which the pipeline has run once, and what Git tracks of it is committed."""
     folder = tmp_path_factory.mktemp("end to end") / FOLDER
-    clone = Clone.of_working_tree(folder)
+    clone = Clone.of_working_tree(folder, cold=True)  # once, as a user does
     clone.set(**TINY)
     clone.commit()
     assert clone.stages_run() == list(STAGES)
     clone.commit()
-    return clone
+    return Clone(folder)
 
 
 def test_every_output_is_there_and_a_second_run_does_nothing(clone: Clone) -> None:

@@ -76,8 +76,8 @@ def server(archive: bytes) -> Iterator[Server]:
     server.close()
 
 
-def clone_for(folder: Path, url: str) -> Clone:
-    clone = Clone.of_working_tree(folder / "clone")
+def clone_for(folder: Path, url: str, cold: bool = False) -> Clone:
+    clone = Clone.of_working_tree(folder / "clone", cold)
     clone.set(data={"source": "url", "url": url})
     clone.commit()
     return clone
@@ -141,7 +141,7 @@ def test_killed_at_any_moment_the_next_run_gives_the_same_bytes_and_downloads_no
 def running(request: pytest.FixtureRequest, tmp_path: Path, archive: bytes) -> Iterator[tuple[Clone, subprocess.Popen]]:
     """A clone, and its `dvc repro`, started from the given shell, whose download stage runs for ten seconds."""
     server = Server(archive, pause=0.5)
-    clone = clone_for(tmp_path, server.url)
+    clone = clone_for(tmp_path, server.url, cold=True)  # a warm process has another parent
     clone.environment["SHELL"] = getattr(request, "param", "/bin/sh")
     dvc = clone.start("dvc", "repro", "download")
     while not server.sent:  # a stage before it checks the parameters

@@ -109,19 +109,22 @@ def test_a_training_is_kept_when_the_edit_is_undone_and_its_run_stays_the_only_o
 def test_a_wrong_parameter_of_an_experiment_costs_no_output_and_is_undone(clone: Clone) -> None:
     clone.commit()
     before, path = outputs(clone), clone.folder / "params.yaml"
-    params = path.read_bytes()
+    params, cold = (
+        path.read_bytes(),
+        Clone(clone.folder, cold=True),
+    )  # the stage looks at the command line that started it
     for wrong, said in {
         "train.l2=1": "train.l2: got 1.0 with train.recipe scratch",
         "+train.lrr=1": "train.lrr: unknown key; did you mean train.lr?",
         "model.weights=none.pth": "none.pth is not a file",
     }.items():
-        output = clone.run("dvc", "exp", "run", "-S", wrong, "-S", "train.lr=0.5", code=255)
+        output = cold.run("dvc", "exp", "run", "-S", wrong, "-S", "train.lr=0.5", code=255)
         assert f"{said}" in output and "what -S set in params.yaml is undone" in output and "Traceback" not in output
         assert path.read_bytes() == params and outputs(clone) == before
         assert clone.run("git", "status", "--short") == ""
     clone.set(evaluate={"tta": True})  # not committed
     edited = read_yaml(path)
-    clone.run("dvc", "exp", "run", "-S", "model.name=foo", code=255)
+    cold.run("dvc", "exp", "run", "-S", "model.name=foo", code=255)
     assert read_yaml(path) == edited and outputs(clone) == before
     path.write_bytes(params)
 

@@ -13,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow_servers import Server
 from registering import CLASSES, NAME, add, hits
+from warm_python import warm_python
 
 from plumage.errors import TrackingError
 from plumage.registry.lineage_query import lineage_of, version_uri
@@ -108,7 +109,7 @@ def test_of_two_clones_that_register_at_once_the_better_is_champion_and_nothing_
     shutil.copytree(photos / "dataset", other / "dataset")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
     both = [
-        subprocess.Popen([sys.executable, "-c", REGISTER, str(clone), "1:20", last], env=environment)
+        subprocess.Popen([warm_python(), "-c", REGISTER, str(clone), "1:20", last], env=environment)
         for clone, last in ((photos, "2:40"), (other, "3:55"))
     ]
     assert [process.wait(timeout=300) for process in both] == [0, 0]

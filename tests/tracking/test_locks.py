@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow_servers import Server
+from warm_python import warm_python
 
 from plumage.errors import TrackingError
 from plumage.tracking import locks
@@ -99,7 +100,7 @@ def test_clones_that_start_together_on_one_store_take_turns(kind: str, tmp_path:
         folder.mkdir()
     with store(kind, shared) as uri:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "MLFLOW_TRACKING_URI": uri}
-        command = [sys.executable, "-c", COUNT]
+        command = [warm_python(), "-c", COUNT]
         running = [subprocess.Popen(command, cwd=clone, env=environment) for clone in clones]
         assert [process.wait(timeout=300) for process in running] == [0, 0, 0]
         client = MlflowClient(uri, uri)

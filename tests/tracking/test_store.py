@@ -10,6 +10,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
+from warm_python import warm_python
 
 from plumage.errors import TrackingError
 from plumage.tracking.store import connect, first_line, one_line_errors, tracking_uri, use_store
@@ -42,7 +43,7 @@ def test_two_processes_that_start_together_share_one_experiment(tmp_path: Path) 
     code = "from pathlib import Path; from plumage.tracking.store import connect; print(connect(Path.cwd(), 'a'))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     both = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([warm_python(), "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     printed = {process.communicate(timeout=100)[0] for process in both}

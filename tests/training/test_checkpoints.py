@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from warm_python import warm_python
 
 from plumage.common.paths import CHECKPOINTS
 from plumage.config import ResolvedTrain, Train
@@ -184,7 +185,7 @@ class Training:
 
     def start(self, *die_at: str) -> subprocess.Popen[str]:
         """Start the process; `die_at` names a function, and the call of it that kills the process."""
-        command = [sys.executable, "-c", SCRIPT, str(self.root), self.recipe, str(self.epochs), *die_at]
+        command = [warm_python(), "-c", SCRIPT, str(self.root), self.recipe, str(self.epochs), *die_at]
         return subprocess.Popen(
             command, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
@@ -222,6 +223,7 @@ def trainings(tmp_path: Path, color_dataset: Callable[[int], Dataset]) -> list[T
 def test_killed_at_ten_random_moments_and_every_epoch_and_stopped_by_ctrl_c_it_gives_the_same_bytes(
     trainings: list[Training],
 ) -> None:
+    warm_python()
     started = time.monotonic()
     undisturbed = trainings[0].finish()
     duration = time.monotonic() - started

@@ -1,0 +1,182 @@
+"""Commands that start warm: forks of one Python that has imported the large libraries, but nothing of Plumage.
+
+Importing torch, MLflow and scikit-learn takes most of the time of a stage with a few photos. A fork is a process of its own: it
+has its own files, environment, signals and end. What it shares with other forks is the seed of Python's hashes.
+"""
+
+import atexit
+import gc
+import importlib
+import importlib.metadata
+import json
+import multiprocessing.process
+import os
+import random
+import runpy
+import select
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+import types
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+LIBRARIES = (
+    "dvc.cli", "dvc.repo", "matplotlib.pyplot", "mlflow.pyfunc", "mlflow.store.artifact.local_artifact_repo",
+    "mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store", "onnxruntime", "pandas", "PIL.Image",
+    "pyarrow.parquet", "scipy.stats", "sklearn.linear_model", "sklearn.metrics", "torch", "typer",
+)  # fmt: skip
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "ORT_DISABLE_TELEMETRY": "1", "MLFLOW_LOGGING_LEVEL": "WARNING",
+         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}  # fmt: skip
+"""What Plumage sets before it imports these libraries."""
+SCRIPTS = ("dvc", "gto", "plumage")
+
+
+@cache
+def warm_commands() -> Path:
+    """A folder with the commands `python`, `dvc`, `gto` and `plumage` that start warm, until this process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="warm-"))
+    client = [sys.executable, "-I", "-S", str(Path(__file__).with_name("warm_client.py")), str(folder / "socket")]
+    for name in ("python", *SCRIPTS):
+        (folder / name).write_text(f'#!/bin/sh\nexec {shlex.join(client)} {name} "$@"\n')
+        (folder / name).chmod(0o755)
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_", "PYTHON"))}
+    server = subprocess.Popen(
+        [sys.executable, __file__, str(folder / "socket")],
+        env=own | QUIET,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    atexit.register(server.communicate)  # which closes its input
+    assert server.stdout and server.stdout.readline() == b"ready\n"
+    return folder
+
+
+def warm_python() -> str:
+    """A `python` that starts warm."""
+    return str(warm_commands() / "python")
+
+
+def serve(path: Path) -> None:
+    """Fork for every client, until this process's parent closes its input."""
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    for name in [name for name in sys.modules if name.startswith("plumage")]:  # MLflow's entry point has imported them
+        del sys.modules[name]
+    sys.executable = str(path.with_name("python"))
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.listen()
+    gc.collect()
+    gc.freeze()
+    print("ready", flush=True)
+    while server in select.select([server, sys.stdin], [], [])[0]:
+        connection, _ = server.accept()
+        if os.fork() == 0:
+            server.close()
+            attend(connection)
+        connection.close()
+    for file in path.parent.iterdir():
+        file.unlink()
+    path.parent.rmdir()
+
+
+def attend(connection: socket.socket) -> None:
+    """Be between a client and its fork: pass on signals, a client's death and the fork's exit code."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    head, streams, _, _ = socket.recv_fds(connection, 16, 3)
+    asked = json.loads(connection.recv(int(head), socket.MSG_WAITALL))
+    if (child := os.fork()) == 0:
+        connection.close()
+        os.setpgid(0, 0)
+        become(streams, **asked)
+    with suppress(OSError):  # it has done so, and has become another program
+        os.setpgid(child, child)
+    for stream in streams:
+        os.close(stream)
+    ended = os.pidfd_open(child)
+    while ended not in (ready := select.select([ended, connection], [], [])[0]):
+        if connection in ready:
+            os.killpg(child, (connection.recv(1) or bytes([signal.SIGKILL]))[0])
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        connection.sendall(str(code).encode())
+    finally:
+        os._exit(0)
+
+
+def become(streams: list[int], arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+    """Be the process of a command, to its end."""
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(folder)
+    multiprocessing.process.ORIGINAL_DIR = folder  # type: ignore[attr-defined]
+    os.environ.clear()
+    os.environ.update(QUIET | environment)
+    sys.path[:] = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), *sys.path[1:]]
+    random.seed()
+    code = exit_code(arguments)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    with suppress(ValueError, OSError):  # closed by the command, or its reader
+        sys.stdout.flush()
+        sys.stderr.flush()
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def exit_code(arguments: list[str]) -> int:
+    """Run a command as Python does. Returns its exit code; one that is negative is a signal's."""
+    try:
+        execute(*arguments)
+    except SystemExit as ended:
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
+        return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+    except KeyboardInterrupt:
+        traceback.print_exc()
+        return -signal.SIGINT
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0
+
+
+def execute(command: str, *arguments: str) -> None:
+    """Run an installed script, or what stands behind `python`."""
+    name = Path(command).name
+    if name in SCRIPTS:
+        sys.argv = [command, *arguments]
+        (script,) = importlib.metadata.entry_points(group="console_scripts", name=name)
+        sys.exit(script.load()())
+    kind, *rest = arguments
+    if kind == "-c":
+        sys.argv = ["-c", *rest[1:]]
+        sys.path.insert(0, "")
+        main = sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(compile(rest[0], "<string>", "exec"), vars(main))
+    elif kind == "-m":
+        sys.argv = rest
+        sys.path.insert(0, str(Path.cwd()))
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = list(arguments)
+        sys.path.insert(0, str(Path(kind).resolve().parent))
+        runpy.run_path(kind, run_name="__main__")
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]))
