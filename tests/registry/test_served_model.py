@@ -350,6 +350,7 @@ def test_limits_are_those_of_the_configuration(model: PyFuncModel, logged: Path)
 def test_only_a_server_reads_requests_with_the_model_s_own_reader(model: PyFuncModel) -> None:
     assert inspect.isfunction(scoring_server.invocations)
 
+
 def pipe(folder: Path, request: dict[str, Any], answer: Path) -> None:
     """Ask the server that reads lines, which Spark starts for a model in an environment of its own."""
     script = str(Path(scoring_server.__file__).parents[1] / "stdin_server.py")
