@@ -9,7 +9,7 @@ from plumage.common.files import read_output
 from plumage.common.project import project_root
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.splits_file import read_near_duplicates, read_split
-from plumage.evaluation.evaluate import evaluate
+from plumage.evaluation.evaluate import Photos, Training, evaluate
 from plumage.evaluation.folds import describe_folds
 from plumage.evaluation.held_out import read_held_out
 from plumage.evaluation.provenance import provenance
@@ -24,14 +24,16 @@ def main(inputs: StageInputs) -> None:
     dataset, rows = read_split(paths.SPLITS, Dataset(paths.DATASET))
     logged = params.flat("register")
     with resume_run(project_root(), params.tracking.experiment, logged, "evaluate") as run:
-        metrics = evaluate(
-            load_model(paths.MODELS), dataset, rows, params.evaluate, paths.REPORTS, logged,
+        photos = Photos(dataset, rows, read_near_duplicates(paths.SPLIT_REPORT, dataset))
+        training = Training(
+            params=logged,
             best_epoch=read_output(paths.RUN)["best_epoch"],
-            held_out=read_held_out(paths.FOLDS, dataset),
-            near_duplicates=read_near_duplicates(paths.SPLIT_REPORT, dataset),
             provenance=provenance(Path.cwd(), locked_hashes(paths.DVC_LOCK)),
-            before_writing=inputs.check,
-        )  # fmt: skip
+            held_out=read_held_out(paths.FOLDS, dataset),
+        )
+        metrics = evaluate(
+            load_model(paths.MODELS), photos, training, params.evaluate, paths.REPORTS, before_writing=inputs.check
+        )
         inputs.check()
         log_evaluation_files(run)
         inputs.check()

@@ -3,12 +3,20 @@
 import numpy as np
 import pytest
 
-from plumage.evaluation.confusion import confused_pairs, confusion_order
+from plumage.evaluation.confusion import confused_pairs, confusion_order, most_confused
 
 
 def test_the_most_frequent_confused_pairs_come_first() -> None:
     confusion = np.array([[5, 2, 0], [1, 4, 2], [0, 3, 6]])
     assert confused_pairs(confusion, 3) == [(2, 1, 3), (0, 1, 2), (1, 2, 2)]
+
+
+def test_the_most_confused_classes_are_named_unless_they_are_too_close_to_a_more_confused_one() -> None:
+    confusion = np.diag(np.full(400, 9))
+    confusion[200, 300], confusion[202, 50], confusion[210, 301] = 3, 2, 1
+    assert most_confused(confusion, 60, gap=5.0) == ([200, 210], [300, 50])
+    assert most_confused(confusion, 1, gap=5.0) == ([200], [300])
+    assert most_confused(np.eye(400, dtype=np.int64), 60, gap=5.0) == ([], [])
 
 
 def shuffled_groups(classes: int, group: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from PIL import Image
 from plumage.config import Evaluate
 from plumage.data.dataset.store import Dataset
 from plumage.errors import ModelError
-from plumage.evaluation.evaluate import evaluate
+from plumage.evaluation.evaluate import Photos, Training, evaluate
 from plumage.evaluation.predictions import compute_predictions
 from plumage.models import create_model
 from plumage.models.preprocessing import Preprocessing
@@ -41,7 +41,9 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 def test_all_files_agree(trained: tuple[Dataset, dict[str, list[int]], Path]) -> None:
     dataset, rows, folder = trained
-    metrics = evaluate(load_model(folder / "models"), dataset, rows, SETTINGS, folder, {"train.lr": 0.1})
+    metrics = evaluate(
+        load_model(folder / "models"), Photos(dataset, rows), Training({"train.lr": 0.1}), SETTINGS, folder
+    )
     assert json.loads((folder / "metrics.json").read_text()) == metrics
     predictions = read_table(folder / "predictions.csv")
     assert [row["key"] for row in predictions] == [dataset.keys[row] for row in rows["test"]]
@@ -84,9 +86,15 @@ def test_test_time_augmentation_is_reported_in_addition(
     trained: tuple[Dataset, dict[str, list[int]], Path],
 ) -> None:
     dataset, rows, folder = trained
-    plain = evaluate(load_model(folder / "models"), dataset, rows, SETTINGS, folder, {})
+    plain = evaluate(load_model(folder / "models"), Photos(dataset, rows), Training({}), SETTINGS, folder)
     predictions = (folder / "predictions.csv").read_bytes()
-    both = evaluate(load_model(folder / "models"), dataset, rows, SETTINGS.model_copy(update={"tta": True}), folder, {})
+    both = evaluate(
+        load_model(folder / "models"),
+        Photos(dataset, rows),
+        Training({}),
+        SETTINGS.model_copy(update={"tta": True}),
+        folder,
+    )
     tta = both["test"].pop("tta")
     assert both == plain and (folder / "predictions.csv").read_bytes() == predictions
     assert tta["n"] == 8 and tta["loss"] != plain["test"]["loss"]
@@ -96,7 +104,7 @@ def test_evaluating_twice_gives_the_same_bytes(trained: tuple[Dataset, dict[str,
     dataset, rows, folder = trained
 
     def contents() -> dict[str, bytes]:
-        evaluate(load_model(folder / "models"), dataset, rows, SETTINGS, folder, {"train.lr": 0.1})
+        evaluate(load_model(folder / "models"), Photos(dataset, rows), Training({"train.lr": 0.1}), SETTINGS, folder)
         paths = (path for path in folder.rglob("*") if path.is_file() and "dataset" not in path.parts)
         return {str(path): path.read_bytes() for path in paths}
 
@@ -108,5 +116,5 @@ def test_a_model_with_other_classes_is_an_error(trained: tuple[Dataset, dict[str
     model = create_model("efficientnet_lite0", 4)
     save_model(folder / "models", model, ["a", "b", "c", "d"], Preprocessing(size=32, crop_fraction=1))
     with pytest.raises(ModelError, match="other classes"):
-        evaluate(load_model(folder / "models"), dataset, rows, SETTINGS, folder, {})
+        evaluate(load_model(folder / "models"), Photos(dataset, rows), Training({}), SETTINGS, folder)
     assert not (folder / "metrics.json").exists()

@@ -47,7 +47,7 @@ def test_superior_promotes_a_significant_difference_and_neither_a_tie_nor_noise(
     noise = bench.decide(hits(44), hits(40))
     assert not noise["promoted"] and noise["comparison"]["p_value"] == 0.0625
     assert noise["reason"] == (
-        "0.7333 against 0.6667 of champion version 1 on 60 photos: not shown to be better (McNemar p = 0.062, over 0.05); "
+        "73% against 67% of champion version 1 on 60 photos: not shown to be better (McNemar p = 0.062, over 0.05); "
         "at this rate about 91 test photos would show it"
     )
     better = bench.decide(hits(46), hits(40))
@@ -68,14 +68,20 @@ def test_the_decision_holds_all_figures_behind_it(bench: Bench) -> None:
     assert decision["rule"] == {"name": "superior", "alpha": 0.05}
     assert decision["left_out"] == {"checked": True, "same_photos": 0, "near_duplicates": 0, "keys": [], "repeats": 0}
     (line,) = details(decision)
-    assert "difference +0.2667 (90%: " in line and "20 only this one gets right, 4 only the champion (logged)" in line
+    assert (
+        "difference +26.7 points (90%: +1" in line
+        and "20 only this one gets right, 4 only the champion (logged)" in line
+    )
 
 
 def test_not_inferior_promotes_an_equal_model_only_when_the_margin_is_wide_enough(bench: Bench) -> None:
     wide = bench.decide(hits(40), hits(40), gate="not_inferior", margin=0.1)
-    assert wide["promoted"] and wide["rule"]["margin"] == 0.1 and "not worse by 0.1" in wide["reason"]
+    assert wide["promoted"] and wide["rule"]["margin"] == 0.1 and "not worse by 10 points (" in wide["reason"]
     narrow = bench.decide(hits(40), hits(40), gate="not_inferior", margin=0.01)
-    assert not narrow["promoted"] and "may be worse by 0.01 (the difference is at least -0.0" in narrow["reason"]
+    assert (
+        not narrow["promoted"]
+        and "may be worse by 1 point (the difference is at least -4.3 points)" in narrow["reason"]
+    )
     worse = bench.decide(hits(30), hits(40), gate="not_inferior", margin=0.1)
     assert not worse["promoted"]
 
@@ -143,7 +149,7 @@ def test_what_the_photos_can_t_tell_is_said(bench: Bench) -> None:
     assert reason(44, 40).endswith("; at this rate about 91 test photos would show it")
     assert reason(40, 40).endswith("(McNemar p = 1, over 0.05)")
     assert reason(40, 40, gate="not_inferior").endswith(
-        "; 60 photos can't show less than 0.043, 0.01 takes 268 or more"
+        "; 60 photos can't show less than 4.31 points, 1 point takes 268 or more"
     )
     assert reason(38, 40, gate="not_inferior", margin=0.05).endswith(")")
 

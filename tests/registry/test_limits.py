@@ -28,8 +28,8 @@ def test_every_min_and_max_key_of_register_is_a_limit() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"min_accuracy": 0.9}, "min_accuracy is 0.9, this is 0.8"),
-        ({"min_class_recall": 0.8}, "min_class_recall is 0.8, this is 0.4"),
+        ({"min_accuracy": 0.9}, "min_accuracy is 90%, this is 80%"),
+        ({"min_class_recall": 0.8}, "min_class_recall is 80%, this is 40%"),
         ({"max_ece": 0.04}, "max_ece is 0.04, this is 0.05"),
         ({"max_size_mb": 1.0}, "max_size_mb is 1, this is 13."),
         ({"max_latency_ms": 1e-3}, "max_latency_ms is 0.001, this is "),
@@ -58,7 +58,7 @@ def test_the_worst_class_is_named_and_every_reason_is_given(bench: Bench) -> Non
     assert [part.split()[0] for part in decision["reason"].split("; ")] == [
         "min_accuracy",
         "min_class_recall",
-        "0.6667",
+        "67%",
     ]
 
 

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from registering import CLASSES, NAME, TEST, add, hits, make_model
 from safetensors.torch import load_file, save_file
 
+from plumage.cli.data import check
 from plumage.common.class_names import ClassNames
 from plumage.config import Data, Params
 from plumage.data.dataset.store import Dataset
@@ -18,6 +19,7 @@ from plumage.errors import ModelError
 from plumage.evaluation.predictions import compute_predictions
 from plumage.registry.class_change import announce_before_training
 from plumage.registry.class_sets import class_set
+from plumage.registry.decision import summary
 from plumage.registry.promote import champions, rollback
 
 TWO = ["jay", "owl"]
@@ -75,24 +77,34 @@ def test_one_s_own_photos_after_the_sample_are_champion_and_each_set_of_classes_
     add(photos, 1, hits(40), classes=SAMPLE, from_sample=True)
     capsys.readouterr()
     announce_before_training(Params(data=Data(source="folder")), CLASSES)
-    assert (
-        f"this is a different model; it becomes @champion, and version 1 becomes @{sample}" in capsys.readouterr().out
-    )
-
-    first = add(photos, 2, hits(20))
-    said = capsys.readouterr().out
-    assert said.splitlines()[-1].startswith(
+    announced = capsys.readouterr().out
+    assert announced.startswith(
         f"{NAME}@champion (version 1) knows other classes ('ringed tern', 'blue wader', 'red finch'): "
     )
-    assert (
-        first["decision"]["promoted"]
-        and "this is a different model, the first of its 3 classes" in first["decision"]["reason"]
+    assert f"this is a different model; it becomes @champion, and version 1 becomes @{sample}" in announced
+
+    for label in CLASSES:
+        (photos / f"data/photos/{label}").mkdir(parents=True)
+        (photos / f"data/photos/{label}/1.jpg").touch()
+    (photos / "params.yaml").write_text("data: {source: folder, path: data/photos}")
+    (photos / "dvc.yaml").touch()
+    check()
+    assert capsys.readouterr().out.split() == announced.split(), "plumage data check says the same"
+
+    first = add(photos, 2, hits(20))
+    assert first["decision"]["promoted"]
+    assert first["decision"]["reason"].endswith(
+        "knows other classes: this is a different model, the first of its 3 classes"
     )
+    said = summary(first) + capsys.readouterr().out
+    assert said.count("'ringed tern'") == 1, "what training announced, registering says once"
     assert first["warning"].startswith(
         "WARNING: @champion has other classes now: 3 instead of 3 classes (new: 'jay', 'owl', 'wren'; gone: 'ringed tern', "
     )
     assert aliases() == {"challenger": 2, "champion": 2, sample: 1}
     assert champions(photos, NAME).kept == {sample: 1}
+    description = MlflowClient().get_registered_model(NAME).description
+    assert [line.split(" since ")[0] for line in description.splitlines()[2:]] == ["- **Version 2**", "- **Version 1**"]
 
     again = add(photos, 3, hits(60), classes=SAMPLE, from_sample=True)
     assert not again["decision"]["promoted"] and aliases()["champion"] == 2
@@ -134,7 +146,7 @@ def test_a_challenger_with_one_more_class_is_compared_on_the_shared_ones_and_has
     poor = add(photos, 2, ~is_new, model=with_class(photos / "poor", old, CLASSES))["decision"]
     assert (
         not poor["promoted"]
-        and "0 of 20 photos of new classes right, recall not shown to be over 0.33" in poor["reason"]
+        and "0 of 20 photos of new classes right, recall not shown to be over 33.3%" in poor["reason"]
     )
     good = add(photos, 3, hits(60), model=with_class(photos / "good", old, CLASSES, -50.0))
     decision = good["decision"]
@@ -145,7 +157,7 @@ def test_a_challenger_with_one_more_class_is_compared_on_the_shared_ones_and_has
     }  # fmt: skip
     assert decision["rule"] == {"name": "shared_classes", "alpha": 0.05, "margin": 0.1581, "min_new_recall": 0.2}
     assert decision["comparison"]["photos"] == 40 and decision["comparison"]["difference"] == 0
-    assert " on 40 photos of the 2 classes that both know: not worse by 0.16 (" in decision["reason"]
+    assert " on 40 photos of the 2 classes that both know: not worse by 15.8 points (" in decision["reason"]
     assert aliases() == {"challenger": 3, "champion": 3, f"champion-{class_set(TWO)}": 1}
 
 

@@ -103,12 +103,12 @@ def test_the_floor_is_that_of_guessing_at_least_and_says_what_it_takes() -> None
         return judge_shared_classes(compared(0, 0, 20), new, SETTINGS).reason
 
     assert reason(4, 4).endswith(
-        "4 of 4 photos of new classes right, recall over 0.2, 0 of 20 photos of shared classes called a new one"
+        "4 of 4 photos of new classes right, recall over 20%, 0 of 20 photos of shared classes called a new one"
     )
-    assert "2 of 4 photos of new classes right, recall not shown to be over 0.2 (that takes 3)" in reason(2, 4)
-    assert "3 of 4 photos of new classes right, recall not shown to be over 0.33 (that takes 4)" in reason(3, 4, 3)
+    assert "2 of 4 photos of new classes right, recall not shown to be over 20% (that takes 3)" in reason(2, 4)
+    assert "3 of 4 photos of new classes right, recall not shown to be over 33.3% (that takes 4)" in reason(3, 4, 3)
     assert (
-        "1 of 1 photos of new classes right, recall not shown to be over 0.2 (that takes 2 photos or more)"
+        "1 of 1 photos of new classes right, recall not shown to be over 20% (that takes 2 photos or more)"
         in reason(1, 1)
     )
 

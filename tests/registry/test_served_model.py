@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import os
+import runpy
 import shutil
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -348,3 +349,41 @@ def test_limits_are_those_of_the_configuration(model: PyFuncModel, logged: Path)
 
 def test_only_a_server_reads_requests_with_the_model_s_own_reader(model: PyFuncModel) -> None:
     assert inspect.isfunction(scoring_server.invocations)
+
+
+def pipe(folder: Path, request: dict[str, Any], answer: Path) -> None:
+    """Ask the server that reads lines, which Spark starts for a model in an environment of its own."""
+    script = str(Path(scoring_server.__file__).parents[1] / "stdin_server.py")
+    line = json.dumps({"id": 1, "data": request, "output_file": str(answer)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [script, "--model-uri", str(folder)])
+        patch.setattr(sys, "stdin", io.StringIO(f"{line}\n"))
+        runpy.run_path(script)
+
+
+def predict_file(folder: Path, request: dict[str, Any] | str, answer: Path) -> None:
+    """`mlflow models predict` of a JSON file, or of a CSV file with the text."""
+    file, kind = answer.with_name("request"), "csv" if isinstance(request, str) else "json"
+    file.write_text(request if isinstance(request, str) else json.dumps(request))
+    scoring_server._predict(str(folder), str(file), str(answer), kind)
+
+
+@pytest.mark.parametrize("ask", [pipe, predict_file])
+def test_mlflow_s_other_ways_to_ask_take_base64_and_read_no_file(
+    logged: Path, tmp_path: Path, ask: Callable[[Path, Any, Path], None]
+) -> None:
+    photo, answer = tmp_path / "photo.jpg", tmp_path / "answer"
+    photo.write_bytes(make_jpeg())
+    requests: list[Any] = [
+        {"inputs": [str(photo)]},
+        {"dataframe_split": {"columns": ["image"], "data": [[str(photo)]]}},
+    ]
+    if ask is predict_file:
+        requests.append(f"image\n{photo}\n")
+    for request in requests:
+        with pytest.raises(MlflowException, match="photo 0: |Failed to convert column image") as caught:
+            ask(logged, request, answer)
+        assert "\n" not in str(caught.value)
+    assert not answer.exists() or not answer.read_text()
+    ask(logged, json.loads(asking(make_jpeg())), answer)
+    assert list(json.loads(answer.read_text())["predictions"][0]) == ["prediction", *CLASSES]

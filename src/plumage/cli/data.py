@@ -1,26 +1,62 @@
 """`plumage data`: look at the photos before the pipeline does, correct their labels, and export photos."""
 
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from plumage.cli.shared import open_dataset, out, print_rows, project_params
-from plumage.common.paths import LABELS, SPLITS
+from plumage.common.paths import DESCRIPTION, LABELS, SPLITS
 from plumage.common.project import project_root, scratch_folder
-from plumage.errors import DataError
+from plumage.errors import DataError, PlumageError
+
+if TYPE_CHECKING:
+    from plumage.config import Params
 
 app = typer.Typer(no_args_is_help=True, help="Check the folder of photos, correct labels, or export photos")
 
 
 @app.command()
 def check() -> None:
-    """Check that DVC can read the folder at data.path; `make repro` does it first."""
+    """Check that DVC can read the folder at data.path, and say if its classes are new; `make repro` does it first."""
     from plumage.data.sources.dvc_check import check_for_dvc
 
-    folder = project_root() / project_params().data.path
+    params = project_params()
+    folder = project_root() / params.data.path
     for link in check_for_dvc(folder) if folder.is_dir() else []:
         out.print(f"{link}: DVC doesn't follow links to folders; after changes there run `dvc repro -f download`")
+    if params.data.source == "folder" and folder.is_dir():
+        _announce_new_classes(params, folder)
+
+
+def _announce_new_classes(params: "Params", folder: Path) -> None:
+    """Say what other classes than the champion's mean. MLflow is asked only if they aren't those of the model in models/."""
+    from plumage.common.class_names import ClassNames
+    from plumage.data.sources.folder import FolderSource
+    from plumage.data.split.decisions import read_decisions
+
+    root, names = project_root(), ClassNames(params.data.classes)
+    with suppress(PlumageError):  # what is wrong with the photos, stage download says; there may be no model or store
+        found = {names(photo.label) for photo in FolderSource(folder).found}
+        classes = sorted(found | set(filter(None, read_decisions(root / LABELS).values())))
+        if _trained_classes(root / DESCRIPTION) != classes:
+            from plumage.registry.class_change import announce_before_training
+            from plumage.tracking.store import use_store
+
+            use_store(root)
+            announce_before_training(params, classes)
+
+
+def _trained_classes(description: Path) -> object:
+    """The classes in a model.json; None if there is none that can be read."""
+    from plumage.common.files import read_json
+
+    try:
+        content = read_json(description)
+    except (OSError, ValueError):
+        return None
+    return content.get("classes") if isinstance(content, dict) else None
 
 
 @app.command()

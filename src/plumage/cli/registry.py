@@ -5,7 +5,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.padding import Padding
+from rich.text import Text
 
 from plumage.cli.shared import ModelName, model_name, out, project_params
 from plumage.common.project import project_root, store_root
@@ -23,7 +24,7 @@ def history(
     model: ModelName = None,
     as_json: Annotated[bool, typer.Option("--json", help="print every detail as a list")] = False,
 ) -> None:
-    """List all promotions, oldest first: time, versions, author and reason."""
+    """List all promotions, oldest first: time, versions, by what, author; and the reason."""
     from plumage.registry.promote import champions
 
     name = model_name(model)
@@ -32,7 +33,8 @@ def history(
         print(shown_json([asdict(entry) for entry in found.history]))
         return
     if found.history:
-        out.print(_history_table(found.history), soft_wrap=False)
+        for entry in found.history:
+            _print_entry(entry)
     else:
         out.print(f"{name}: no promotions yet")
     for alias, version in found.kept.items():
@@ -87,17 +89,11 @@ def register() -> None:
         out.print(line)
 
 
-def _history_table(history: "list[Promotion]") -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("when (UTC)", "champion", "by"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("who", "why"):
-        table.add_column(heading, overflow="fold")
-    for entry in history:
-        when = entry.when[:19].replace("T", " ")
-        cells = (when, f"{entry.before or '–'} → {entry.to}", entry.how, entry.who, entry.why)
-        table.add_row(*map(shown, cells))
-    return table
+def _print_entry(entry: "Promotion") -> None:
+    """One line of facts, and the reason below it."""
+    when = entry.when[:19].replace("T", " ")
+    out.print(f"{when} UTC  {entry.before or '–'} → {entry.to}  {entry.how}  {entry.who}")
+    out.print(Padding(Text(shown(entry.why)), (0, 0, 0, 4), expand=False), soft_wrap=False)
 
 
 def _print_move(name: str, move: "Promotion") -> None:

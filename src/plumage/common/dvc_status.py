@@ -8,6 +8,7 @@ from typing import Any
 
 from plumage.common.merge_conflicts import check_merged
 from plumage.common.redaction import redacted
+from plumage.common.text import is_or_are, some
 from plumage.errors import PipelineError
 
 
@@ -60,5 +61,4 @@ def _inputs(dependencies: dict[str, Any]) -> list[str]:
 def _first(names: list[str], limit: int = 3) -> str:
     """The first `limit` names, with "is" or "are"."""
     unique = list(dict.fromkeys(names))
-    rest = f" and {len(unique) - limit} more" if len(unique) > limit else ""
-    return f"{', '.join(unique[:limit])}{rest} {'is' if len(unique) == 1 else 'are'}"
+    return f"{some(unique, limit)} {is_or_are(len(unique))}"

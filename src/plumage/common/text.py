@@ -37,10 +37,26 @@ def shown_error(error: PlumageError) -> str:
     return "\n  ".join(map(shown, [error.message, *error.listed]))
 
 
-def some(names: Sequence[str], limit: int) -> str:
+def some(names: Sequence[str], limit: int, separator: str = ", ") -> str:
     """The first `limit` names in a line, and how many more there are: `JAY, OWL and 3 more`."""
     rest = f" and {len(names) - limit:,} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + rest
+    return separator.join(names[:limit]) + rest
+
+
+def some_lines(lines: Sequence[str], limit: int) -> list[str]:
+    """The first `limit` lines, and one that says how many more there are."""
+    rest = [f"... and {len(lines) - limit:,} more"] if len(lines) > limit else []
+    return [*lines[:limit], *rest]
+
+
+def plural(number: int, what: str, many: str = "") -> str:
+    """`1 photo` or `1,200 photos`; `many` for words whose plural isn't their singular with an s."""
+    return f"{number:,} {what if number == 1 else many or f'{what}s'}"
+
+
+def is_or_are(number: int) -> str:
+    """The verb after so many things."""
+    return "is" if number == 1 else "are"
 
 
 def shown_json(value: Any) -> str:

@@ -13,6 +13,7 @@ from scipy.stats import binom, false_discovery_control, hypergeom
 
 from plumage.architectures import WITH_IMAGENET_WEIGHTS
 from plumage.common.figures import share
+from plumage.common.text import plural
 from plumage.evaluation.intervals import exact
 from plumage.evaluation.result import EvaluationResult
 from plumage.evaluation.sample_size import POWER, photos_for_difference, photos_for_interval
@@ -51,11 +52,11 @@ def cannot_tell(result: EvaluationResult) -> list[str]:
         return [f"No photo of {photos:,} is misclassified, so nothing says what is hard for the model."]
     if len(result.classes) > 1 and not len(hard_classes(result)):
         told.append(
-            f"Whether a class is harder than the others: {_count(errors, 'mistake')} could be spread like this by chance."
+            f"Whether a class is harder than the others: {plural(errors, 'mistake')} could be spread like this by chance."
         )
     if len(result.classes) > 2 and not len(beyond_chance(result)):
         told.append(
-            f"Whether two classes are confused beyond chance: {_count(errors, 'mistake')} could be spread like this by chance."
+            f"Whether two classes are confused beyond chance: {plural(errors, 'mistake')} could be spread like this by chance."
         )
     return told
 
@@ -96,7 +97,7 @@ def _surprising(p_values: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _check_labels(result: EvaluationResult) -> Iterator[Advice]:
     if count := len(result.label_errors):
         yield Advice(
-            f"Check {_count(count, 'label')}",
+            f"Check {plural(count, 'label')}",
             f"A model that was not trained on {'it' if count == 1 else 'them'} is sure of another class.",
             section="labels",
         )  # fmt: skip
@@ -113,7 +114,7 @@ def _confused_pairs(result: EvaluationResult) -> Iterator[Advice]:
         both, all_of_both = errors[a, b] + errors[b, a], totals[a] + totals[b]
         expected = all_of_both / (len(result.classes) - 1)
         return (
-            f"{both:,} of the {_count(all_of_both, 'mistake')} on {result.classes[a]} and {result.classes[b]} are between the two, "
+            f"{both:,} of the {plural(all_of_both, 'mistake')} on {result.classes[a]} and {result.classes[b]} are between the two, "
             f"{expected:.1f} by chance; they have {result.train_counts[a]:,} and {result.train_counts[b]:,} training photos."
         )
 
@@ -172,7 +173,7 @@ def _pretrained_weights(result: EvaluationResult) -> Iterator[Advice]:
     name = "" if params.get("model.name") in WITH_IMAGENET_WEIGHTS else " -S model.name=efficientnet_b0"
     yield Advice(
         "Start from ImageNet's weights",
-        f"The network learned from random weights, from {_count(int(result.train_counts.sum()), 'photo')} "
+        f"The network learned from random weights, from {plural(int(result.train_counts.sum()), 'photo')} "
         f"(median {photos:,} per class); test accuracy {share(result.sample.correct.mean(), len(result.sample))}. A probe takes minutes.",
         f"dvc exp run -S model.weights=imagenet -S train.recipe=probe{name}", "training",
     )  # fmt: skip
@@ -183,7 +184,7 @@ def _finetune(result: EvaluationResult) -> Iterator[Advice]:
     if result.params.get("train.recipe") == "probe" and photos >= ENOUGH_TO_FINETUNE and errors:
         yield Advice(
             "Fine-tune the network",
-            f"A probe leaves the network as it is; {_count(errors, 'mistake')} remain, and a class has {photos:,} training photos "
+            f"A probe leaves the network as it is; {plural(errors, 'mistake')} remain, and a class has {photos:,} training photos "
             "(median). On 100 bird species with 27 each, fine-tuning raised the accuracy from 92.9% to 94.7%.",
             "dvc exp run -S train.recipe=finetune", "training",
         )  # fmt: skip
@@ -214,7 +215,7 @@ def _test_photos(result: EvaluationResult) -> Iterator[Advice]:
         return
     wanted = photos_for_interval(accuracy, reach)
     figures = [
-        f"{right:,} of {_count(photos, 'test photo')} are right: the accuracy lies between {share(low, photos)} and {share(high, photos)}.",
+        f"{right:,} of {plural(photos, 'test photo')} are right: the accuracy lies between {share(low, photos)} and {share(high, photos)}.",
         f"{wanted:,} photos would tell it to ±{100 * reach:.0f} points.",
     ]
     difference = min(DIFFERENCE, (1 - accuracy) / 2)
@@ -224,7 +225,3 @@ def _test_photos(result: EvaluationResult) -> Iterator[Advice]:
         )
         wanted = max(wanted, needed)
     yield Advice(f"{wanted - photos:,} more test photos to decide", " ".join(figures))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -16,6 +16,17 @@ def confused_pairs(confusion: Ints, limit: int) -> list[tuple[int, int, int]]:
     return [(int(i), int(j), int(errors[i, j])) for i, j in cells]
 
 
+def most_confused(confusion: Ints, limit: int, gap: float) -> tuple[list[int], list[int]]:
+    """The actual and the predicted classes of the `limit` most frequent kinds of error, but for those within `gap` of one before."""
+    actual: list[int] = []
+    predicted: list[int] = []
+    for row, column, _ in confused_pairs(confusion, limit):
+        for number, chosen in ((row, actual), (column, predicted)):
+            if all(abs(number - other) >= gap for other in chosen):
+                chosen.append(number)
+    return actual, predicted
+
+
 def confusion_order(confusion: Ints) -> NDArray[np.int64]:
     """The C classes in an order that makes neighbours of classes confused with each other.
 

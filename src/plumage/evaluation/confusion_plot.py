@@ -10,13 +10,17 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from plumage.evaluation.confusion import confused_pairs
+from plumage.evaluation.confusion import confused_pairs, most_confused
 from plumage.evaluation.plots import GREY, INK, png_figure, shorten, text_width
 
 CORRECT = LinearSegmentedColormap.from_list("correct", ["#cfe6ee", "#1f6f8b", "#0b3040"])
 WRONG = LinearSegmentedColormap.from_list("wrong", ["#f5b48a", "#c8501e", "#6b1d04"])
 COUNTED_CLASSES = 30  # most classes for which the cells show their counts
-NAMED_CLASSES = 100  # most classes for which every row and column is named; with more, about 40 are
+NAMED_CLASSES = (
+    100  # most classes for which every row and column is named; with more, those of the most confused pairs are
+)
+NAMED_PAIRS = 60  # of these, at most
+NAME_FONT = 9.0  # in points, where not every class is named
 MIN_MARK = 3.0  # smallest side of a mark in points: one error among 1,000 classes stays visible in its smaller cell
 PANEL, PAIR, TOP = 4.2, 0.37, 0.45  # in inches: width of the list of pairs, height of a pair, height of the titles
 
@@ -28,22 +32,25 @@ def plot_confusion(path: Path, confusion: NDArray[np.int64], classes: Sequence[s
     """
     confusion, classes = confusion[np.ix_(order, order)], [classes[number] for number in order]
     count = len(classes)
-    every = 1 if count <= NAMED_CLASSES else -(-count // 40)
     side = float(np.clip(3 + 0.2 * count, 4, 12))
     cell = side * 72 / count  # points
-    font = float(np.clip(0.75 * cell * every, 5, 8))
-    longest = max(text_width(shorten(name)) for name in classes[::every])
+    all_named = count <= NAMED_CLASSES
+    font = float(np.clip(0.75 * cell, 5, 8)) if all_named else NAME_FONT
+    rows, columns = (
+        (range(count), range(count)) if all_named else most_confused(confusion, NAMED_PAIRS, 1.2 * font / cell)
+    )
+    longest = max((text_width(shorten(classes[number])) for number in {*rows, *columns}), default=0)
     margin = 0.45 + 0.0088 * font * longest
     width, height = margin + side + 0.4 + PANEL, margin + side + TOP
     with png_figure(path, width, height, classes) as figure:
         figure.set_layout_engine("none")
         matrix = figure.add_axes((margin / width, margin / height, side / width, side / height))
         _draw_cells(matrix, confusion, cell)
-        ticks, names = range(0, count, every), [shorten(name) for name in classes[::every]]
-        matrix.set_xticks(ticks, names, rotation=90, fontsize=font)
-        matrix.set_yticks(ticks, names, fontsize=font)
-        matrix.tick_params(length=0 if every == 1 else 3, color=GREY)
-        matrix.set_title(f"Confusion matrix: {confusion.sum():,} photos, {count:,} classes")
+        matrix.set_xticks(columns, [shorten(classes[number]) for number in columns], rotation=90, fontsize=font)
+        matrix.set_yticks(rows, [shorten(classes[number]) for number in rows], fontsize=font)
+        matrix.tick_params(length=0 if all_named else 3, color=GREY)
+        named = "" if all_named else " (the most confused are named)"
+        matrix.set_title(f"Confusion matrix: {confusion.sum():,} photos, {count:,} classes{named}")
         matrix.set(xlabel="predicted", ylabel="actual")
         left = (margin + side + 0.4) / width
         panel = figure.add_axes((left, 0, 1 - left, 1))

@@ -47,40 +47,54 @@ THUMBNAILS = 3_000
 Rows = Mapping[str, list[int]]  # the data set's rows per split: train, val, test
 
 
+class Photos(NamedTuple):
+    """The photos that a model was trained and is tested on."""
+
+    dataset: Dataset
+    rows: Rows
+    near_duplicates: Sequence[Sequence[int]] = ()
+    """Groups of rows."""
+
+
+class Training(NamedTuple):
+    """What the report says of how the model came about."""
+
+    params: Mapping[str, Any]
+    best_epoch: int | None = None
+    """The epoch, from 1, whose weights the model has: the learning curves mark it."""
+    provenance: Provenance = UNKNOWN
+    held_out: HeldOut | None = None
+    """What cross-validation predicted; the metrics then have `folds`."""
+
+
 def evaluate(
     saved: SavedModel,
-    dataset: Dataset,
-    rows: Rows,
+    photos: Photos,
+    training: Training,
     settings: Evaluate,
     reports: Path,
-    params: Mapping[str, Any],
-    best_epoch: int | None = None,
-    held_out: HeldOut | None = None,
-    near_duplicates: Sequence[Sequence[int]] = (),
-    provenance: Provenance = UNKNOWN,
     before_writing: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Evaluate the model on the rows `test` and write metrics.json, tables, plots and the report into `reports`.
 
-    `reports` already holds history.csv. The report lists `params` and `provenance`. The threshold of selective prediction is
-    chosen on the rows `val`. The learning curves mark `best_epoch`, from 1, whose weights the model has. `held_out` is what
-    cross-validation predicted; the metrics then have `folds`. `near_duplicates` are groups of rows. `before_writing` may raise
-    to write nothing. Returns the content of metrics.json.
+    `reports` already holds history.csv. The threshold of selective prediction is chosen on the rows `val`. `before_writing`
+    may raise to write nothing. Returns the content of metrics.json.
 
     Raises:
         ModelError: the model's classes are not the data set's.
     """
+    dataset, rows, near_duplicates = photos
     if saved.classes != dataset.classes:
         raise ModelError("the model has other classes than the data set; train it on these photos")
     inputs = _Inputs(saved, dataset, rows, settings, group_numbers(near_duplicates, len(dataset)))
     predictions = _predict(inputs)
     metrics = _score(inputs, predictions)
-    if held_out:
+    if held_out := training.held_out:
         row_of = {key: row for row, key in enumerate(dataset.keys)}
         groups = inputs.groups[[row_of[key] for key in held_out.keys]]
         metrics["folds"] = folds_summary(held_out, groups, settings)
     history = pd.read_csv(reports / paths.HISTORY.name)
-    result = _result(inputs, predictions, metrics, history, best_epoch, params, provenance)
+    result = _result(inputs, predictions, metrics, history, training)
     errors = _label_errors(inputs, predictions)
     result = replace(result, label_errors=with_pictures(errors.suspects, dataset, saved.preprocessing))
     before_writing()
@@ -190,9 +204,7 @@ def _result(
     predictions: _Predictions,
     metrics: Mapping[str, Any],
     history: pd.DataFrame,
-    best_epoch: int | None,
-    params: Mapping[str, Any],
-    provenance: Provenance,
+    training: Training,
 ) -> EvaluationResult:
     saved, dataset, rows, *_ = inputs
     sample = predictions.test
@@ -212,15 +224,15 @@ def _result(
         features=predictions.features,
         slices=slice_table(slices),
         history=history,
-        best_epoch=best_epoch,
+        best_epoch=training.best_epoch,
         examples=examples,
         example_photos=_example_photos(inputs, sample, examples),
         model=saved.preprocessing.model_dump() | {"architecture": saved.name, "temperature": saved.temperature},
-        params=params,
+        params=training.params,
         train_counts=np.bincount(dataset.targets()[rows["train"]], minlength=len(dataset.classes)),
         typical_side=typical_side(dataset),
         thumbnails=_thumbnails(inputs, sample),
-        provenance=provenance,
+        provenance=training.provenance,
     )
 
 

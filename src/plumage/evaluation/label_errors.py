@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from plumage.common.paths import LABEL_ERRORS
-from plumage.common.text import some
+from plumage.common.text import plural, some
 from plumage.data.dataset.store import Dataset
 from plumage.evaluation.sample import Floats, Ints
 from plumage.training.probe import ProbeSettings, out_of_fold_probabilities
@@ -52,7 +52,7 @@ class LabelErrors(NamedTuple):
             "most of their photos look like another class": self.not_told_apart,
         }
         then = f"{LABEL_ERRORS}; correct them with `plumage data relabel`" if count else str(LABEL_ERRORS)
-        lines = [f"label errors: {count:,} photo{'s' if count != 1 else ''} likely labelled wrong (see {then})"]
+        lines = [f"label errors: {plural(count, 'photo')} likely labelled wrong (see {then})"]
         lines += [f"label errors: not judged ({why}): {some(names, NAMED)}" for why, names in why_not.items() if names]
         return lines
 

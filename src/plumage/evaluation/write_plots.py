@@ -9,6 +9,7 @@ import pandas as pd
 from plumage.common import paths
 from plumage.common.figures import probability
 from plumage.common.files import atomic_path
+from plumage.common.text import some
 from plumage.evaluation import plots
 from plumage.evaluation.calibration import reliability
 from plumage.evaluation.confusion import confused_pairs
@@ -27,8 +28,8 @@ def write_plots(reports: Path, result: EvaluationResult) -> None:
     """Write the PNG files of plots/ and the CSV files of plot_data/ into `reports`."""
     folder = reports / paths.PLOTS.name
     if missing := missing_characters(result.classes):
-        some = " ".join(missing[:5]) + (f" and {len(missing) - 5:,} more" if len(missing) > 5 else "")
-        print(f"no font of this machine has {some}: plots show boxes; install one (Debian: fonts-noto-cjk for CJK)")
+        named = some(missing, 5, " ")
+        print(f"no font of this machine has {named}: plots show boxes; install one (Debian: fonts-noto-cjk for CJK)")
     plot_confusion(folder / "confusion.png", result.confusion, result.classes, result.class_order)
     plots.plot_reliability(folder / "reliability.png", result.reliability)
     plots.plot_coverage(folder / "coverage.png", result.coverage)

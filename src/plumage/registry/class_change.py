@@ -93,10 +93,8 @@ class ClassChange:
 def find_class_change(name: str, classes: Sequence[str], names: ClassNames) -> ClassChange | None:
     """Compare the champion of the registered model `name` with a model of `classes`; None if its tags say the same, or there is none.
 
-    The store must be in use (`use_store`). `names` says what the champion's classes are called now.
-
-    Raises:
-        PlumageError: the champion's model.json can't be read.
+    The store must be in use (`use_store`). `names` says what the champion's classes are called now. A champion whose
+    model.json can't be read is left to the gate: None, too.
     """
     client = MlflowClient()
     try:
@@ -105,25 +103,20 @@ def find_class_change(name: str, classes: Sequence[str], names: ClassNames) -> C
         return None
     if version.tags.get(tags.CLASS_SET) == class_set(classes):
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        known = read_description(fetch_description(version, Path(folder))).classes
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            known = read_description(fetch_description(version, Path(folder))).classes
+    except PlumageError:
+        return None
     return ClassChange(int(version.version), known, classes, ClassSets.of(classes, known, names))
 
 
-def announce_class_change(
-    name: str, classes: Sequence[str], names: ClassNames, from_sample: bool
-) -> ClassChange | None:
-    """Print what follows from a change of classes, if there is one. A champion that can't be read is left to the gate."""
-    try:
-        change = find_class_change(name, classes, names)
-    except PlumageError:
-        return None
-    if change and (change.gone or change.sets.new):
-        print(shown(change.before(name, from_sample)), flush=True)
-    return change
-
-
 def announce_before_training(params: Params, classes: Sequence[str]) -> None:
-    """Print what follows if the model to be trained is registered. It decides nothing, so train does not depend on these parameters."""
+    """Print what follows if a model of `classes` is trained and registered, if these are others than the champion's.
+
+    The store must be in use. It decides nothing, so train does not depend on these parameters.
+    """
     data = params.data
-    announce_class_change(params.register_.model_name, classes, ClassNames(data.classes), data.source == "sample")
+    change = find_class_change(params.register_.model_name, classes, ClassNames(data.classes))
+    if change and (change.gone or change.sets.new):
+        print(shown(change.before(params.register_.model_name, data.source == "sample")), flush=True)

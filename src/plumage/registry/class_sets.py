@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from plumage.common.class_names import ClassNames, class_identity
-from plumage.common.text import some
+from plumage.common.text import plural, some
 
 NAMED = 3
 """Classes that a sentence names."""
@@ -54,4 +54,4 @@ def named(labels: Iterable[str]) -> str:
 
 def count(labels: Sequence[str]) -> str:
     """`1 class` or `12 classes`."""
-    return f"{len(labels):,} {'class' if len(labels) == 1 else 'classes'}"
+    return plural(len(labels), "class", "classes")

@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from plumage.common.text import markdown, shown
+from plumage.common.figures import difference
+from plumage.common.text import markdown, plural, shown
 from plumage.registry.comparisons import in_words
+from plumage.registry.limits import written
 from plumage.registry.model_card import LONGEST_DESCRIPTION, shortened
 from plumage.tracking import tags
 
@@ -52,10 +54,11 @@ def version_description(reason: str, card: str) -> str:
 
 def _comparison(comparison: Mapping[str, Any] | None) -> Iterator[str]:
     if comparison:
-        low, high = comparison["score_interval"]["low"], comparison["score_interval"]["high"]
+        photos, interval = comparison["photos"], comparison["score_interval"]
+        low, high = (difference(interval[end], photos).removesuffix(" points") for end in ("low", "high"))
         yield (
-            f"difference {comparison['difference']:+.4f} ({comparison['confidence']:.0%}: {low:+.4f} to {high:+.4f}); "
-            f"of {comparison['photos']:,} photos {comparison['only_challenger_right']:,} only this one gets right, "
+            f"difference {difference(comparison['difference'], photos)} ({comparison['confidence']:.0%}: {low} to {high}); "
+            f"of {plural(photos, 'photo')} {comparison['only_challenger_right']:,} only this one gets right, "
             f"{comparison['only_champion_right']:,} only the champion ({comparison['champion_answers']})"
         )
 
@@ -69,7 +72,7 @@ def _limits(limits: list[dict[str, Any]]) -> Iterator[str]:
     for limit in limits:
         label = f" ({limit['label']})" if "label" in limit else ""
         met = "met" if limit["met"] else "not met"
-        yield f"{limit['name']} {limit['limit']:g}: {limit['value']:g}{label}, {met}"
+        yield f"{limit['name']} {written(limit, 'limit')}: {written(limit, 'value')}{label}, {met}"
 
 
 def _left_out(decision: Mapping[str, Any]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from plumage.registry.candidate import Candidate
 from plumage.registry.champion import Standing
 from plumage.registry.class_sets import class_set
 from plumage.registry.head_to_head import BY_HAND, HeadToHead, TestPhotos
-from plumage.registry.limits import Results, check_limits
+from plumage.registry.limits import Results, check_limits, written
 
 TIMED_PHOTOS = 8
 
@@ -67,7 +67,9 @@ class Gate:
         if champion and champion.version == version:
             return {**decision, "reason": f"version {version} is the champion already"}
         missed = [limit for limit in decision["limits"] if not limit["met"]]
-        objections = [f"{limit['name']} is {limit['limit']:g}, this is {limit['value']:g}" for limit in missed]
+        objections = [
+            f"{limit['name']} is {written(limit, 'limit')}, this is {written(limit, 'value')}" for limit in missed
+        ]
         objections += filter(None, [standing.blocked, _why_the_sample_stays_out(challenger, standing)])
         if rival is None:
             reason = "there was no champion"

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plumage.common.class_names import ClassNames
+from plumage.common.figures import share
+from plumage.common.text import plural
 from plumage.config import Register
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.groups import group_numbers
@@ -27,7 +29,7 @@ from plumage.evaluation.compare import Comparison, compare
 from plumage.evaluation.predictions import compute_predictions, read_predictions
 from plumage.registry.candidate import Candidate
 from plumage.registry.champion import Champion
-from plumage.registry.class_sets import ClassSets, class_set, count, named
+from plumage.registry.class_sets import ClassSets, class_set, count
 from plumage.registry.limits import DECIMALS
 from plumage.registry.rules import NewClasses, Verdict, judge_same_classes, judge_shared_classes, shared_classes_rule
 from plumage.registry.training_photos import seen_photos
@@ -104,7 +106,7 @@ class HeadToHead:
 
     def _different(self, sets: ClassSets) -> tuple[Verdict, Figures]:
         mine = count(self.challenger.classes)
-        what = f"knows other classes ({named(sets.lost)}): this is a different model, the first of its {mine}"
+        what = f"knows other classes: this is a different model, the first of its {mine}"
         return self._verdict(True, what), {"classes": _as_json(sets)}
 
     def _judge_same(self) -> tuple[Verdict, Figures]:
@@ -181,9 +183,10 @@ class HeadToHead:
         return {"checked": True, **counts, "keys": keys[:LISTED], "repeats": int((~seen & ~keep).sum())}, keep
 
     def _with_figures(self, verdict: Verdict, comparison: Comparison, where: str = "") -> Verdict:
+        number = comparison.num_samples
+        mine, theirs = (share(value, number) for value in (comparison.accuracy, comparison.champion_accuracy))
         figures = (
-            f"{comparison.accuracy:.4f} against {comparison.champion_accuracy:.4f} of champion version "
-            f"{self.champion.version} on {comparison.num_samples:,} photo{'s'[: comparison.num_samples != 1]}{where}"
+            f"{mine} against {theirs} of champion version {self.champion.version} on {plural(number, 'photo')}{where}"
         )
         return Verdict(verdict.passed, f"{figures}: {verdict.reason}")
 

@@ -5,13 +5,14 @@ A key that starts with `min_` is a floor, one that starts with `max_` is a ceili
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from plumage.common.figures import percentage
 from plumage.config import Register
 from plumage.errors import ModelError
 from plumage.inference.predictor import Predictor
@@ -55,6 +56,12 @@ def check_limits(settings: Register, results: Results) -> list[dict[str, Any]]:
             entry = {"name": name, "limit": limit, "value": value, "met": met}
             checked.append(entry if label is None else {**entry, "label": label})
     return checked
+
+
+def written(limit: Mapping[str, Any], key: Literal["limit", "value"]) -> str:
+    """One of the two figures of a checked limit: shares as percentages."""
+    value = float(limit[key])
+    return percentage(value) if limit["name"].startswith("min_") else f"{value:g}"
 
 
 def _worst_class_recall(results: Results) -> tuple[float, str]:

@@ -9,7 +9,7 @@ DESCRIPTION = "Photo to class probabilities, registered by Plumage."
 SHOWN = 10
 """The newest promotions. `plumage registry history` has all."""
 LONGEST_WHY = 200
-"""Characters, so that the table stays below the 5,000 that MLflow takes."""
+"""Characters, so that the list stays below the 5,000 that MLflow takes."""
 
 
 def describe_model(client: MlflowClient, name: str) -> None:
@@ -21,16 +21,18 @@ def describe_model(client: MlflowClient, name: str) -> None:
 
 
 def model_description(history: list[Promotion]) -> str:
-    """What the model is, and who or what made which version champion, when and why, the newest first, in Markdown."""
+    """What the model is, and which version became champion when, by what and whom, and why, the newest first, in Markdown.
+
+    It is a list because MLflow's page breaks the cells of a table into lines of a word.
+    """
     if not history:
         return DESCRIPTION
-    rows = [
-        f"| {entry.when[:16].replace('T', ' ')} | {entry.to} | {entry.how} | {markdown(entry.who[:80])} | "
-        f"{markdown(_cut(entry.why))} |"
+    entries = [
+        f"- **Version {entry.to}** since {entry.when[:16].replace('T', ' ')} UTC: {markdown(_cut(entry.why))} "
+        f"({entry.how}, {markdown(entry.who[:80])})"
         for entry in reversed(history[-SHOWN:])
     ]
-    head = ["| when (UTC) | champion | by | who | why |", "|---|---|---|---|---|"]
-    return "\n".join([f"{DESCRIPTION} Which version is champion, and since when:", "", *head, *rows])
+    return "\n".join([f"{DESCRIPTION} Its champions, the newest first:", "", *entries])
 
 
 def _cut(why: str) -> str:

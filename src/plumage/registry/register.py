@@ -28,7 +28,7 @@ from plumage.data.split.splits_file import read_split
 from plumage.registry.aliases import CHALLENGER
 from plumage.registry.candidate import Candidate, collect_candidate
 from plumage.registry.champion import find_standing
-from plumage.registry.class_change import ClassChange, announce_class_change
+from plumage.registry.class_change import ClassChange, find_class_change
 from plumage.registry.class_sets import class_set
 from plumage.registry.comparisons import count_comparisons
 from plumage.registry.decision import GATE_REASON, decision_tags, version_description
@@ -90,7 +90,7 @@ def register(root: Path, run: Run, candidate: Candidate, gate: Gate) -> dict[str
         client.create_registered_model(name, description=DESCRIPTION)
     with one_line_errors("MLflow's registry"), lock_model(root, name):
         complete_promotions(client, name)
-        change = _announce_class_change(client, name, candidate, gate.photos.names)
+        change = _find_class_change(client, name, candidate, gate.photos.names)
         complete_logged_models(client, run, name)
         version, created = _find_or_create_version(client, name, run, candidate, gate.test_hash)
         client.set_registered_model_alias(name, CHALLENGER, model_versions(client, name)[-1].version)
@@ -111,11 +111,9 @@ def register(root: Path, run: Run, candidate: Candidate, gate: Gate) -> dict[str
     }
 
 
-def _announce_class_change(
-    client: MlflowClient, name: str, candidate: Candidate, names: ClassNames
-) -> ClassChange | None:
-    """Say that the champion knows other classes, before anything is registered; and tag a champion of an earlier Plumage."""
-    change = announce_class_change(name, candidate.classes, names, candidate.from_sample)
+def _find_class_change(client: MlflowClient, name: str, candidate: Candidate, names: ClassNames) -> ClassChange | None:
+    """The change of classes, which training has announced, if there is one; and tag a champion of an earlier Plumage."""
+    change = find_class_change(name, candidate.classes, names)
     if change:
         client.set_model_version_tag(name, str(change.version), tags.CLASS_SET, class_set(change.known))
     return change

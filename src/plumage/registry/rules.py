@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from scipy.stats import norm
 
+from plumage.common.figures import difference, margin, percentage
 from plumage.config import Register
 from plumage.evaluation.compare import Comparison, binomial_p, fewest_wins
 
@@ -69,17 +70,23 @@ def _superior_takes(comparison: Comparison, alpha: float) -> str:
 
 
 def _not_inferior(comparison: Comparison, settings: Register) -> Verdict:
-    margin = settings.margin
-    least = f"the difference is at least {comparison.score[0]:+.4f}"
-    if comparison.score[0] > -margin:
-        return Verdict(True, f"not worse by {margin:g} ({least})")
+    tolerated, least = settings.margin, _least(comparison)
+    if comparison.score[0] > -tolerated:
+        return Verdict(True, f"not worse by {margin(tolerated)} ({least})")
     smallest = smallest_margin(comparison.num_samples, settings.alpha)
     takes = ""
-    if margin <= smallest:
+    if tolerated <= smallest:
         z = norm.ppf(1 - settings.alpha)
-        needed = math.floor(z * z * (1 - margin) / margin) + 1
-        takes = f"; {comparison.num_samples:,} photos can't show less than {smallest:.3f}, {margin:g} takes {needed:,} or more"
-    return Verdict(False, f"may be worse by {margin:g} ({least}){takes}")
+        needed = math.floor(z * z * (1 - tolerated) / tolerated) + 1
+        takes = (
+            f"; {comparison.num_samples:,} photos can't show less than {margin(smallest)}, "
+            f"{margin(tolerated)} takes {needed:,} or more"
+        )
+    return Verdict(False, f"may be worse by {margin(tolerated)} ({least}){takes}")
+
+
+def _least(comparison: Comparison) -> str:
+    return f"the difference is at least {difference(comparison.score[0], comparison.num_samples)}"
 
 
 def smallest_margin(num_samples: int, alpha: float) -> float:
@@ -115,7 +122,7 @@ def judge_shared_classes(comparison: Comparison, new: NewClasses | None, setting
     loss = tolerated_loss(comparison.num_samples, settings.margin)
     passed = comparison.score[0] > -loss
     how = "not" if passed else "may be"
-    verdicts = [Verdict(passed, f"{how} worse by {loss:.2g} (the difference is at least {comparison.score[0]:+.4f})")]
+    verdicts = [Verdict(passed, f"{how} worse by {margin(loss)} ({_least(comparison)})")]
     if new:
         verdicts += [_recall_of_new(new, settings), _taken_by_new(new, settings.alpha)]
     return Verdict(all(verdict.passed for verdict in verdicts), ", ".join(verdict.reason for verdict in verdicts))
@@ -124,21 +131,22 @@ def judge_shared_classes(comparison: Comparison, new: NewClasses | None, setting
 def _recall_of_new(new: NewClasses, settings: Register) -> Verdict:
     floor = max(settings.min_new_recall, 1 / new.num_classes)
     passed = binomial_p(new.right, new.photos, floor) <= settings.alpha
+    least = percentage(round(floor, 3))
     said = f"{new.right:,} of {new.photos:,} photos of new classes right, recall"
     if passed:
-        return Verdict(True, f"{said} over {floor:.2g}")
+        return Verdict(True, f"{said} over {least}")
     enough = (right for right in range(new.photos + 1) if binomial_p(right, new.photos, floor) <= settings.alpha)
     takes = next(enough, None)
     if takes is not None:
-        return Verdict(False, f"{said} not shown to be over {floor:.2g} (that takes {takes:,})")
+        return Verdict(False, f"{said} not shown to be over {least} (that takes {takes:,})")
     needed = math.ceil(math.log(settings.alpha) / math.log(floor))
-    return Verdict(False, f"{said} not shown to be over {floor:.2g} (that takes {needed:,} photos or more)")
+    return Verdict(False, f"{said} not shown to be over {least} (that takes {needed:,} photos or more)")
 
 
 def _taken_by_new(new: NewClasses, alpha: float) -> Verdict:
     passed = binomial_p(new.shared_photos - new.taken, new.shared_photos, 1 - MAX_TAKEN) <= alpha
     said = f"{new.taken:,} of {new.shared_photos:,} photos of shared classes called a new one"
-    return Verdict(passed, said if passed else f"{said}, not shown to be under {MAX_TAKEN:g}")
+    return Verdict(passed, said if passed else f"{said}, not shown to be under {percentage(MAX_TAKEN)}")
 
 
 def _two_digits(number: int) -> int:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from mlflow.utils.file_utils import local_file_uri_to_path
 
 from plumage.common.paths import MLFLOW_ARTIFACTS
+from plumage.common.text import is_or_are, plural
 
 COLUMNS = (
     ("experiments", "artifact_location"),
@@ -149,8 +150,7 @@ def _report(database: Path, folder: Path, logged: dict[Location, Path], former: 
         below = {path for location, path in logged.items() if location.path.is_relative_to(root)}
         if count := sum(_count_missing(root / path, folder / path) for path in below):
             there, here = (shlex.quote(f"{place / MLFLOW_ARTIFACTS}") for place in (root, folder))
-            files = "file is" if count == 1 else "files are"
-            line += f"; {count:,} {files} only in {there}, copy them: cp -rn {there}/. {here}"
+            line += f"; {plural(count, 'file')} {is_or_are(count)} only in {there}, copy them: cp -rn {there}/. {here}"
     print(line, file=sys.stderr, flush=True)
 
 

@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from plumage.common.files import atomic_path, naming
 from plumage.common.paths import OUTBOX
+from plumage.common.text import plural
 from plumage.tracking.artifacts import sqlite_database
 from plumage.tracking.entries import EndEntry, Entry, Status, deliver, from_line, to_line
 from plumage.tracking.store import STORE_ERRORS, first_line
@@ -143,8 +144,10 @@ class _File:
         aside = self.path.with_suffix(".damaged")
         with naming(aside), aside.open("ab") as file:
             file.writelines(line.rstrip(b"\n") + b"\n" for line, _ in damaged)
-        lines = "1 line" if len(damaged) == 1 else f"{len(damaged):,} lines"
-        print(f"{self.path}: {lines} can't be delivered ({damaged[0][1]}); kept in {aside}", flush=True)
+        print(
+            f"{self.path}: {plural(len(damaged), 'line')} can't be delivered ({damaged[0][1]}); kept in {aside}",
+            flush=True,
+        )
 
     def _drop(self, count: int) -> None:
         """Remove the first `count` bytes."""

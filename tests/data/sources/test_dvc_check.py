@@ -35,5 +35,5 @@ def test_everything_that_dvc_cannot_hash_is_named_in_one_line(class_folders: Pat
 def test_many_problems_are_counted(class_folders: Path) -> None:
     for number in range(9):
         (class_folders / f"{number}.jpg").symlink_to("gone.jpg")
-    with pytest.raises(DataError, match="; and 4 more; remove or repair them"):
+    with pytest.raises(DataError, match=" and 4 more; remove or repair them"):
         check_for_dvc(class_folders)

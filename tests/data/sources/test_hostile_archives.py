@@ -9,6 +9,7 @@ import struct
 import tarfile
 import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,6 +145,26 @@ def test_compressed_bombs_are_refused(tmp_path: Path, suffix: str, pack: Callabl
     path = tmp_path / f"birds.tar.{suffix}"
     path.write_bytes(pack(GOOD + header(b"FINCH/b.jpg", 40 * 1024**2) + bytes(40 * 1024**2)))
     assert "like a bomb" in line(path)
+
+
+def with_dictionary(xz: bytes, exponent: int) -> bytes:
+    """The .xz with a first block that asks for a dictionary of 2^`exponent` bytes: after the 12 bytes of the file's header."""
+    header = bytearray(xz[12 : 12 + 4 * xz[12]])
+    header[4] = 2 * (exponent - 12)
+    return xz[:12] + header + struct.pack("<I", zlib.crc32(header)) + xz[12 + len(header) + 4 :]
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_an_xz_with_a_huge_dictionary_is_refused_before_it_takes_the_memory(tmp_path: Path, streams: int) -> None:
+    path, packed = tmp_path / "birds.tar.xz", lzma.compress(GOOD + END)
+    before = lzma.compress(b"") * (streams - 1)
+    path.write_bytes(before + with_dictionary(packed, 30))
+    wrong = "takes too much memory to unpack; takes an xz with a dictionary of at most 256 MiB, as `xz -9` makes"
+    assert line(path) == f"data.path: {path}: {wrong}"
+    path.write_bytes(before + with_dictionary(packed, 28) + bytes(8))
+    assert len(opened(path)) == 6
+    path.write_bytes(before + packed[:-20])
+    assert "ends early" in line(path)
 
 
 def test_what_is_packed_twice_is_not_unpacked_twice(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from plumage.common.class_names import ClassNames, class_identity
+from plumage.common.text import some
 from plumage.errors import DataError
 
 NAMED = 5  # the number of classes that a message names
@@ -15,7 +16,7 @@ def refuse_empty_classes(contents: Mapping[str, str]) -> None:
     """Raise a DataError that names the classes whose folders hold no photo, and what they hold."""
     if contents:
         named = [f"{label!r} holds no photo ({what})" for label, what in contents.items()]
-        raise DataError(f"the class {_listed(named)}; delete such folders, or put photos into them")
+        raise DataError(f"the class {some(named, NAMED)}; delete such folders, or put photos into them")
 
 
 def refuse_unknown_classes(names: ClassNames, classes: Collection[str]) -> None:
@@ -27,7 +28,9 @@ def refuse_unknown_classes(names: ClassNames, classes: Collection[str]) -> None:
     for old in names.unused(classes):
         if class_identity(names(old)) not in now:
             near = difflib.get_close_matches(old, classes, n=1, cutoff=0.5)
-            known = f"did you mean {near[0]!r}?" if near else f"there are {_listed(list(map(repr, sorted(classes))))}"
+            known = (
+                f"did you mean {near[0]!r}?" if near else f"there are {some(list(map(repr, sorted(classes))), NAMED)}"
+            )
             raise DataError(f"data.classes: no photos are of a class {old!r}; {known}")
 
 
@@ -43,7 +46,7 @@ def refuse_lost_classes(refused: Iterable[Mapping[str, Any]], classes: Iterable[
             f"{label!r} lost all its photos (refused: {_most_common(counts)})"
             for label, counts in sorted(reasons.items())
         ]
-        raise DataError(f"the class {_listed(named)}; replace these photos, or delete the folder")
+        raise DataError(f"the class {some(named, NAMED)}; replace these photos, or delete the folder")
 
 
 def refuse_single_class(classes: Sequence[str]) -> None:
@@ -60,8 +63,3 @@ def _most_common(reasons: Counter[str]) -> str:
     (reason, count), *others = reasons.most_common()
     more = f", and {sum(number for _, number in others):,} for other reasons" if others else ""
     return f"{count:,} {reason}{more}"
-
-
-def _listed(named: list[str]) -> str:
-    more = [f"{len(named) - NAMED:,} more classes"] if len(named) > NAMED else []
-    return ", ".join(named[:NAMED] + more)

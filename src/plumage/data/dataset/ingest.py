@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from plumage.common.class_names import ClassNames
 from plumage.common.files import atomic_path
 from plumage.common.progress import Progress
+from plumage.common.text import plural, some_lines
 from plumage.common.workers import begin, map_in_processes
 from plumage.config import MAX_PIXELS
 from plumage.data.dataset.class_rules import (
@@ -116,7 +117,7 @@ def describe(report: dict[str, Any]) -> list[str]:
     lines = [f"{report['photos']:,} photos of {report['classes']:,} classes; {', '.join(left_out)}"]
     if passed_over := report.get("passed_over"):
         total = sum(passed_over.values())
-        lines.append(f"{total:,} {'file' if total == 1 else 'files'} passed over: {in_words(passed_over)}")
+        lines.append(f"{plural(total, 'file')} passed over: {in_words(passed_over)}")
     if unlabelled := report.get("unlabelled"):
         lines.append(f"{unlabelled:,} photos without a label passed over")
     if encoding := report.get("name_encoding"):
@@ -148,10 +149,7 @@ def heic_hint(refused: list[dict[str, str]]) -> list[str]:
 def _check_refused(refused: list[dict[str, str]], total: int, max_refused: float) -> None:
     if len(refused) <= max_refused * total:
         return
-    lines = [f"{photo['key']}: {photo['reason']}" for photo in refused[:LISTED]]
-    if len(refused) > LISTED:
-        lines.append(f"... and {len(refused) - LISTED:,} more")
-    lines += heic_hint(refused)
+    lines = some_lines([f"{photo['key']}: {photo['reason']}" for photo in refused], LISTED) + heic_hint(refused)
     raise DataError(
         f"{len(refused):,} of {total:,} photos are refused, more than data.max_refused: {max_refused:g} of all; repair "
         "or remove them, or raise it",

@@ -14,7 +14,8 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,6 +26,7 @@ from plumage.config import MAX_BYTES, Data
 from plumage.data.sources.layout import Found, in_chunks, recognise
 from plumage.data.sources.photo import HEAD_BYTES, Chunk, Photo, SourcePaths
 from plumage.data.sources.tar_members import tar_members
+from plumage.data.sources.xz_blocks import BLOCK_BYTES, MAX_DICTIONARY, xz_blocks
 from plumage.data.sources.zip_names import zip_names
 from plumage.errors import DataError
 
@@ -45,7 +47,6 @@ OTHER_FILES = {
     b"<": "a web page", b"version https://": "a pointer of Git LFS",
 }  # fmt: skip
 """What is not read, by its first bytes."""
-OPENERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.GzipFile, b"BZ": bz2.BZ2File, b"\xfd7": lzma.LZMAFile}
 
 
 def from_params(data: Data, paths: SourcePaths) -> "ArchiveSource":
@@ -79,6 +80,11 @@ class ArchiveSource:
             self.found, self.about = recognise(files, self.where, self._folders, self._head, self._problems, max_bytes)
         except BROKEN as error:
             raise _broken(self.where, error) from None
+        except MemoryError:
+            raise DataError(
+                f"{self.where}: takes too much memory to unpack; takes an xz with a dictionary of at most "
+                f"{MAX_DICTIONARY // 1024**2} MiB, as `xz -9` makes"
+            ) from None
         if self._encoding:
             self.about["name_encoding"] = self._encoding
 
@@ -177,14 +183,14 @@ class ArchiveSource:
         for beginning, what in OTHER_FILES.items():
             if start.startswith(beginning):
                 raise DataError(f"{self.where} is {what}; takes a zip, tar, tar.gz, tar.bz2 or tar.xz")
-        opener = OPENERS.get(start[:2])
-        if opener is None:
+        unpacker = UNPACKERS.get(start[:2])
+        if unpacker is None:
             return path
         scratch.parent.mkdir(parents=True, exist_ok=True)
         limit = max(BOMB_BYTES, MAX_RATIO * path.stat().st_size)
         written = 0
-        with opener(path) as packed, naming(scratch), scratch.open("wb") as plain:
-            while block := packed.read(1024**2):
+        with closing(unpacker(path)) as blocks, naming(scratch), scratch.open("wb") as plain:
+            for block in blocks:
                 written += len(block)
                 if written > limit:
                     break
@@ -215,6 +221,18 @@ class ArchiveSource:
                 f"{self.where}: unpacks to over {MAX_RATIO} times its size ({unpacked:,} bytes from {packed:,}), like a "
                 "bomb; takes an archive of photos"
             )
+
+
+def _blocks(opener: Callable[[Path], Any], path: Path) -> Generator[bytes, None, None]:
+    with opener(path) as packed:
+        while block := packed.read(BLOCK_BYTES):
+            yield block
+
+
+UNPACKERS: dict[bytes, Callable[[Path], Generator[bytes, None, None]]] = {
+    b"\x1f\x8b": partial(_blocks, gzip.GzipFile), b"BZ": partial(_blocks, bz2.BZ2File), b"\xfd7": xz_blocks,
+}  # fmt: skip
+"""How a compressed tar is unpacked, by its first bytes."""
 
 
 def _leads_out(name: str) -> bool:

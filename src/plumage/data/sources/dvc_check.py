@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from plumage.common.text import escaped
+from plumage.common.text import escaped, some
 from plumage.data.sources.listing import MAX_DEPTH, SPECIAL, dead_link, too_deep
 from plumage.errors import DataError
 
@@ -31,8 +31,7 @@ def check_for_dvc(folder: Path) -> list[str]:
         links += [escaped(os.path.join(parent, name)) for name in folders if Path(parent, name).is_symlink()]  # noqa: PTH118
         found += [f"{escaped(path)} {problem}" for path, problem in _problems(parent, [*folders, *files])]
     if found:
-        more = f"; and {len(found) - NAMED:,} more" if len(found) > NAMED else ""
-        raise DataError(f"DVC can't read all of {folder}: {'; '.join(found[:NAMED])}{more}; remove or repair them")
+        raise DataError(f"DVC can't read all of {folder}: {some(found, NAMED, '; ')}; remove or repair them")
     return links
 
 

@@ -14,7 +14,7 @@ from plumage.common.class_names import class_identity
 from plumage.common.files import atomic_path
 from plumage.common.paths import LABELS
 from plumage.common.tables import guarded, unguarded
-from plumage.common.text import escaped, some
+from plumage.common.text import escaped, is_or_are, some
 from plumage.data.dataset.class_rules import NAMED
 from plumage.data.dataset.store import Dataset
 from plumage.data.split.close_matches import nearest
@@ -52,7 +52,9 @@ class Decided(NamedTuple):
         if self.relabelled or self.refused:
             lines.append(f"{self.relabelled:,} relabelled, {self.refused:,} refused by {path}")
         if self.missing:
-            lines.append(f"warning: {path}: {some(self.missing, NAMED)} {_is(self.missing)} not in the data set")
+            lines.append(
+                f"warning: {path}: {some(self.missing, NAMED)} {is_or_are(len(self.missing))} not in the data set"
+            )
         return lines
 
 
@@ -171,7 +173,3 @@ def _check_class(label: str, classes: set[str], new_class: bool) -> None:
         raise DataError(f"no photo is of the class {label!r}; {' '.join(filter(None, hints))}")
     if not label.strip() or label != " ".join(label.split()) or escaped(label) != label:
         raise DataError(f"{label!r} can't be a class; takes a name without control characters and spaces around it")
-
-
-def _is(names: list[str]) -> str:
-    return "is" if len(names) == 1 else "are"

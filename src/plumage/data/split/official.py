@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from plumage.common.text import some_lines
 from plumage.data.split.splits_file import SPLITS, UNUSED
 from plumage.data.split.stratified import Photos, draw_from_train
 from plumage.errors import DataError
@@ -62,13 +63,11 @@ def refuse_leaks(leaks: list[Leak]) -> None:
     """Raise a DataError that lists `leaks`, if there are any."""
     if not leaks:
         return
-    lines = [", ".join(f"{key} ({split})" for key, split in leak.photos) for leak in leaks[:LISTED]]
-    if len(leaks) > LISTED:
-        lines.append(f"... and {len(leaks) - LISTED:,} more")
+    lines = [", ".join(f"{key} ({split})" for key, split in leak.photos) for leak in leaks]
     raise DataError(
         f"the official split leaks: {len(leaks):,} pictures are in several splits, and split.on_leak is refuse; use "
         "split.on_leak: repair or split.strategy: stratified",
-        lines,
+        some_lines(lines, LISTED),
     )
 
 
