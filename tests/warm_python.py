@@ -40,7 +40,12 @@ SCRIPTS = ("dvc", "gto", "plumage")
 
 @cache
 def warm_commands() -> Path:
-    """A folder with the commands `python`, `dvc`, `gto` and `plumage` that start warm, until this process ends."""
+    """A folder with the commands `python`, `dvc`, `gto` and `plumage` that start warm, until this process ends.
+
+    Without Linux's pidfd_open they are the usual ones, which start cold.
+    """
+    if not hasattr(os, "pidfd_open"):
+        return Path(sys.executable).parent
     folder = Path(tempfile.mkdtemp(prefix="warm-"))
     client = [sys.executable, "-I", "-S", str(Path(__file__).with_name("warm_client.py")), str(folder / "socket")]
     for name in ("python", *SCRIPTS):
