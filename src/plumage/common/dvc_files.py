@@ -1,7 +1,6 @@
 """What dvc.yaml and dvc.lock say about the stages."""
 
 import copy
-import functools
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,19 +9,18 @@ from plumage.common.yaml_file import parse_yaml, read_text
 
 Stages = dict[str, Any]
 """The stages of a dvc.yaml or dvc.lock, by name."""
+_PARSED: dict[str, Stages] = {}
+"""By text: a process reads the same files several times, and parsing dvc.lock takes a tenth of a second."""
 
 
 def read_stages(path: Path) -> Stages:
     """The stages of a dvc.yaml or dvc.lock; empty if the file does not exist. ConfigError if it can't be read."""
     if not path.is_file():
         return {}
-    return copy.deepcopy(_parsed_stages(read_text(path), str(path)))
-
-
-@functools.lru_cache(maxsize=4)
-def _parsed_stages(text: str, source: str) -> Stages:
-    """A stage reads the same files several times, and parsing dvc.lock takes a tenth of a second."""
-    return parse_yaml(text, source).get("stages") or {}
+    text = read_text(path)
+    if text not in _PARSED:
+        _PARSED[text] = parse_yaml(text, str(path)).get("stages") or {}
+    return copy.deepcopy(_PARSED[text])
 
 
 def outputs_of(spec: dict[str, Any]) -> list[str]:
