@@ -35,15 +35,16 @@ sys.path[:0] = [str(HERE.parents[1] / "src"), str(HERE.parent)]
 
 from tables import Rows, table  # noqa: E402
 
-from plumage.accelerate import accelerate  # noqa: E402
 from plumage.accelerate.graphs import Graphed  # noqa: E402
 from plumage.accelerate.inference import _folded_forward, compile_for_inference  # noqa: E402
+from plumage.accelerate.layers import accelerate  # noqa: E402
 from plumage.config import Train  # noqa: E402
 from plumage.data.dataset.ingest import ingest  # noqa: E402
 from plumage.data.dataset.store import Dataset  # noqa: E402
 from plumage.data.loading.gpu import load_batches_on_gpu  # noqa: E402
 from plumage.data.loading.loader import batched, central_view, load_batches  # noqa: E402
-from plumage.data.loading.transforms import RandomCrops, to_model_input  # noqa: E402
+from plumage.data.loading.model_input import to_model_input  # noqa: E402
+from plumage.data.loading.transforms import RandomCrops  # noqa: E402
 from plumage.data.sources.archive import ArchiveSource  # noqa: E402
 from plumage.data.sources.folder import FolderSource  # noqa: E402
 from plumage.data.sources.sample import SampleSource  # noqa: E402

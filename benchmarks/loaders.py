@@ -13,7 +13,8 @@ from torchvision.datasets import ImageFolder
 from plumage.accelerate import kernels
 from plumage.config import Augmentation
 from plumage.data.loading.loader import batched, load_batches
-from plumage.data.loading.transforms import augmentation_draws, to_model_input, train_view
+from plumage.data.loading.model_input import to_model_input
+from plumage.data.loading.transforms import augmentation_draws, train_view
 from plumage.models.preprocessing import Preprocessing
 
 NOTE = (

@@ -34,7 +34,7 @@ from plumage.evaluation.report import write_report
 from plumage.evaluation.sample import Sample
 from plumage.evaluation.write_plots import write_plots
 from plumage.evaluation.write_tables import write_tables
-from plumage.models.saved_model import read_description
+from plumage.models.description import read_description
 from plumage.registry.candidate import Candidate
 from plumage.registry.gate import Gate
 from plumage.registry.head_to_head import TestPhotos

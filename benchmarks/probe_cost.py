@@ -7,7 +7,7 @@ import torch
 from common import Rows, in_turn
 from steps import step
 
-from plumage.accelerate import accelerate
+from plumage.accelerate.layers import accelerate
 from plumage.models import create_model
 from plumage.training import probe
 

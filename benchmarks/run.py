@@ -18,7 +18,7 @@ from common import ROOT, ROUNDS
 from tables import table
 
 from plumage.accelerate import kernels
-from plumage.tracking.lineage import processor
+from plumage.tracking.machine import processor
 
 MEASURED = (
     "scale", "formats", "near_duplicates", "dvc_costs", "million",

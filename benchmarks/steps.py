@@ -9,8 +9,9 @@ from common import Rows, in_turn
 from torch import nn
 from torchvision.models import efficientnet_b0
 
-from plumage.accelerate import accelerate, kernels
-from plumage.accelerate.kernels import dtype_of
+from plumage.accelerate import kernels
+from plumage.accelerate.kernels.dispatch import dtype_of
+from plumage.accelerate.layers import accelerate
 from plumage.config import Precision
 from plumage.models import create_model
 from plumage.training.hardware import autocast

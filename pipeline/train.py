@@ -10,7 +10,7 @@ from plumage.data.split.splits_file import read_split
 from plumage.registry.class_change import announce_before_training
 from plumage.stage_inputs import StageInputs
 from plumage.tracking.inputs import log_inputs
-from plumage.tracking.lineage import environment
+from plumage.tracking.machine import environment
 from plumage.tracking.open_run import training_run
 from plumage.training.build import new_model
 from plumage.training.checkpoints import open_checkpoints, training_key

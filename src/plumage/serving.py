@@ -7,7 +7,7 @@ from pathlib import Path
 
 from plumage.common.project import store_root
 from plumage.inference.predictor import Predictor
-from plumage.models.saved_model import load_model
+from plumage.models.model_files import read_model
 
 __all__ = ["Predictor", "load_predictor"]
 
@@ -22,7 +22,12 @@ def load_predictor(source: str | Path, device: str = "cpu") -> Predictor:
         TrackingError: the registry can't be reached or has no such model; the message lists what exists.
     """
     with model_folder(source) as folder:
-        return Predictor(load_model(folder), device)
+        model = read_model(folder)
+    if device == "cpu":
+        return Predictor(model)
+    from plumage.inference.on_device import network_on  # torch takes seconds to import
+
+    return Predictor(model, network=network_on(device, model))
 
 
 @contextmanager

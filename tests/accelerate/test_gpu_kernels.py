@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from plumage.accelerate import accelerate
 from plumage.accelerate.inference import compile_for_inference
+from plumage.accelerate.layers import accelerate
 from plumage.config import Train
 from plumage.models import create_model
 from plumage.training.context import TrainingContext

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from plumage.accelerate import accelerate, kernels
+from plumage.accelerate import kernels
 from plumage.accelerate.engine import Engine
 from plumage.accelerate.inference import _folded_forward, compile_for_inference
-from plumage.accelerate.kernels import dtype_of
+from plumage.accelerate.kernels.dispatch import dtype_of
+from plumage.accelerate.layers import accelerate
 from plumage.models import create_model
 from plumage.models.efficientnet import EfficientNet
 

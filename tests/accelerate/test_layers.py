@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from support import needs_kernels
 from torch import Tensor, nn
 
-from plumage.accelerate import accelerate, kernels, layers, unaccelerate
-from plumage.accelerate.layers import FastConvNormAct, FastMBConv, FastSqueezeExcite
+from plumage.accelerate import kernels, layers
+from plumage.accelerate.layers import FastConvNormAct, FastMBConv, FastSqueezeExcite, accelerate, unaccelerate
 from plumage.architectures import ARCHITECTURES
 from plumage.models import create_model
 from plumage.models.classifier import ImageClassifier

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from support import needs_kernels
 from torch import Tensor, nn
 
-from plumage.accelerate import accelerate, kernels
+from plumage.accelerate import kernels
 from plumage.accelerate.kernels.training import depthwise, excite, norm_act
+from plumage.accelerate.layers import accelerate
 from plumage.models import create_model
 
 ACTIVATIONS = {"none": lambda x: x, "silu": F.silu, "relu6": F.relu6}

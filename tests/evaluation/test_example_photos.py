@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from support import make_dataset
 
-from plumage.data.loading.transforms import eval_view, to_model_input
+from plumage.data.loading.model_input import to_model_input
+from plumage.data.loading.transforms import eval_view
 from plumage.data.sources.photo import Photo
 from plumage.evaluation.example_photos import THUMBNAIL_SIZE, grad_cam, load_example_photos
 from plumage.models import create_model

@@ -9,7 +9,8 @@ from PIL import Image
 from support import make_dataset
 
 from plumage.data.dataset.decode import pixels
-from plumage.data.loading.transforms import eval_view, to_model_input
+from plumage.data.loading.model_input import to_model_input
+from plumage.data.loading.transforms import eval_view
 from plumage.data.sources.photo import Photo
 from plumage.errors import ModelError
 from plumage.inference.predict import predict

@@ -19,8 +19,9 @@ from PIL import Image
 from plumage.data.loading.transforms import eval_view
 from plumage.errors import ModelError, PhotoError
 from plumage.models import create_model
+from plumage.models.model_files import read_model
 from plumage.models.preprocessing import Preprocessing
-from plumage.models.saved_model import load_model, save_model
+from plumage.models.saved_model import save_model
 from plumage.serving import Predictor, load_predictor
 
 
@@ -215,7 +216,7 @@ def test_a_large_jpeg_is_decoded_smaller_with_nearly_the_same_view_of_it(
 
 def test_a_photo_of_more_pixels_than_allowed_is_refused(tmp_path: Path) -> None:
     save_model(tmp_path, create_model("efficientnet_lite0", 2), ["a", "b"], Preprocessing(size=32, crop_fraction=0.9))
-    small = Predictor(load_model(tmp_path), max_pixels=5000)
+    small = Predictor(read_model(tmp_path), max_pixels=5000)
     assert len(small.predict([saved(Image.new("RGB", (100, 50)), "PNG")])) == 1
     with pytest.raises(PhotoError, match=r"^photo 0: too large \(101 x 50 pixels; takes at most 5,000\)"):
         small.predict([saved(Image.new("RGB", (101, 50)), "PNG")])

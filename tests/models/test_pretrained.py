@@ -21,7 +21,8 @@ from stand_ins import StandIn, serve
 from torch import nn
 
 from plumage.data.dataset.decode import decode
-from plumage.data.loading.transforms import eval_view, to_model_input
+from plumage.data.loading.model_input import to_model_input
+from plumage.data.loading.transforms import eval_view
 from plumage.errors import WeightsError
 from plumage.models import create_model, pretrained
 from plumage.models.efficientnet import EfficientNet

@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from plumage.errors import ModelError, WeightsError
 from plumage.models import create_model
+from plumage.models.description import read_description
 from plumage.models.efficientnet import EfficientNet
 from plumage.models.preprocessing import Preprocessing
-from plumage.models.saved_model import load_model, read_description, save_model
+from plumage.models.saved_model import load_model, save_model
 
 CLASSES = ["BLUE JAY", "CARDINAL", "GREEN JAY", "ŒDICNÈME"]
 PREPROCESSING = Preprocessing(size=96, crop_fraction=0.9, interpolation="bilinear", mean=(0.4, 0.5, 0.6))

@@ -7,9 +7,9 @@ from typing import Any
 
 from plumage.evaluation.slices import Slice, slice_table
 from plumage.evaluation.tables import write_table
+from plumage.models.description import FORMAT, Description
 from plumage.models.networks import configure
 from plumage.models.preprocessing import Preprocessing
-from plumage.models.saved_model import FORMAT, Description
 from plumage.registry.decision import version_description
 from plumage.registry.model_card import LONGEST_DESCRIPTION, ModelCardData, model_card, shortened
 

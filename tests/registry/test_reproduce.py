@@ -14,7 +14,8 @@ from mlflow import MlflowClient
 import plumage
 from plumage.errors import PipelineError, TrackingError
 from plumage.registry.reproduce import Reproduction, reproduce
-from plumage.tracking.lineage import environment, lineage_tags, write_lineage
+from plumage.tracking.lineage import lineage_tags, write_lineage
+from plumage.tracking.machine import environment
 from plumage.tracking.store import connect
 
 NAME, URI = "birds", "models:/birds/1"

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from plumage.tracking.execution import begin_execution
-from plumage.tracking.lineage import MAX_DIFF_BYTES, environment, lineage_tags, locked_hashes, uncommitted
+from plumage.tracking.lineage import MAX_DIFF_BYTES, lineage_tags, locked_hashes, uncommitted
+from plumage.tracking.machine import environment
 
 DVC_YAML = """
 stages:

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plumage.accelerate import kernels
 from plumage.accelerate.engine import Engine
 from plumage.accelerate.graphs import Graphed
 from plumage.accelerate.kernels import gpu
+from plumage.accelerate.kernels.dispatch import dtype_of
 from plumage.accelerate.layers import FastSqueezeExcite, activated, unaccelerate
 from plumage.common.cores import cores
 from plumage.config import Precision
@@ -35,7 +35,7 @@ def compile_for_inference(
     device = next(network.parameters()).device
     if accelerate and device.type == "cpu" and isinstance(network, EfficientNet):
         return _engine_forward(network, pre_logits)
-    dtype = torch.float32 if device.type == "cpu" else kernels.dtype_of(device, precision)
+    dtype = torch.float32 if device.type == "cpu" else dtype_of(device, precision)
     if accelerate and isinstance(network, EfficientNet):
         forward, mixed = _folded_forward(network, dtype, pre_logits), False
     else:
@@ -52,11 +52,6 @@ def compile_for_inference(
             return forward(photos)
 
     return run
-
-
-def probabilities(logits: Tensor, temperature: float) -> Tensor:
-    """N x C float32 probabilities: the softmax of `logits` / `temperature` (Guo et al. 2017, arXiv 1706.04599, equation 9), in float64."""
-    return (logits.double() / temperature).softmax(dim=1).float()
 
 
 def _engine_forward(network: EfficientNet, pre_logits: bool) -> Forward:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from plumage.accelerate import kernels
 from plumage.accelerate.kernels import gpu
+from plumage.accelerate.kernels.dispatch import supports
 from plumage.accelerate.kernels.training import depthwise, excite, norm_act
 from plumage.models.batch_norm import scale_and_offset
 from plumage.models.efficientnet import ConvNormAct, MBConv, SqueezeExcite, padded
@@ -30,7 +31,7 @@ class FastConvNormAct(ConvNormAct):
             return activated(self._convolve(x, *scale_and_offset(self.norm)), self.act)
         x = self._convolve(x)
         # A subclass, such as training's SyncBatchNorm, computes something else.
-        if type(self.norm) is nn.BatchNorm2d and kernels.supports(x):
+        if type(self.norm) is nn.BatchNorm2d and supports(x):
             return norm_act(x, self.norm, ACTIVATIONS[type(self.act)])
         if type(self.norm) is nn.BatchNorm2d and gpu.supports_training(x):
             return gpu.norm_act(x, self.norm, ACTIVATIONS[type(self.act)])
@@ -45,7 +46,7 @@ class FastConvNormAct(ConvNormAct):
         x, padding = padded(conv, x)
         if conv.groups > 1 and gpu.supports(x, conv.kernel_size[0]):
             return gpu.depthwise(x, weight, bias, conv.stride[0], padding)
-        if x.requires_grad and conv.groups > 1 and conv.groups % kernels.BLOCK == 0 and kernels.supports(x):
+        if x.requires_grad and conv.groups > 1 and conv.groups % kernels.BLOCK == 0 and supports(x):
             return depthwise(x, weight, bias, conv.stride[0], padding)
         return F.conv2d(x, weight, bias, conv.stride, padding, 1, conv.groups)
 
@@ -63,7 +64,7 @@ class FastSqueezeExcite(SqueezeExcite):
     def forward(self, x: Tensor) -> Tensor:
         if gpu.supports_training(x):
             return gpu.excite(x, self.reduce, self.expand)
-        return excite(x, self.reduce, self.expand) if kernels.supports(x) else super().forward(x)
+        return excite(x, self.reduce, self.expand) if supports(x) else super().forward(x)
 
 
 class FastMBConv(MBConv):

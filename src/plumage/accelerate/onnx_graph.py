@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from plumage.architectures import EfficientNetConfig
-from plumage.models.scaling import Block, scaled_blocks
+from plumage.models.scaling import NORM, Block, scaled_blocks
 
 Tensors = Mapping[str, NDArray[np.float32]]
 """A state dict with Plumage's names."""
@@ -78,7 +78,7 @@ class _Graph:
 
     def _layer(self, x: str, name: str, stride: int = 1, groups: int = 1, activate: bool = True) -> str:
         """A ConvNormAct."""
-        norm = {key: self.tensors[f"{name}.norm.{key}"] for key in ("weight", "bias", "running_mean", "running_var")}
+        norm = {key: self.tensors[f"{name}.norm.{key}"] for key in NORM}
         scale = norm["weight"] / np.sqrt(norm["running_var"] + np.float32(self.config.bn_eps))
         weight = self.tensors[f"{name}.conv.weight"] * scale[:, None, None, None]
         x = self._conv(x, name, weight, norm["bias"] - norm["running_mean"] * scale, stride, groups)

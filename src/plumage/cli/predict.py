@@ -132,11 +132,11 @@ def _write_all(
 def _load(model: str | None, with_digest: bool) -> tuple["Predictor", str]:
     """The model, and twelve digits of the SHA-256 of its files."""
     from plumage.inference.predictor import Predictor
-    from plumage.models.saved_model import load_model
+    from plumage.models.model_files import read_model
     from plumage.serving import model_folder
 
     with model_folder(model or _own_models()) as folder:
-        predictor = Predictor(load_model(folder))
+        predictor = Predictor(read_model(folder))
         digests = "".join(sha256(folder / file.name) for file in (WEIGHTS, DESCRIPTION)) if with_digest else ""
     return predictor, hashlib.sha256(digests.encode()).hexdigest()[:12]
 

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plumage.accelerate.inference import probabilities
 from plumage.common.figures import share
 from plumage.common.text import some
 from plumage.config import Model, ResolvedTrain
@@ -25,6 +24,7 @@ from plumage.errors import TrainingError
 from plumage.evaluation.held_out import HeldOut
 from plumage.evaluation.sample import Sample
 from plumage.inference.predict import predict
+from plumage.inference.probabilities import probabilities
 from plumage.training.build import new_model
 from plumage.training.context import TrainingContext, TrainingData
 from plumage.training.probe import Labelled
@@ -85,7 +85,7 @@ class CrossValidation:
             return torch.zeros(len(fold["test"]), model.num_classes)
         temperature = best_temperature(model, history, data, device)
         logits = predict(model, dataset, fold["test"], preprocessing, device).logits
-        return probabilities(torch.from_numpy(logits), temperature)
+        return torch.from_numpy(probabilities(logits, temperature))
 
     def _probe(self) -> Callable[[Fold, TrainingContext], Tensor]:
         """Compute the features of all photos; the rest of a probe takes a second per fold."""
@@ -108,7 +108,7 @@ class CrossValidation:
             temperature = best_temperature(model, history, TrainingData(dataset, fold, preprocessing), context.device)
             with torch.inference_mode():
                 logits = model.classifier(part_of(views[0], fold["test"])[0]).float().cpu()
-            return probabilities(logits, temperature)
+            return torch.from_numpy(probabilities(logits.numpy(), temperature))
 
         return predict_fold
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_limits
 
 from plumage.evaluation.sample import Floats
 
@@ -39,10 +40,14 @@ def principal_components(features: Floats) -> Embedding:
     points, variance = np.zeros((len(features), 2)), np.zeros(2)
     if (features != features[0]).any():
         count = min(2, features.shape[1])
-        # The eigenvectors of the F x F covariance take a tenth of the time of decomposing all N rows.
-        pca = PCA(count, svd_solver="covariance_eigh")
         exact = features.astype(np.float64)
-        points[:, :count] = pca.fit(exact[_usual(exact)]).transform(exact)
+        usual = exact[_usual(exact)]
+        # Of many photos, the eigenvectors of the F x F covariance take a tenth of the time of decomposing all rows; of few, the reverse.
+        pca = PCA(count, svd_solver="covariance_eigh" if len(usual) > usual.shape[1] else "full")
+        with threadpool_limits(
+            1
+        ):  # LAPACK's threads wait for each other: beside other processes two take 15 times as long as one
+            points[:, :count] = pca.fit(usual).transform(exact)
         variance[:count] = pca.explained_variance_ratio_
     return Embedding(points, variance)
 

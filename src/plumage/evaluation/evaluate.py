@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from plumage.accelerate.inference import probabilities
 from plumage.common import paths
 from plumage.common.files import write_json
 from plumage.config import Evaluate
@@ -37,6 +36,7 @@ from plumage.evaluation.thumbnails import load_thumbnails
 from plumage.evaluation.write_plots import write_plots
 from plumage.evaluation.write_tables import write_tables
 from plumage.inference.predict import Outputs, predict
+from plumage.inference.probabilities import probabilities
 from plumage.models.saved_model import SavedModel
 
 EXAMPLE_PHOTOS, EXAMPLE_PAIRS, EXAMPLE_CLASSES = 24, 20, 400
@@ -136,7 +136,7 @@ def _predict(inputs: _Inputs) -> _Predictions:
         return predict(model, dataset, rows[split], preprocessing, _device(), settings.batch_size, **options)
 
     def sample(split: str, logits: NDArray[np.float32], temperature: float = saved.temperature) -> Sample:
-        calibrated = probabilities(torch.from_numpy(logits), temperature).numpy()
+        calibrated = probabilities(logits, temperature)
         return Sample(targets[rows[split]], calibrated, settings.bins, groups[rows[split]])
 
     test = outputs("test", on_batch=lambda views: sharpnesses.append(sharpness(views.numpy())))

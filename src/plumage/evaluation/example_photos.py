@@ -16,7 +16,7 @@ from torch import Tensor
 from plumage.common.progress import track
 from plumage.data.dataset.store import Dataset
 from plumage.data.loading.loader import batched, central_view, load_batches
-from plumage.data.loading.transforms import to_model_input
+from plumage.data.loading.model_input import to_model_input
 from plumage.models.classifier import ImageClassifier
 from plumage.models.preprocessing import Preprocessing
 

@@ -6,9 +6,9 @@ ratio with denominator 0 is 0 (scikit-learn's `zero_division=0`).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from sklearn import metrics as sklearn_metrics
 
 from plumage.common import figures
 from plumage.evaluation.calibration import adaptive_ece, reliability
@@ -38,10 +38,20 @@ class Metric:
         return figures.share(value, photos) if self.share else figures.score(value, photos)
 
 
+def _sklearn() -> Any:
+    from sklearn import metrics  # late: importing it takes 0.8 s, which names and labels don't need
+
+    return metrics
+
+
+def _accuracy(sample: Sample) -> float:
+    return float(_sklearn().accuracy_score(sample.labels, sample.predicted))
+
+
 def _balanced_accuracy(sample: Sample) -> float:
     """`balanced_accuracy_score` without its warning about predicted classes that have no photo."""
     present = np.unique(sample.labels)
-    return sklearn_metrics.recall_score(sample.labels, sample.predicted, labels=present, average="macro")
+    return float(_sklearn().recall_score(sample.labels, sample.predicted, labels=present, average="macro"))
 
 
 def _top5_accuracy(sample: Sample) -> float:
@@ -50,18 +60,18 @@ def _top5_accuracy(sample: Sample) -> float:
     if count <= 5:
         return 1.0
     labels, scores = count - 1 - sample.labels, sample.probabilities[:, ::-1]
-    return sklearn_metrics.top_k_accuracy_score(labels, scores, k=5, labels=np.arange(count))
+    return float(_sklearn().top_k_accuracy_score(labels, scores, k=5, labels=np.arange(count)))
 
 
 def _macro_f1(sample: Sample) -> float:
     """Mean over all C classes, those without photos included."""
     classes = np.arange(sample.num_classes)
-    return sklearn_metrics.f1_score(sample.labels, sample.predicted, labels=classes, average="macro", zero_division=0)
+    return float(_sklearn().f1_score(sample.labels, sample.predicted, labels=classes, average="macro", zero_division=0))
 
 
 def _log_loss(sample: Sample) -> float:
     """In nats. Binary form, the event being the photo's label: the C-column form expects rows that sum to 1 within 1e-8."""
-    return sklearn_metrics.log_loss(np.ones(len(sample)), sample.label_probabilities, labels=[0, 1])
+    return float(_sklearn().log_loss(np.ones(len(sample)), sample.label_probabilities, labels=[0, 1]))
 
 
 def _brier_score(sample: Sample) -> float:
@@ -70,12 +80,12 @@ def _brier_score(sample: Sample) -> float:
         return 0.0
     exact = sample.probabilities / sample.probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
     classes = np.arange(sample.num_classes)
-    return sklearn_metrics.brier_score_loss(sample.labels, exact, labels=classes, scale_by_half=False)
+    return float(_sklearn().brier_score_loss(sample.labels, exact, labels=classes, scale_by_half=False))
 
 
 METRICS = (
     Metric(
-        "accuracy", "accuracy", lambda sample: sklearn_metrics.accuracy_score(sample.labels, sample.predicted),
+        "accuracy", "accuracy", _accuracy,
         lambda sample, *_: accuracy_interval(sample), share=True,
     ),
     Metric(

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.special import logsumexp
 
 from plumage.common.class_names import class_identity
@@ -14,8 +13,6 @@ from plumage.common.text import some
 from plumage.config import Evaluate
 from plumage.data.dataset.store import Dataset
 from plumage.errors import DataError, ModelError
-from plumage.inference.predict import predict
-from plumage.models.saved_model import load_model
 
 
 def read_predictions(path: Path, keys: Sequence[str], labels: Sequence[str]) -> list[str]:
@@ -46,6 +43,11 @@ def compute_predictions(
     Raises:
         ModelError: the model lacks one of `classes`.
     """
+    import torch  # late, as what uses it: importing it takes 2 s, and most predictions are in a file
+
+    from plumage.inference.predict import predict
+    from plumage.models.saved_model import load_model
+
     saved = load_model(folder)
     columns: dict[str, list[int]] = {}
     for number, label in enumerate(saved.classes):

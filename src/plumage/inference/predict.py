@@ -12,11 +12,11 @@ from plumage.accelerate.inference import compile_for_inference
 from plumage.common.progress import track
 from plumage.data.dataset.store import Dataset
 from plumage.data.loading.loader import batched, central_view, load_batches
-from plumage.data.loading.transforms import to_model_input
+from plumage.data.loading.model_input import to_model_input
 from plumage.errors import ModelError
 from plumage.models.classifier import ImageClassifier
+from plumage.models.model_files import NOT_FINITE
 from plumage.models.preprocessing import Preprocessing
-from plumage.models.saved_model import NOT_FINITE
 
 
 class Outputs(NamedTuple):

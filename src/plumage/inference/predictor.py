@@ -1,39 +1,43 @@
 """Predict photos with a trained model: files, bytes or images in, class probabilities out."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import overload
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from plumage.accelerate.inference import compile_for_inference, probabilities
+from plumage.accelerate.engine import Engine
+from plumage.common.cores import threads
 from plumage.config import MAX_PIXELS
 from plumage.data.dataset.decode import named
-from plumage.data.loading.transforms import to_model_input
+from plumage.data.loading.transforms import normalised
 from plumage.errors import ModelError
 from plumage.inference.photos import Photo, PhotoReader, read_file
-from plumage.models.saved_model import NOT_FINITE, SavedModel
+from plumage.inference.probabilities import probabilities
+from plumage.models.model_files import NOT_FINITE, ModelFiles
 
 BATCH_SIZE = 32
 Ranked = list[tuple[str, float]]
 """Classes and their probabilities, the most probable first."""
+Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""From N photos, N x size x size x 3, to N x C logits."""
 
 
 class Predictor:
-    """A model with its preprocessing. `classes` names the columns of the probabilities; `reader` says what photos it takes."""
+    """A model with its preprocessing. `classes` names the columns of the probabilities; `reader` says what photos it takes.
 
-    def __init__(self, saved: SavedModel, device: str = "cpu", max_pixels: int = MAX_PIXELS) -> None:
-        self.classes = saved.classes
-        self.reader = PhotoReader(saved.preprocessing, max_pixels)
+    `network` computes the logits of photos as `reader` reads them; without it, ONNX Runtime does, on the CPU.
+    """
+
+    def __init__(self, model: ModelFiles, max_pixels: int = MAX_PIXELS, network: Network | None = None) -> None:
+        self.classes = model.description.classes
+        self.reader = PhotoReader(model.description.preprocessing, max_pixels)
         self._decoding = Lock()
-        self._temperature = saved.temperature
-        self._device = torch.device(device)
-        model = saved.model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._logits = compile_for_inference(model.eval())
+        self._temperature = model.description.temperature
+        self._logits = network or _on_cpu(model)
 
     @overload
     def predict(self, photos: Photo, top_k: int = 5) -> Ranked: ...  # type: ignore[overload-overlap]  # text has texts
@@ -63,11 +67,10 @@ class Predictor:
 
     def classify(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
         """N x C probabilities of N photos as `reader` reads them, N x size x size x 3. ModelError if logits are not finite."""
-        with torch.inference_mode():
-            logits = self._logits(to_model_input(torch.from_numpy(views), self.reader.preprocessing, self._device))
-            if not torch.isfinite(logits).all():
-                raise ModelError(NOT_FINITE)
-            return probabilities(logits.cpu(), self._temperature).numpy()
+        logits = self._logits(views)
+        if not np.isfinite(logits).all():
+            raise ModelError(NOT_FINITE)
+        return probabilities(logits, self._temperature)
 
     def rank(self, probabilities: NDArray[np.float32], top_k: int) -> list[Ranked]:
         """The `top_k` most probable classes in each row of N x C probabilities."""
@@ -83,3 +86,9 @@ class Predictor:
             data = read_file(photo) if isinstance(photo, str | Path) else photo
             with self._decoding:
                 return self.reader.read(data)
+
+
+def _on_cpu(model: ModelFiles) -> Network:
+    count = threads()
+    engine = Engine(model.description.architecture, model.weights, count)
+    return lambda views: engine.logits(normalised(views, model.description.preprocessing, count))

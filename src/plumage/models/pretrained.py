@@ -22,8 +22,8 @@ from plumage.common.extras import install_line
 from plumage.common.files import read_json, sha256
 from plumage.common.pace import finished_in_time
 from plumage.errors import WeightsError
+from plumage.models.description import read_description
 from plumage.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from plumage.models.saved_model import read_description
 from plumage.models.state_dicts import detect_layout
 from plumage.models.weights_file import read_weights
 

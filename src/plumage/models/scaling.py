@@ -18,6 +18,8 @@ class Stage(NamedTuple):
 
 
 STEM_CHANNELS, HEAD_CHANNELS = 32, 1280
+NORM = ("weight", "bias", "running_mean", "running_var")
+"""Batch norm's tensors."""
 STAGES = (
     Stage(expansion=1, kernel_size=3, stride=1, channels=16, repeats=1),
     Stage(expansion=6, kernel_size=3, stride=2, channels=24, repeats=2),
@@ -84,3 +86,31 @@ def scaled_blocks(config: EfficientNetConfig) -> Iterator[Block]:
             squeezed = 0 if config.lite else max(1, inputs // 4)
             yield Block(inputs, inputs * stage.expansion, stage.channels, stage.kernel_size, stride, squeezed)
             inputs = stage.channels
+
+
+def tensor_shapes(config: EfficientNetConfig, num_classes: int) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor in the state dict of a network for RGB photos, in order, without batch norm's counters."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def layer(name: str, inputs: int, outputs: int, kernel_size: int = 1) -> None:
+        shapes[f"{name}.conv.weight"] = (outputs, inputs, kernel_size, kernel_size)
+        shapes.update({f"{name}.norm.{key}": (outputs,) for key in NORM})
+
+    def dense(name: str, outputs: int, *others: int) -> None:
+        shapes.update({f"{name}.weight": (outputs, *others), f"{name}.bias": (outputs,)})
+
+    stem, head = stem_and_head(config)
+    layer("stem", 3, stem, 3)
+    outputs = stem
+    for index, block in enumerate(scaled_blocks(config)):
+        name, outputs = f"blocks.{index}", block.outputs
+        if block.expands:
+            layer(f"{name}.expand", block.inputs, block.width)
+        layer(f"{name}.depthwise", 1, block.width, block.kernel_size)
+        if block.squeezed:
+            dense(f"{name}.excite.reduce", block.squeezed, block.width, 1, 1)
+            dense(f"{name}.excite.expand", block.width, block.squeezed, 1, 1)
+        layer(f"{name}.project", block.width, block.outputs)
+    layer("head", outputs, head)
+    dense("classifier", num_classes, head)
+    return shapes

@@ -11,6 +11,7 @@ from torch import Tensor
 from plumage.errors import WeightsError
 from plumage.models.classifier import ImageClassifier
 from plumage.models.efficientnet import EfficientNet
+from plumage.models.model_files import COUNTER, damage_of
 from plumage.models.scaling import scaled_stages
 
 LayoutName = Literal["plumage", "torchvision", "timm", "lukemelas"]
@@ -18,7 +19,6 @@ LayoutName = Literal["plumage", "torchvision", "timm", "lukemelas"]
 _WRAPPERS = re.compile(r"\b(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 """What DataParallel, torch.compile, FSDP and checkpointing put into names."""
 _AVERAGED = "n_averaged"  # the counter of torch's AveragedModel
-_COUNTER = "num_batches_tracked"  # batch norm's counter, read only if its momentum is None
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def load_tensors(model: ImageClassifier, tensors: Mapping[str, Tensor], source: 
     has_classifier = True
     for key, ours in own.items():
         module, _, leaf = key.rpartition(".")
-        if leaf == _COUNTER:
+        if leaf == COUNTER:
             continue
         their_key = f"{their_name(module)}.{leaf}"
         known.add(their_key)
@@ -127,12 +127,12 @@ def load_tensors(model: ImageClassifier, tensors: Mapping[str, Tensor], source: 
                 f"{source}: {their_key!r} is {value.dtype} {tuple(value.shape)}, but {name} takes {tuple(ours.shape)}: "
                 "these are another model's weights"
             )
-        if damage := _damage(value, leaf):
+        if damage := _damage(value, their_key):
             raise WeightsError(f"{source}: {their_key!r} {damage}: the file is damaged, or its training diverged")
         pairs.append((ours, value))
     own_head = "" if has_classifier else their_name("classifier").split(".")[0] + "."
     for key in tensors:
-        if key not in known and not key.endswith(_COUNTER) and not (own_head and key.startswith(own_head)):
+        if key not in known and not key.endswith(COUNTER) and not (own_head and key.startswith(own_head)):
             raise WeightsError(f"{source}: {key!r} is unknown to {name}: these are another model's weights")
     with torch.no_grad():
         for ours, value in pairs:
@@ -140,16 +140,11 @@ def load_tensors(model: ImageClassifier, tensors: Mapping[str, Tensor], source: 
     return has_classifier
 
 
-def _damage(value: Tensor, leaf: str) -> str | None:
+def _damage(value: Tensor, name: str) -> str | None:
     """Why a network with this tensor would not give finite outputs; None if it may."""
     if value.layout is not torch.strided or value.device.type != "cpu":
         return f"is not a dense tensor ({value.layout}, {value.device.type})"
-    single = value.float()  # as it is computed with
-    if not single.isfinite().all():
-        return "has values that are not finite"
-    if leaf == "running_var" and (single < 0).any():
-        return "has negative variances"
-    return None
+    return damage_of(value.detach().float().numpy(), name)
 
 
 def export_state_dict(model: ImageClassifier, layout: LayoutName) -> dict[str, Tensor]:

@@ -11,7 +11,8 @@ from plumage.common import paths
 from plumage.common.files import read_output, sha256, write_text
 from plumage.common.tables import read_rows
 from plumage.data.dataset.store import Dataset
-from plumage.models.saved_model import DESCRIPTION_FILE, WEIGHTS_FILE, load_model, read_description
+from plumage.models.description import DESCRIPTION_FILE, WEIGHTS_FILE, read_description
+from plumage.models.model_files import read_model
 from plumage.registry.model_card import ModelCardData, model_card
 from plumage.registry.training_photos import TRAINING_PHOTOS_FILE, write_training_photos
 from plumage.tracking.lineage import publishable, write_lineage
@@ -90,7 +91,7 @@ def collect_candidate(
     card_data = ModelCardData(
         name=name,
         description=read_description(paths.DESCRIPTION),
-        parameters=sum(parameter.numel() for parameter in load_model(paths.MODELS).model.parameters()),
+        parameters=read_model(paths.MODELS).num_parameters,
         params=params,
         data=data,
         split_sizes={split: len(chosen) for split, chosen in rows.items()},

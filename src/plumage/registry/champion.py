@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from plumage.common import paths
 from plumage.common.text import shown
-from plumage.models.saved_model import DESCRIPTION_FILE, read_description
+from plumage.models.description import DESCRIPTION_FILE, read_description
 from plumage.registry.aliases import CHAMPION, kept_alias
 from plumage.registry.class_change import fetch_description
 from plumage.registry.class_sets import class_set

@@ -13,7 +13,7 @@ from plumage.common.class_names import ClassNames, class_identity
 from plumage.common.text import shown
 from plumage.config import Params
 from plumage.errors import PlumageError
-from plumage.models.saved_model import DESCRIPTION_FILE, read_description
+from plumage.models.description import DESCRIPTION_FILE, read_description
 from plumage.registry.aliases import CHAMPION, kept_alias
 from plumage.registry.class_sets import ClassSets, class_set, count, named
 from plumage.tracking import tags

@@ -16,7 +16,8 @@ from plumage.common.figures import percentage
 from plumage.config import Register
 from plumage.errors import ModelError
 from plumage.inference.predictor import Predictor
-from plumage.models.saved_model import WEIGHTS_FILE, load_model
+from plumage.models.description import WEIGHTS_FILE
+from plumage.models.model_files import read_model
 from plumage.registry.candidate import Candidate
 
 DECIMALS = 6
@@ -82,7 +83,7 @@ def latency_ms(predictor: Predictor, photos: Sequence[bytes]) -> float:
     """Milliseconds from the bytes of one photo file to its probabilities: the median of REPEATS, one photo at a time.
 
     `photos` are used in turn, after WARM_UP uncounted ones. The time depends on this machine and its present load, the
-    predictor's device and torch's number of threads. It includes no server and no network.
+    predictor's device and number of threads. It includes no server and no network.
     """
     times = []
     for turn in range(WARM_UP + REPEATS):
@@ -97,7 +98,7 @@ LIMITS: dict[str, Measure] = {
     "min_class_recall": _worst_class_recall,
     "max_ece": lambda results: (float(results.challenger.metrics["test"]["ece"]), None),
     "max_latency_ms": lambda results: (
-        latency_ms(Predictor(load_model(results.challenger.folder)), results.photos),
+        latency_ms(Predictor(read_model(results.challenger.folder)), results.photos),
         None,
     ),
     "max_size_mb": _size_mb,

@@ -22,7 +22,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from PIL import Image
 
 from plumage.common.files import sha256
-from plumage.models.saved_model import DESCRIPTION_FILE, WEIGHTS_FILE, read_description
+from plumage.models.description import DESCRIPTION_FILE, WEIGHTS_FILE, read_description
 from plumage.registry import served_model
 from plumage.registry.served_code import PACKAGE, code_files, pinned_requirements
 from plumage.registry.versions import model_versions

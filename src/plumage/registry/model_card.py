@@ -14,7 +14,7 @@ from plumage.common.figures import share
 from plumage.common.text import code_span, markdown, some
 from plumage.evaluation.folds import describe_folds
 from plumage.evaluation.metric_table import CALIBRATION, HEADLINES
-from plumage.models.saved_model import Description
+from plumage.models.description import Description
 from plumage.tracking import tags
 from plumage.tracking.lineage import DIFF_FILE
 

@@ -29,7 +29,8 @@ from plumage.registry.lineage_query import LOCK_FILE, METRICS_FILE, PARAMS_FILE,
 from plumage.registry.versions import find_version
 from plumage.tracking import tags
 from plumage.tracking.diff_secrets import SECTION, left_out
-from plumage.tracking.lineage import DIFF_FILE, MACHINE_FILE, PACKAGES_FILE, environment, locked_hashes
+from plumage.tracking.lineage import DIFF_FILE, MACHINE_FILE, PACKAGES_FILE, locked_hashes
+from plumage.tracking.machine import environment
 from plumage.tracking.resume import flatten_metrics
 from plumage.tracking.store import sqlite_uri
 

@@ -13,8 +13,6 @@ import plumage
 from plumage.registry import served_model
 
 PACKAGE = Path(plumage.__file__).parent
-FROM_TORCH = {"triton"}
-"""Modules that torch's own requirements bring where it has use for them; pip has them for Linux alone."""
 
 
 class _OwnModules(ModuleFinder):
@@ -46,11 +44,7 @@ def pinned_requirements() -> list[str]:
 
     Optional packages that are not installed are left out.
     """
-    imported = {name.partition(".")[0] for name in _imports().badmodules} - {
-        PACKAGE.name,
-        *sys.stdlib_module_names,
-        *FROM_TORCH,
-    }
+    imported = {name.partition(".")[0] for name in _imports().badmodules} - {PACKAGE.name, *sys.stdlib_module_names}
     owners = packages_distributions()
     names: set[str] = set()
     for module in filter(find_spec, imported):

@@ -95,9 +95,9 @@ class ServedModel(PythonModel):
             from plumage.errors import PhotoError
             from plumage.inference.predictor import Predictor
             from plumage.inference.request import read_request
-            from plumage.models.saved_model import load_model
+            from plumage.models.model_files import read_model
 
-            self._predictor = Predictor(load_model(folder / ARTIFACTS), max_pixels=self._limits["max_pixels"])
+            self._predictor = Predictor(read_model(folder / ARTIFACTS), max_pixels=self._limits["max_pixels"])
             self._photo_error, self._format_of = PhotoError, format_of
             self._read_request, self._release_memory = read_request, release_memory
         if SERVER in sys.modules:  # it offers no other way to read requests

@@ -11,7 +11,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from plumage.common.files import parse_json
 from plumage.errors import ModelError, NoStoreError, TrackingError
-from plumage.models.saved_model import DESCRIPTION_FILE, WEIGHTS_FILE
+from plumage.models.description import DESCRIPTION_FILE, WEIGHTS_FILE
 from plumage.registry.served_model import find_changed_file
 from plumage.tracking import tags
 from plumage.tracking.store import one_line_errors, use_store

@@ -1,17 +1,11 @@
-"""What produced a run: Git commit and uncommitted changes, DVC's hashes, installed packages, the machine."""
+"""What produced a run: Git commit and uncommitted changes, DVC's hashes, and the files that record its environment."""
 
-import platform
 from collections.abc import Iterable, Mapping
-from importlib.metadata import distributions
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import psutil
-import torch
-
 import plumage
 from plumage.common import git
-from plumage.common.cores import cores
 from plumage.common.dvc_files import earlier_stages, outputs_of, read_stages
 from plumage.common.files import naming, write_json, write_text
 from plumage.common.paths import DVC_LOCK, DVC_YAML, LABELS
@@ -49,26 +43,10 @@ def uncommitted(folder: Path) -> bytes | None:
         return None
 
 
-def environment() -> dict[str, dict[str, str]]:
-    """Environment of this process: `packages` (version by name of every installed one) and `machine`."""
-    found = {distribution.name: distribution.version for distribution in distributions()}
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    machine = {
-        "processor": processor(),
-        "cores": str(cores()),
-        "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
-        "gpu": ", ".join(gpus) or "none",
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-    }
-    return {"packages": dict(sorted(found.items(), key=lambda item: item[0].lower())), "machine": machine}
-
-
 def write_lineage(folder: Path, repository: Path, recorded: Mapping[str, Any]) -> list[Path]:
     """Write lineage that is too long for tags to `folder`: packages, machine and uncommitted changes. Return the files.
 
-    `recorded` is what `environment()` returned in the training's process. Prints what is left out of the changes.
+    `recorded` is what `plumage.tracking.machine.environment` returned in the training's process. Prints what is left out of the changes.
     """
     packages, machine, diff = folder / PACKAGES_FILE, folder / MACHINE_FILE, folder / DIFF_FILE
     write_text(packages, "".join(f"{name}=={version}\n" for name, version in recorded["packages"].items()))
@@ -87,16 +65,6 @@ def publishable(path: Path, folder: Path) -> Path:
     copy = folder / path.name
     write_text(copy, redacted(path.read_text(encoding="utf-8")))
     return copy
-
-
-def processor() -> str:
-    """Name of the processor. On Linux it is read from /proc/cpuinfo, where Python's `platform` does not look."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def _git_tags(folder: Path) -> dict[str, str]:

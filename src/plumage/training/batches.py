@@ -10,7 +10,8 @@ from torch import Tensor
 
 from plumage.data.loading.gpu import decodes_jpegs, load_batches_on_gpu
 from plumage.data.loading.loader import Transform, batched, central_view, load_batches
-from plumage.data.loading.transforms import RandomCrops, to_model_input
+from plumage.data.loading.model_input import to_model_input
+from plumage.data.loading.transforms import RandomCrops
 from plumage.training.build import train_image_size
 from plumage.training.context import TrainingContext, TrainingData
 

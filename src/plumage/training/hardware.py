@@ -8,6 +8,7 @@ from torch import nn
 
 from plumage.accelerate import kernels
 from plumage.accelerate.kernels import gpu
+from plumage.accelerate.kernels.dispatch import LIBRARIES, dtype_of
 from plumage.common.cores import cores
 from plumage.config import Precision, ResolvedTrain
 from plumage.errors import TrainingError
@@ -35,7 +36,7 @@ def choose_device(wanted: str) -> torch.device:
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """Autocast to bf16, if `precision` means bf16 on this device."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=kernels.dtype_of(device, precision) == torch.bfloat16)
+    return torch.autocast(device.type, torch.bfloat16, enabled=dtype_of(device, precision) == torch.bfloat16)
 
 
 def compile_for_training(model: nn.Module, deterministic: bool) -> nn.Module:
@@ -52,14 +53,14 @@ def micro_batch_size(device: torch.device, train: ResolvedTrain) -> int:
     On a CPU one CPU_MICRO_BATCH (1.1 to 1.6 times as fast as 32), unless batch norm has to see the whole batch.
     """
     if device.type == "cpu" and train.freeze_norm:
-        return CPU_MICRO_BATCH[kernels.dtype_of(device, train.precision)]
+        return CPU_MICRO_BATCH[dtype_of(device, train.precision)]
     return sys.maxsize
 
 
 def hardware_tags(train: ResolvedTrain, device: torch.device, group: ProcessGroup) -> dict[str, str]:
     """What each `auto` means on this machine: device, precision, compile, kernels (own or torch) and processes."""
-    dtype = kernels.dtype_of(device, train.precision)
-    available = gpu.HAS_TRITON if device.type == "cuda" else device.type == "cpu" and kernels.compiled(dtype)
+    dtype = dtype_of(device, train.precision)
+    available = gpu.HAS_TRITON if device.type == "cuda" else device.type == "cpu" and kernels.compiled(LIBRARIES[dtype])
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": "bf16" if dtype == torch.bfloat16 else "fp32",

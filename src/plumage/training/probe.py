@@ -5,7 +5,8 @@ less. Whitening is linear, so the result is an ordinary linear layer.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,10 +136,22 @@ def _whitening(features: Tensor, labels: Tensor, num_classes: int, shrinkage: fl
         total += differences.T @ differences
     within, total = ((scatter / len(features)).cpu().double() for scatter in (within, total))
     within = torch.lerp(within, torch.eye(width).double() * within.diagonal().mean().clamp(min=1e-12), shrinkage)
-    values, vectors = torch.linalg.eigh(within)
+    with _one_thread():
+        values, vectors = torch.linalg.eigh(within)
     matrix = vectors / values.clamp(min=1e-12).sqrt() @ vectors.T
     scale = ((matrix @ total @ matrix).trace() / width).clamp(min=1e-12).sqrt()
     return mean, (matrix / scale).float().to(features.device)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """LAPACK's threads wait for each other after each column: beside other processes it takes 40 times as long on two threads as on one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _held_out(labels: Tensor) -> Tensor:

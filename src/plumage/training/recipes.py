@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import torch
 
-from plumage.accelerate import accelerate, kernels
+from plumage.accelerate import kernels
+from plumage.accelerate.layers import accelerate
 from plumage.config import RECIPES
 from plumage.models.batch_norm import fold_bn_scale
 from plumage.models.classifier import ImageClassifier

@@ -13,7 +13,8 @@ from torchvision.transforms import v2
 from plumage.accelerate import kernels
 from plumage.config import Augmentation
 from plumage.data.dataset.decode import decode
-from plumage.data.loading.transforms import augmentation_draws, eval_view, to_model_input, train_view
+from plumage.data.loading.model_input import to_model_input
+from plumage.data.loading.transforms import augmentation_draws, eval_view, train_view
 from plumage.errors import PhotoError
 from plumage.models.preprocessing import Preprocessing
 

@@ -1,8 +1,8 @@
-"""C kernels for a CPU. This module compiles and calls them; the others wrap them.
+"""C kernels for a CPU. This module compiles them, without torch; the others wrap them.
 
 Memory bandwidth limits these operations, and the C makes fewer passes over memory than torch does. It is compiled for
 this processor on first use, in seconds, and kept in the user's cache. Without a compiler, or off the CPU, torch's
-operations and Pillow do the same.
+operations, NumPy and Pillow do the same.
 """
 
 import ctypes
@@ -17,16 +17,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-import torch
-from torch import Tensor
-
 from plumage.accelerate.kernels.library_cache import load_library
 from plumage.common.variables import environment_variables
-from plumage.config import Precision
 
 Activation = Literal["none", "silu", "relu6"]
 FOLDER = Path(__file__).parent
-SOURCES = {torch.float32: ("training.c", "photos.c"), torch.bfloat16: ("training.c",)}
+Library = Literal["training", "training in bf16", "photos"]
+"""What is compiled together."""
+SOURCES: dict[Library, list[str]] = {
+    "training": ["training.c"],
+    "training in bf16": ["training.c", "-DBF16"],
+    "photos": ["photos.c"],
+}
+"""The source of each library, and its own flags."""
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC"]
 BLOCK = 16
 """Channels that the C handles at a time, as in common.h: a depthwise convolution needs a multiple of it."""
@@ -34,21 +37,19 @@ ACTIVATIONS: dict[Activation, int] = {"none": 0, "silu": 1, "relu6": 2}
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # in malloc.h
 
 
-class _MAP(ctypes.c_void_p):
+class MAP(ctypes.c_void_p):
     """A pointer to a feature map, in the dtype that the C was compiled for."""
 
 
 _POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float
-_OTHERS = (torch.float32, torch.float64, torch.uint8)
-"""Dtypes behind the other pointers."""
-_ARGUMENTS: dict[str, list[type]] = {
-    "norm_act": [_MAP] * 2 + [_LONG] * 2 + [_POINTER] * 2 + [_INT] * 2,
-    "channel_sums": [_MAP] * 2 + [_LONG] * 2 + [_POINTER] * 3 + [_INT, _POINTER, _INT],
-    "norm_act_grad": [_MAP] * 3 + [_LONG] * 2 + [_POINTER] * 4 + [_INT] * 2,
-    "excite": [_MAP] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT],
-    "excite_sums": [_MAP] * 2 + [_LONG] * 3 + [_POINTER, _INT],
-    "depthwise_grad": [_MAP] * 2 + [_POINTER, _MAP, _POINTER] + [_LONG] * 10 + [_INT],
-    "normalise": [_POINTER, _MAP] + [_LONG] * 2 + [_POINTER] * 2 + [_INT],
+ARGUMENTS: dict[str, list[type]] = {
+    "norm_act": [MAP] * 2 + [_LONG] * 2 + [_POINTER] * 2 + [_INT] * 2,
+    "channel_sums": [MAP] * 2 + [_LONG] * 2 + [_POINTER] * 3 + [_INT, _POINTER, _INT],
+    "norm_act_grad": [MAP] * 3 + [_LONG] * 2 + [_POINTER] * 4 + [_INT] * 2,
+    "excite": [MAP] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT],
+    "excite_sums": [MAP] * 2 + [_LONG] * 3 + [_POINTER, _INT],
+    "depthwise_grad": [MAP] * 2 + [_POINTER, MAP, _POINTER] + [_LONG] * 10 + [_INT],
+    "normalise": [_POINTER, MAP] + [_LONG] * 2 + [_POINTER] * 2 + [_INT],
     "resample": [_POINTER] + [_LONG] * 3 + [_FLOAT] * 4 + [_POINTER, _LONG] + [_INT] * 2,
 }
 
@@ -75,28 +76,28 @@ def c_compiler() -> list[str] | None:
 
 
 @functools.cache
-def compiled(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
-    """The compiled C for maps of `dtype`, float32 or bfloat16; None if it can't be compiled here."""
+def compiled(library: Library = "training") -> ctypes.CDLL | None:
+    """The compiled C; None if it can't be compiled here."""
     compiler = c_compiler()
     if not compiler:
         return None
-    flags = [*FLAGS, *(["-DBF16"] if dtype == torch.bfloat16 else [])]
-    sources = [FOLDER / name for name in SOURCES[dtype]]
+    name, *own_flags = SOURCES[library]
+    source, flags = FOLDER / name, [*FLAGS, *own_flags]
 
-    def compile_to(library: Path) -> None:
-        command = [*compiler, *flags, *map(str, sources), "-o", str(library), "-lm"]
+    def compile_to(file: Path) -> None:
+        command = [*compiler, *flags, str(source), "-o", str(file), "-lm"]
         subprocess.run(command, check=True, capture_output=True, env={**environment_variables(), "LC_ALL": "C"})
 
     try:
-        code = b"".join(file.read_bytes() for file in (FOLDER / "common.h", *sources))
+        code = b"".join(file.read_bytes() for file in (FOLDER / "common.h", source))
         target = os.fsencode("\n".join([*compiler, *flags, platform.machine(), _processor()]))
     except OSError:
         return None
     loaded = load_library(code + target, compile_to)
     if loaded is None:
         return None
-    for function in (getattr(loaded, name) for name in _ARGUMENTS if hasattr(loaded, name)):
-        function.argtypes, function.restype = _ARGUMENTS[function.__name__], None
+    for function in (getattr(loaded, name) for name in ARGUMENTS if hasattr(loaded, name)):
+        function.argtypes, function.restype = ARGUMENTS[function.__name__], None
     return loaded
 
 
@@ -114,33 +115,4 @@ def computes_bf16() -> bool:
     """
     processor = _processor()
     fast = {"amx_bf16", "bf16"} if "Intel" in processor else {"avx512_bf16", "amx_bf16", "bf16"}
-    return compiled(torch.bfloat16) is not None and not fast.isdisjoint(processor.split())
-
-
-def dtype_of(device: torch.device, precision: Precision) -> torch.dtype:
-    """The dtype of a training step's maps; `auto`: bfloat16 if a GPU or processor computes in it, else float32."""
-    if precision == "auto":
-        native = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and computes_bf16()
-        precision = "bf16" if native else "fp32"
-    return torch.bfloat16 if precision == "bf16" else torch.float32
-
-
-def supports(x: Tensor) -> bool:
-    """Whether the C can take `x`, N x C x H x W, here: on a CPU, as bfloat16, or as float32 that autocast would leave so."""
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if x.device.type != "cpu" or traced or x.dtype not in (torch.float32, torch.bfloat16):
-        return False
-    mixed = x.dtype == torch.float32 and torch.is_autocast_enabled("cpu")
-    return not mixed and compiled(x.dtype) is not None
-
-
-def call(function: str, *arguments: object) -> None:
-    """Call a C function, compiled for the dtype of its second argument, a map. Tensors become pointers."""
-    maps = arguments[1]
-    assert isinstance(maps, Tensor)
-    loaded = compiled(maps.dtype)
-    assert loaded is not None
-    for kind, value in zip(_ARGUMENTS[function], arguments, strict=True):
-        if isinstance(value, Tensor):
-            assert value.dtype == maps.dtype if kind is _MAP else value.dtype in _OTHERS
-    getattr(loaded, function)(*(value.data_ptr() if isinstance(value, Tensor) else value for value in arguments))
+    return compiled("training in bf16") is not None and not fast.isdisjoint(processor.split())

@@ -1,22 +1,24 @@
-"""The loader's kernels: normalise and resample photos (photos.c)."""
+"""The loader's kernels: normalise and resample photos (photos.c). They take NumPy's arrays: decoding needs no torch."""
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from plumage.accelerate import kernels
 
 
-def normalise(photos: Tensor, scale: Tensor, offset: Tensor) -> Tensor | None:
-    """uint8 N x H x W x 3 photos times `scale` plus `offset` (float32 3), as float32; None without compiled C."""
-    if kernels.compiled() is None:
+def normalise(
+    photos: NDArray[np.uint8], scale: NDArray[np.float32], offset: NDArray[np.float32], threads: int
+) -> NDArray[np.float32] | None:
+    """N x H x W x 3 photos times `scale` plus `offset` (3 each), on `threads` threads; None without compiled C."""
+    loaded = kernels.compiled("photos")
+    if loaded is None:
         return None
-    photos = photos.contiguous()
+    photos = np.ascontiguousarray(photos)
     rows, values = photos.shape[0] * photos.shape[1], photos.shape[2] * 3
-    y = torch.empty(photos.shape)
-    scale, offset = (value.repeat(photos.shape[2]) for value in (scale, offset))  # three don't fill a vector register
-    kernels.call("normalise", photos, y, rows, values, scale, offset, torch.get_num_threads())
+    y = np.empty(photos.shape, np.float32)
+    scale, offset = (np.tile(value, photos.shape[2]) for value in (scale, offset))  # three don't fill a vector register
+    assert photos.dtype == np.uint8 and scale.dtype == offset.dtype == np.float32
+    loaded.normalise(photos.ctypes.data, y.ctypes.data, rows, values, scale.ctypes.data, offset.ctypes.data, threads)
     return y
 
 
@@ -28,7 +30,7 @@ def resample(
     `box` is (left, top, right, bottom), `interpolation` "bilinear" or "bicubic". Rows of the photo may lie anywhere in memory.
     Returns whether there is compiled C; if not, `out` is unchanged.
     """
-    loaded = kernels.compiled()
+    loaded = kernels.compiled("photos")
     if loaded is None:
         return False
     down, across, _ = photo.shape

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from plumage.accelerate.kernels import ACTIVATIONS, Activation, call
+from plumage.accelerate.kernels import ACTIVATIONS, Activation
+from plumage.accelerate.kernels.dispatch import call
 
 
 def norm_act(x: Tensor, norm: nn.BatchNorm2d, activation: Activation) -> Tensor:

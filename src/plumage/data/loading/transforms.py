@@ -1,6 +1,5 @@
-"""From a decoded photo to a model's input: the central crop for evaluation, random crops for training."""
+"""From a decoded photo to a model's input: the central crop for evaluation, random crops for training. Without torch."""
 
-import functools
 import hashlib
 import math
 import struct
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from plumage.accelerate.kernels.photos import normalise, resample
@@ -92,7 +91,6 @@ class RandomCrops:
         return augmentation_draws(self.seed, self.epoch, row)
 
 
-Colour = tuple[float, float, float]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
@@ -111,16 +109,15 @@ def _resized(
     return out
 
 
-def to_model_input(batch: torch.Tensor, preprocessing: Preprocessing, device: torch.device | str) -> torch.Tensor:
-    """Normalise uint8 N x H x W x 3 to float32 N x 3 x H x W in channels_last memory, on `device`."""
-    scale, offset = _scale_and_offset(preprocessing.mean, preprocessing.std, torch.device(device))
-    photos = batch.to(device)
-    inputs = normalise(photos, scale, offset) if photos.device.type == "cpu" else None
-    return (photos * scale + offset if inputs is None else inputs).permute(0, 3, 1, 2)
+def normalised(photos: NDArray[np.uint8], preprocessing: Preprocessing, threads: int) -> NDArray[np.float32]:
+    """Normalise N x H x W x 3 photos to a model's input, N x 3 x H x W in channels_last memory, on `threads` threads."""
+    scale, offset = scale_and_offset(preprocessing)
+    inputs = normalise(photos, scale, offset, threads)
+    return (photos * scale + offset if inputs is None else inputs).transpose(0, 3, 1, 2)
 
 
-@functools.lru_cache(maxsize=16)
-def _scale_and_offset(mean: Colour, std: Colour, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a photo's bytes are multiplied by, and what is added, per channel. Kept, since moving it to a GPU waits for that."""
-    deviation = torch.tensor(std, device=device)
-    return 1 / (255 * deviation), -torch.tensor(mean, device=device) / deviation
+def scale_and_offset(preprocessing: Preprocessing) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What a photo's bytes are multiplied by, and what is added, per channel."""
+    mean, deviation = (np.array(value, np.float32) for value in (preprocessing.mean, preprocessing.std))
+    scale: NDArray[np.float32] = np.float32(1) / (255 * deviation)
+    return scale, -mean / deviation

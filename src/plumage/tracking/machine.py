@@ -1,0 +1,36 @@
+"""The environment of a training: installed packages and the machine."""
+
+import platform
+from importlib.metadata import distributions
+from pathlib import Path
+
+import psutil
+import torch
+
+from plumage.common.cores import cores
+
+
+def environment() -> dict[str, dict[str, str]]:
+    """Environment of this process: `packages` (version by name of every installed one) and `machine`."""
+    found = {distribution.name: distribution.version for distribution in distributions()}
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    machine = {
+        "processor": processor(),
+        "cores": str(cores()),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
+        "gpu": ", ".join(gpus) or "none",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+    }
+    return {"packages": dict(sorted(found.items(), key=lambda item: item[0].lower())), "machine": machine}
+
+
+def processor() -> str:
+    """Name of the processor. On Linux it is read from /proc/cpuinfo, where Python's `platform` does not look."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
