@@ -107,7 +107,10 @@ def pages_of(root: Path) -> dict[str, tuple[str, str]]:
             f"{view}&compareRunsMode=CHART",
             f"{matrices}.length >= 10 && [...{matrices}].every((img) => img.complete && img.naturalWidth)",
         ),
-        f"comparison of {COMPARED} runs": (compared, "says('val/accuracy') && says('Run details') && reachable('button')"),
+        f"comparison of {COMPARED} runs": (
+            compared,
+            "says('val/accuracy') && says('Run details') && reachable('button')",
+        ),
         "run": (f"{run}?{NAVIGATION}", "says('test/accuracy') && says('train.recipe') && reachable('[role=tab]')"),
         "run's charts": (f"{run}/model-metrics?{NAVIGATION}", "reachable('.js-plotly-plot')"),
         "run's confusion matrix": (
