@@ -51,7 +51,7 @@ test: $(VENV)/installed-dev ## Run lint, types and tests
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
 	@$(RUN) lint-imports --no-logo
-	@$(RUN) python -m pytest --numprocesses auto --dist loadfile
+	@$(RUN) python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 ui: $(VENV)/installed ## Open MLflow's pages at http://127.0.0.1:5000
 	@$(RUN) plumage ui
