@@ -22,7 +22,7 @@ from plumage.tracking.machine import processor
 
 MEASURED = (
     "scale", "formats", "near_duplicates", "dvc_costs", "million",
-    "inference", "steps", "loaders", "epochs", "probe_cost", "accuracy", "memory", "pages",
+    "inference", "busy", "steps", "loaders", "epochs", "probe_cost", "accuracy", "memory", "pages",
 )  # fmt: skip
 """Modules in this folder, each with a function `measure` and a NOTE above its table. First the data stages, then training and evaluation.
 Inference comes first among these: later ones leave memory in the process, which would speed up its baseline.

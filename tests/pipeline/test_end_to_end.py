@@ -248,7 +248,6 @@ def test_dvc_gets_a_version_that_gto_has_registered(clone: Clone) -> None:
     [
         ({"register": {"model_name": "other"}}, ["register"]),
         ({"evaluate": {"bins": 5}}, ["evaluate", "register"]),
-        ({"train": {"lr": 0.01}}, ["train", "folds", "evaluate", "register"]),
         ({"split": {"seed": 7}}, ["split", "train", "folds", "evaluate", "register"]),
     ],
 )
@@ -278,7 +277,7 @@ def test_going_back_to_earlier_parameters_restores_their_training(clone: Clone) 
     before, lr = read(clone, *files), yaml.safe_load((clone.folder / "params.yaml").read_text())["train"]["lr"]
     clone.set(train={"lr": 0.02})
     assert clone.stages_run() == ["check", "train", "folds", "evaluate", "register"]
-    assert read(clone, *files)[0] != before[0]
+    assert clone.stages_run() == [] and read(clone, *files)[0] != before[0]
     clone.set(train={"lr": lr})
     assert clone.stages_run() == ["check", "register"], "which asks the registry anew"
     assert read(clone, *files) == before

@@ -1,0 +1,163 @@
+"""Training and inference of EfficientNet-B0 on a CPU that other processes use too, or of which one core is ours.
+
+Each piece of work has a process of its own, since threads are set up once: `python busy.py NAME` measures at each line that it reads.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tables import Rows
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+ROUNDS = 3
+NOTE = (
+    "Images/s of B0: a training step in fp32 at 96 pixels, batch 16, and inference at 224 pixels, batch 8; ours and torchvision's in turn. "
+    "Busy: beside one process per core that counts for ever. One core: what a container with a quota of one core gives, to which "
+    "torchvision's loop doesn't adapt. The shares are of one's own speed on the idle machine."
+)
+SECONDS = 4.0
+COUNT_FOR_EVER = [sys.executable, "-c", "while True: pass"]
+ONE_CORE = {"LOKY_MAX_CPU_COUNT": "1"}
+"""joblib, which counts the cores, takes this for a quota."""
+OURS = "GOMP_SPINCOUNT"
+"""The variable that Plumage sets: it would help torchvision too."""
+
+
+def measure(folder: Path, photos: Path | None) -> Rows:
+    """One row per piece of work."""
+    return [compared(work) for work in ("training", "inference")]
+
+
+def compared(work: str) -> dict[str, object]:
+    """Ours and torchvision's rates, idle and busy, and ours on one core."""
+    workers = {
+        "ours": started(f"our_{work}"),
+        "torchvision": started(f"their_{work}"),
+        "one core": started(f"our_{work}", **ONE_CORE),
+    }
+    try:
+        idle, busy = rates(workers), beside_busy_processes(lambda: rates(workers))
+    finally:
+        for worker in workers.values():
+            worker.kill()
+    return {
+        "work": work,
+        **{f"{name}, idle": idle[name] for name in ("ours", "torchvision")},
+        **{f"{name}, busy": busy[name] for name in ("ours", "torchvision")},
+        **{f"{name}, share": busy[name] / idle[name] for name in ("ours", "torchvision")},
+        "ours, one core": idle["one core"],
+        "share of one core": idle["one core"] / idle["ours"],
+    }
+
+
+def started(name: str, **variables: str) -> subprocess.Popen[str]:
+    """The process of a piece of work, which has done it once."""
+    environment = {key: value for key, value in os.environ.items() if key != OURS} | variables
+    pipe = subprocess.PIPE
+    worker = subprocess.Popen([sys.executable, __file__, name], env=environment, stdin=pipe, stdout=pipe, text=True)
+    rate(worker)
+    return worker
+
+
+def rate(worker: subprocess.Popen[str]) -> float:
+    """Let a process measure. Returns images/s."""
+    assert worker.stdin and worker.stdout
+    print(file=worker.stdin, flush=True)
+    return float(worker.stdout.readline())
+
+
+def rates(workers: dict[str, subprocess.Popen[str]]) -> dict[str, float]:
+    """Median rates of processes, which measure in turn."""
+    found = [{name: rate(worker) for name, worker in workers.items()} for _ in range(ROUNDS)]
+    return {name: statistics.median(each[name] for each in found) for name in workers}
+
+
+def beside_busy_processes(do: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Do it beside one process per core that counts for ever."""
+    busy = [subprocess.Popen(COUNT_FOR_EVER) for _ in range(os.cpu_count() or 1)]
+    try:
+        return do()
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def our_training() -> tuple[Callable[[], object], int]:
+    """Plumage's step, with the threads that its stages take, and its batch size."""
+    from plumage.accelerate import kernels
+    from plumage.accelerate.layers import accelerate
+    from plumage.models import create_model
+    from plumage.training.hardware import choose_device
+
+    choose_device("cpu")
+    kernels.keep_memory()
+    return step(accelerate(create_model("efficientnet_b0", 1000))), 16
+
+
+def their_training() -> tuple[Callable[[], object], int]:
+    """torchvision's network in the same step."""
+    from torchvision.models import efficientnet_b0
+
+    return step(efficientnet_b0()), 16
+
+
+def our_inference() -> tuple[Callable[[], object], int]:
+    """Plumage's inference and its batch size."""
+    import torch
+
+    from plumage.accelerate.inference import compile_for_inference
+    from plumage.models import create_model
+
+    network = compile_for_inference(create_model("efficientnet_b0", 1000).eval())
+    inputs = torch.randn(8, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+    return lambda: network(inputs), 8
+
+
+def their_inference() -> tuple[Callable[[], object], int]:
+    """torchvision's network without gradients."""
+    import torch
+    from torchvision.models import efficientnet_b0
+
+    network = efficientnet_b0().eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    inputs = torch.randn(8, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+    return torch.inference_mode()(lambda: network(inputs)), 8
+
+
+def step(network: object) -> Callable[[], object]:
+    """A training step with AdamW."""
+    import torch
+    import torch.nn.functional as F
+
+    network = network.to(memory_format=torch.channels_last).train()  # type: ignore[attr-defined]
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    inputs = torch.randn(16, 3, 96, 96).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, 1000, (16,))
+
+    def do() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(network(inputs), labels).backward()
+        optimizer.step()
+
+    return do
+
+
+def serve(name: str) -> None:
+    """Measure at each line of input, and print images/s."""
+    do, batch = globals()[name]()
+    do()
+    for _ in sys.stdin:
+        start, done = time.perf_counter(), 0
+        while time.perf_counter() - start < SECONDS:
+            do()
+            done += batch
+        print(done / (time.perf_counter() - start), flush=True)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
