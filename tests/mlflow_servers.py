@@ -7,7 +7,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
 import urllib.request
 from http.client import HTTPConnection
@@ -18,6 +17,7 @@ import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from warm_python import warm_python
 
 
 class Server:
@@ -32,7 +32,7 @@ class Server:
     def start(self) -> None:
         store = f"sqlite:///{self.folder}/server.db"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--backend-store-uri", store,
+            [warm_python(), "-m", "mlflow", "server", "--port", str(self.port), "--backend-store-uri", store,
              "--artifacts-destination", str(self.folder / "files"), "--workers", "1"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
@@ -48,6 +48,8 @@ class Server:
     def kill(self) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        while is_open(self.port):  # its worker dies a moment later
+            time.sleep(0.01)
 
 
 class Gate(ThreadingHTTPServer):
@@ -122,6 +124,12 @@ def self_signed(file: Path) -> Path:
     secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
     file.write_bytes(certificate.public_bytes(pem) + secret)
     return file
+
+
+def is_open(port: int) -> bool:
+    """Whether a process listens."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def free_port() -> int:

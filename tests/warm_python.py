@@ -29,8 +29,9 @@ from pathlib import Path
 
 LIBRARIES = (
     "dvc.cli", "dvc.repo", "matplotlib.pyplot", "mlflow.pyfunc", "mlflow.store.artifact.local_artifact_repo",
+    "mlflow.server.handlers",
     "mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store", "onnxruntime", "pandas", "PIL.Image",
-    "pyarrow.parquet", "scipy.stats", "sklearn.linear_model", "sklearn.metrics", "torch", "typer",
+    "pyarrow.parquet", "scipy.stats", "sklearn.linear_model", "sklearn.metrics", "torch", "typer", "uvicorn",
 )  # fmt: skip
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "ORT_DISABLE_TELEMETRY": "1", "MLFLOW_LOGGING_LEVEL": "WARNING",
          "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}  # fmt: skip

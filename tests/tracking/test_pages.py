@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow_servers import free_port, wait_for
 from PIL import Image
+from warm_python import warm_python
 
 from plumage.tracking.pages import NOTE, prepare_pages
 from plumage.tracking.run import Run
@@ -119,7 +120,7 @@ def pages(root: Path) -> Iterator[str]:
         f"from pathlib import Path; from plumage.tracking.ui import serve_ui; serve_ui(Path.cwd(), '127.0.0.1', {port})"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    server = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL)
+    server = subprocess.Popen([warm_python(), "-c", code], env=environment, stdout=subprocess.DEVNULL)
     wait_for(f"http://127.0.0.1:{port}")
     yield f"http://127.0.0.1:{port}/{view_path(experiment)}"
     server.terminate()
