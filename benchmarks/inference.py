@@ -19,7 +19,8 @@ from plumage.models.networks import build_network, configure
 NOTE = (
     "Images/s in fp32 at 224 pixels, all in turn in one process, which keeps freed memory. ONNX Runtime with its defaults and OpenVINO (if "
     "installed) run the graph that Plumage makes, on as many threads. Eager is torchvision's network for B0 and Plumage's for Lite0, in "
-    "channels_last memory. The difference is the largest of a probability to that of torch in float64."
+    "channels_last memory; torch.compile compiles that network for each batch size, with frozen weights. "
+    "The difference is the largest of a probability to that of torch in float64."
 )
 BATCHES = (1, 8, 32)
 ROUNDS = 15
@@ -74,7 +75,8 @@ def peers_of(network: EfficientNet) -> dict[str, Peer]:
     label = "torch"
     if network.config.name == "efficientnet_b0":
         eager, label = efficientnet_b0().eval().to(memory_format=torch.channels_last), "torchvision"  # type: ignore[call-overload]
-    peers: dict[str, Peer] = {"ONNX Runtime": onnx_runtime(model, threads), "eager": eager}
+    compiled = torch.compile(eager, dynamic=False, options={"freezing": True})
+    peers: dict[str, Peer] = {"ONNX Runtime": onnx_runtime(model, threads), "eager": eager, "torch.compile": compiled}
     print(f"{network.config.name}: eager is {label} {version(label)}, ONNX Runtime is {version('onnxruntime')}")
     if find_spec("openvino"):
         peers[f"OpenVINO {version('openvino')}"] = open_vino(model, threads)
