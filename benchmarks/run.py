@@ -61,8 +61,8 @@ def markdown(results: dict[str, Any]) -> str:
 
 def machine() -> str:
     memory = psutil.virtual_memory().total / 2**30
-    able = "with" if kernels.computes_bf16() else "without"
-    cores = f"{os.cpu_count()} cores ({processor()}, {able} instructions for bf16)"
+    precision = "bf16" if kernels.computes_bf16() else "fp32"
+    cores = f"{os.cpu_count()} cores ({processor()}, where auto means {precision})"
     return f"{cores}, {memory:.0f} GiB, Python {platform.python_version()}, torch {torch.__version__}"
 
 
