@@ -83,7 +83,7 @@ def measure(parent: Path, photos: Path | None) -> Rows:
 
 
 def _figure(seconds: float) -> float | str:
-    """What the table shows: JSON has no infinity."""
+    """A number, or text for a page that never became usable: JSON can't hold infinity."""
     return seconds if seconds < float("inf") else f"over {SECONDS}"
 
 

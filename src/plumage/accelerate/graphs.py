@@ -50,8 +50,7 @@ def record(work: Callable[[], Outputs]) -> tuple[torch.cuda.CUDAGraph, Outputs]:
             work()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(
-        graph, capture_error_mode="thread_local"
-    ):  # other threads allocate GPU memory at the same time
+    # thread_local, since other threads allocate GPU memory at the same time.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         outputs = work()
     return graph, outputs

@@ -16,9 +16,7 @@ from plumage.evaluation.plots import GREY, INK, png_figure, shorten, text_width
 CORRECT = LinearSegmentedColormap.from_list("correct", ["#cfe6ee", "#1f6f8b", "#0b3040"])
 WRONG = LinearSegmentedColormap.from_list("wrong", ["#f5b48a", "#c8501e", "#6b1d04"])
 COUNTED_CLASSES = 30  # most classes for which the cells show their counts
-NAMED_CLASSES = (
-    100  # most classes for which every row and column is named; with more, those of the most confused pairs are
-)
+NAMED_CLASSES = 100  # up to this many, every row and column is named; beyond it, those of the most confused pairs
 NAMED_PAIRS = 60  # of these, at most
 NAME_FONT = 9.0  # in points, where not every class is named
 MIN_MARK = 3.0  # smallest side of a mark in points: one error among 1,000 classes stays visible in its smaller cell

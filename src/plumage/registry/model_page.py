@@ -21,7 +21,7 @@ def describe_model(client: MlflowClient, name: str) -> None:
 
 
 def model_description(history: list[Promotion]) -> str:
-    """What the model is, and which version became champion when, by what and whom, and why, the newest first, in Markdown.
+    """The model's description and its promotions, newest first, in Markdown.
 
     It is a list because MLflow's page breaks the cells of a table into lines of a word.
     """

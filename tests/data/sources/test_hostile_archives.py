@@ -167,6 +167,13 @@ def test_an_xz_with_a_huge_dictionary_is_refused_before_it_takes_the_memory(tmp_
     assert "ends early" in line(path)
 
 
+def test_an_xz_whose_streams_lie_far_apart_is_read_to_its_end(tmp_path: Path) -> None:
+    archive, padding = GOOD + END, bytes(3 * 1024**2)
+    half = len(archive) // 2
+    (tmp_path / "birds.tar.xz").write_bytes(lzma.compress(archive[:half]) + padding + lzma.compress(archive[half:]))
+    assert len(opened(tmp_path / "birds.tar.xz")) == 6
+
+
 def test_what_is_packed_twice_is_not_unpacked_twice(tmp_path: Path) -> None:
     nested = gzip.compress(gzip.compress(bytes(40 * 1024**2)))
     (tmp_path / "birds.tar.gz").write_bytes(gzip.compress(GOOD + member(b"FINCH/bomb.jpg.gz", nested) + END))

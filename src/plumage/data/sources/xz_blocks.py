@@ -1,6 +1,6 @@
-"""Unpack an .xz within a memory limit, which `lzma.LZMAFile` has no argument for.
+"""Unpack an .xz within a memory limit, which `lzma.LZMAFile` does not take.
 
-To unpack takes as much memory as the dictionary that the file was packed with: up to 64 MiB by `xz -9`, and 4 GiB at most.
+Unpacking takes as much memory as the dictionary that the file was packed with: up to 64 MiB by `xz -9`, and 4 GiB at most.
 """
 
 import lzma
@@ -30,7 +30,9 @@ def xz_blocks(path: Path) -> Generator[bytes, None, None]:
                 packed = file.read(BLOCK_BYTES) if stream.needs_input else b""
                 if stream.needs_input and not packed:
                     raise EOFError("the compressed file ends early")
-            packed = stream.unused_data.lstrip(b"\0") or file.read(BLOCK_BYTES).lstrip(b"\0")  # zeros pad a stream
+            packed = stream.unused_data.lstrip(b"\0")
+            while not packed and (block := file.read(BLOCK_BYTES)):  # zeros pad a stream, as many as one likes
+                packed = block.lstrip(b"\0")
 
 
 def _decompress(stream: lzma.LZMADecompressor, packed: bytes) -> bytes:
