@@ -1,5 +1,6 @@
 """Batches of photos, as model inputs with labels, for training and for validation."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plumage.data.loading.gpu import decodes_jpegs, load_batches_on_gpu
+from plumage.data.loading.gpu import DecodedPhotos, decodes_jpegs, load_batches_on_gpu
 from plumage.data.loading.loader import Transform, batched, central_view, load_batches
 from plumage.data.loading.model_input import to_model_input
 from plumage.data.loading.transforms import RandomCrops
@@ -36,6 +37,36 @@ class Batches:
         return min(self.batch_size, self.num_samples - batch * self.batch_size)
 
 
+class BatchQueue(Iterator[Batch]):
+    """Batches in order, and the seconds in which nothing could be computed for want of one."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = iter(batches)
+        self._ahead: tuple[Batch | None, torch.cuda.Event, torch.cuda.Event] | None = None
+        self.waited = 0.0
+
+    def __next__(self) -> Batch:
+        started = time.perf_counter()
+        batch = next(self._batches, None) if self._ahead is None else self._take_ahead(*self._ahead)
+        self.waited += time.perf_counter() - started
+        if batch is None:
+            raise StopIteration
+        return batch
+
+    def fetch_ahead(self) -> None:
+        """Wait for the next batch while a GPU computes; the GPU's results have to be waited for before it is taken."""
+        computed, fetched = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        computed.record()
+        batch = next(self._batches, None)
+        fetched.record()  # at once after `computed`, unless the GPU was done before
+        self._ahead = batch, computed, fetched
+
+    def _take_ahead(self, batch: Batch | None, computed: torch.cuda.Event, fetched: torch.cuda.Event) -> Batch | None:
+        self._ahead = None
+        self.waited += computed.elapsed_time(fetched) / 1000
+        return batch
+
+
 def train_batches(data: TrainingData, context: TrainingContext) -> Batches:
     """The training photos, reshuffled and cropped each epoch, without a last batch too small for batch norm."""
     train, size = context.train, context.train.batch_size
@@ -45,11 +76,15 @@ def train_batches(data: TrainingData, context: TrainingContext) -> Batches:
     rows = np.array(data.rows["train"])
     rest = len(rows) % size
     count = len(rows) - (rest if rest < 2 * context.group.size and len(rows) > rest else 0)  # batch norm needs two
+    decoded = DecodedPhotos(data.dataset, context.device) if decodes_jpegs(context.device) else None
 
     def iterate(epoch: int, first: int) -> Iterator[Batch]:
         crops = RandomCrops(preprocessing, train.augmentation, train.seed, epoch)
         order = rows[np.random.default_rng((train.seed, epoch)).permutation(len(rows))][:count]
-        return _load(data, batched(order.tolist(), size)[first:], crops, image_size, context)
+        shards = _shards(batched(order.tolist(), size)[first:], context)
+        if decoded is None:
+            return _load(data, shards, crops, image_size, context.device)
+        return _load_on_gpu(data, decoded, shards, crops)
 
     return Batches(iterate, len(batched(range(count), size)), num_samples=count, batch_size=size)
 
@@ -61,27 +96,34 @@ def eval_batches(data: TrainingData, split: str, context: TrainingContext, mirro
     batches = batched(data.rows[split], size)
 
     def iterate(epoch: int, first: int) -> Iterator[Batch]:
-        return _load(data, batches[first:], transform, data.preprocessing.size, context)
+        shards = _shards(batches[first:], context)
+        return _load(data, shards, transform, data.preprocessing.size, context.device)
 
     return Batches(iterate, len(batches), num_samples=len(data.rows[split]), batch_size=size)
 
 
-def _load(
-    data: TrainingData, batches: Sequence[Sequence[int]], transform: Transform, image_size: int, context: TrainingContext
-) -> Iterator[Batch]:  # fmt: skip
+def _shards(batches: Sequence[Sequence[int]], context: TrainingContext) -> list[Sequence[int]]:
     """This process's shard of each batch of rows."""
-    targets, device = torch.from_numpy(data.dataset.targets()), context.device
-    shards = [shard for shard in map(context.group.shard, batches) if shard]
-    pairs: Iterable[Batch]
-    if isinstance(transform, RandomCrops) and decodes_jpegs(device):
-        labels = targets[[row for shard in shards for row in shard]].to(device).split([len(shard) for shard in shards])
-        pairs = zip(load_batches_on_gpu(data.dataset, shards, transform, device), labels, strict=True)
-    else:
-        loaded = load_batches(data.dataset, shards, transform, image_size, pinned=device.type == "cuda")
-        pairs = zip(loaded, (targets[rows] for rows in shards), strict=True)
-        pairs = _copied_ahead(pairs, device) if device.type == "cuda" else pairs
-    for photos, its_labels in pairs:
-        yield to_model_input(photos, data.preprocessing, device), its_labels
+    return [shard for shard in map(context.group.shard, batches) if shard]
+
+
+def _load(
+    data: TrainingData, batches: Sequence[Sequence[int]], transform: Transform, image_size: int, device: torch.device
+) -> Iterator[Batch]:
+    targets, on_gpu = torch.from_numpy(data.dataset.targets()), device.type == "cuda"
+    photos = load_batches(data.dataset, batches, transform, image_size, pinned=on_gpu)
+    pairs: Iterable[Batch] = zip(photos, (targets[rows] for rows in batches), strict=True)
+    for views, labels in _copied_ahead(pairs, device) if on_gpu else pairs:
+        yield to_model_input(views, data.preprocessing, device), labels
+
+
+def _load_on_gpu(
+    data: TrainingData, decoded: DecodedPhotos, batches: Sequence[Sequence[int]], crops: RandomCrops
+) -> Iterator[Batch]:
+    targets, device = torch.from_numpy(data.dataset.targets()), decoded.device
+    labels = targets[[row for rows in batches for row in rows]].to(device).split([len(rows) for rows in batches])
+    for views, its_labels in zip(load_batches_on_gpu(decoded, batches, crops), labels, strict=True):
+        yield to_model_input(views, data.preprocessing, device), its_labels
 
 
 def _copied_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:

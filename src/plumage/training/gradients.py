@@ -1,6 +1,5 @@
 """Gradients of one optimizer step: summed over micro-batches, averaged over processes, recorded as a CUDA graph on a GPU."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -65,8 +64,6 @@ class GradientAccumulator:
         self._recorded: RecordedPass | None = None
         self._records = context.device.type == "cuda" and context.group.size == 1
         self._norm: Tensor | None = None
-        self.data_time = 0.0
-        """Seconds spent waiting for batches."""
 
     def accumulate(self, batches: Iterator[Batch], num_batches: int, num_samples: int) -> tuple[Tensor, Tensor]:
         """Replace the model's gradients by those of the mean loss over the next `num_batches` of `batches`.
@@ -82,9 +79,7 @@ class GradientAccumulator:
         num_correct = torch.zeros((), device=context.device, dtype=torch.int64)
         size = micro_batch_size(context.device, context.train)
         for number in range(num_batches):
-            started = time.perf_counter()
             inputs, labels = next(batches)
-            self.data_time += time.perf_counter() - started
             for start in range(0, len(inputs), size):
                 rows, is_last = slice(start, start + size), number == num_batches - 1 and start + size >= len(inputs)
                 # Processes exchange gradients once per step, during the last backward pass.

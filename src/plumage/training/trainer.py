@@ -6,7 +6,6 @@ ends with the same weights, byte for byte, as if it had not been interrupted.
 
 import math
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from plumage.common.progress import Progress as ProgressBar
-from plumage.training.batches import Batch, Batches
+from plumage.training.batches import Batches, BatchQueue
 from plumage.training.build import train_mode
 from plumage.training.checkpoints import State
 from plumage.training.context import TrainingContext
@@ -99,8 +98,8 @@ class Trainer:
         if progress.step == 0:
             progress.lr = float(self.scheduler.get_last_lr()[0])
         num_epochs, is_main = train.epochs * (self.soup.size if self.soup else 1), self.context.group.is_main
-        batches = iter(self.train_batches.iterate(progress.epoch, progress.step * train.grad_accumulation))
-        started, samples_before, wait_before = time.perf_counter(), progress.num_samples, self.gradients.data_time
+        batches = BatchQueue(self.train_batches.iterate(progress.epoch, progress.step * train.grad_accumulation))
+        started, samples_before = time.perf_counter(), progress.num_samples
 
         def images_per_second() -> float:
             return (progress.num_samples - samples_before) / (time.perf_counter() - started)
@@ -115,10 +114,10 @@ class Trainer:
                 self._stop_if_requested()
                 if self.context.checkpoints and self.context.checkpoints.due:
                     self._save()
-        waiting = (self.gradients.data_time - wait_before) / (time.perf_counter() - started)
+        waiting = batches.waited / (time.perf_counter() - started)
         return {"train/images_per_second": images_per_second(), "train/waiting_for_photos": waiting}
 
-    def _step(self, batches: Iterator[Batch]) -> None:
+    def _step(self, batches: BatchQueue) -> None:
         """One optimizer step; it is skipped, and changes nothing, if the loss or the gradient is not finite."""
         train, progress, group = self.train, self.progress, self.context.group
         first = progress.step * train.grad_accumulation
@@ -127,6 +126,8 @@ class Trainer:
         torch.manual_seed(derive_seed(train.seed, progress.epoch, progress.step, group.rank))  # dropout, drop path
         losses, correct = self.gradients.accumulate(batches, len(numbers), num_samples)
         norm = self.gradients.norm()
+        if self.context.device.type == "cuda":
+            batches.fetch_ahead()  # later it would wait for this
         # At once, since a GPU stands still from here to the next step's start.
         loss, right, norm_value = torch.stack([losses.double(), correct.double(), norm.double()]).tolist()
         requested = float(self.signals.requested is not None)

@@ -56,6 +56,26 @@ def test_a_full_gpu_is_not_taken_for_a_photo_that_it_refuses(monkeypatch: pytest
         gpu._handed_over(pool.submit(gpu._decoded, [jpeg(0)], CPU), CPU)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("free", "kept"), [(51, 4), (49, 0)])
+def test_decoded_photos_stay_while_half_of_the_memory_is_free(
+    class_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, kept: int
+) -> None:
+    ingest(FolderSource(class_folders), tmp_path / "data", min_size=1, max_refused=1, processes=0)
+    asked: list[int] = []
+
+    def decode_jpeg(tensors: list[torch.Tensor], mode: object, device: torch.device) -> list[torch.Tensor]:
+        asked.append(len(tensors))
+        return [torchvision.io.image.decode_image(tensor) for tensor in tensors]
+
+    monkeypatch.setattr(torchvision.io, "decode_jpeg", decode_jpeg)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free * 10**9, 100 * 10**9))
+    photos = gpu.DecodedPhotos(Dataset(tmp_path / "data"), CPU)
+    first, again = photos.decode([3, 0, 7, 30]), photos.decode([30, 3, 0, 7, 5])
+    assert asked == [4, 5 - kept]
+    for photo, same in zip(first, [again[1], again[2], again[3], again[0]], strict=True):
+        assert photo is not None and same is not None and torch.equal(photo, same)
+
+
 def test_photos_decoded_at_a_time_have_a_bounded_area() -> None:
     areas = [gpu.PIXELS // 2, gpu.PIXELS // 2, 1, gpu.PIXELS * 3, 5]
     assert list(gpu._parts(areas)) == [[0, 1], [2], [3], [4]]
@@ -83,7 +103,7 @@ def test_a_gpu_gives_the_cores_crops_whatever_is_loaded_together(tmp_path: Path)
     crops = RandomCrops(Preprocessing(size=32, crop_fraction=1.0), Augmentation(0.5, True), 0, 1)
     rows = list(range(12))
     together, apart = (
-        torch.cat(list(gpu.load_batches_on_gpu(dataset, batches, crops, device))).cpu()
+        torch.cat(list(gpu.load_batches_on_gpu(gpu.DecodedPhotos(dataset, device), batches, crops))).cpu()
         for batches in ([rows], [rows[:5], rows[5:10], rows[10:]])
     )
     (cores,) = load_batches(dataset, [rows], crops, 32)

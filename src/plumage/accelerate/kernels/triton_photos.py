@@ -8,8 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-ROWS = 16
-"""Of a photo, per program."""
+ROWS, WARPS = 1, 1
+"""Of a photo, per program, and the warps that compute them. On an H100, 256 crops of 500 pixels take 1.1 ms; with 16 and 4, 1.9 ms."""
 COLUMNS = 9  # of the table of photos
 
 
@@ -24,10 +24,10 @@ def resample(table: Tensor, deepest: int, cubic: bool, views: Tensor) -> None:
     wide = torch.empty(photos, 3, deepest, size, dtype=torch.uint8, device=views.device)
     columns = triton.next_power_of_2(size)
     _across[(photos, triton.cdiv(deepest, ROWS), 3)](
-        table, wide, deepest, size, CUBIC=cubic, R=ROWS, S=columns, WIDTH=COLUMNS
+        table, wide, deepest, size, CUBIC=cubic, R=ROWS, S=columns, WIDTH=COLUMNS, num_warps=WARPS
     )
     _down[(photos, triton.cdiv(size, ROWS), 3)](
-        table, wide, views, deepest, size, CUBIC=cubic, R=ROWS, S=columns, WIDTH=COLUMNS
+        table, wide, views, deepest, size, CUBIC=cubic, R=ROWS, S=columns, WIDTH=COLUMNS, num_warps=WARPS
     )
 
 

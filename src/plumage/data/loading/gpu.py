@@ -13,7 +13,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from plumage.accelerate.kernels import gpu as kernels
@@ -28,6 +27,8 @@ HAVE_JPEG_ENGINES = ((8, 0), (9, 0), (10, 0), (10, 3))
 PHOTOS, PIXELS = 256, 1 << 26
 """What is decoded at a time, at most. nvJPEG is slow for a few photos; decoded ones take 3 bytes per pixel."""
 AHEAD, THREADS = 3, 2
+LEFT_FREE = 0.5
+"""Share of a GPU's memory that photos leave to training: a step is recorded, and the last one of an epoch computed beside that."""
 
 
 def decodes_jpegs(device: torch.device) -> bool:
@@ -37,10 +38,46 @@ def decodes_jpegs(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) in HAVE_JPEG_ENGINES
 
 
+class DecodedPhotos:
+    """The photos of `dataset` on a GPU, uint8 3 x H x W; each is decoded again unless there was room to keep it.
+
+    NVIDIA's DALI keeps them, too (`cache_size` of fn.decoders.image). Several threads may ask at once.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device) -> None:
+        self.dataset, self.device = dataset, device
+        self.areas = np.array(dataset.column("width")) * np.array(dataset.column("height"))
+        self._kept: dict[int, Tensor | None] = {}
+
+    def decode(self, rows: Sequence[int]) -> list[Tensor | None]:
+        """The photos of `rows`, on the current stream; None for what nvJPEG doesn't take."""
+        photos = {row: self._kept[row] for row in rows if row in self._kept}
+        new = [row for row in rows if row not in photos]
+        photos |= zip(new, self._keep(new, self._decode(new)), strict=True)
+        return [photos[row] for row in rows]
+
+    def _decode(self, rows: Sequence[int]) -> list[Tensor | None]:
+        files = [memoryview(self.dataset.photo(row)).cast("B") for row in rows]
+        plain = [plain_jpeg_size(file, None) is not None for file in files]
+        photos = iter(_decoded([file for file, is_plain in zip(files, plain, strict=True) if is_plain], self.device))
+        return [next(photos) if is_plain else None for is_plain in plain]
+
+    def _keep(self, rows: Sequence[int], photos: list[Tensor | None]) -> list[Tensor | None]:
+        """The photos, copied into one allocation if they stay."""
+        free, total = torch.cuda.mem_get_info(self.device)
+        taken = [photo for photo in photos if photo is not None]
+        if not taken or free - sum(photo.nbytes for photo in taken) < LEFT_FREE * total:
+            return photos
+        parts = iter(torch.cat([photo.flatten() for photo in taken]).split([photo.numel() for photo in taken]))
+        copies = [None if photo is None else next(parts).view_as(photo) for photo in photos]
+        self._kept |= zip(rows, copies, strict=True)
+        return copies
+
+
 def load_batches_on_gpu(
-    dataset: Dataset, batches: Sequence[Sequence[int]], crops: RandomCrops, device: torch.device
+    photos: DecodedPhotos, batches: Sequence[Sequence[int]], crops: RandomCrops
 ) -> Iterator[Tensor]:
-    """Yield the cropped photos of each list of rows, uint8 N x size x size x 3 on the GPU, in order.
+    """Yield crops of the photos of each list of rows, uint8 N x size x size x 3 on the GPU, in order.
 
     Raises:
         PhotoError: a photo can't be decoded; the message names it.
@@ -48,17 +85,17 @@ def load_batches_on_gpu(
     """
     if not batches:
         return
-    areas = np.array(dataset.column("width")) * np.array(dataset.column("height"))
     # Torch lets go of the interpreter in each operation, and at the usual 5 ms gets it back late while a thread prepares photos.
     with switching_every(2e-4), ThreadPoolExecutor(THREADS) as pool:
         ahead: deque[Future[list[Tensor]]] = deque()
         try:
             for some in batched(batches, max(1, PHOTOS // len(batches[0]))):
-                ahead.append(pool.submit(_load, dataset, some, areas, crops, device))
+                rows = [row for batch in some for row in batch]
+                ahead.append(pool.submit(_load, photos, rows, crops, [len(batch) for batch in some]))
                 if len(ahead) > AHEAD:
-                    yield from _handed_over(ahead.popleft(), device)
+                    yield from _handed_over(ahead.popleft(), photos.device)
             while ahead:
-                yield from _handed_over(ahead.popleft(), device)
+                yield from _handed_over(ahead.popleft(), photos.device)
         finally:
             for load in ahead:
                 load.cancel()
@@ -76,22 +113,21 @@ def _handed_over(load: "Future[list[Tensor]]", device: torch.device) -> list[Ten
     return loaded
 
 
-def _load(
-    dataset: Dataset, batches: Sequence[Sequence[int]], areas: NDArray[np.int64], crops: RandomCrops, device: torch.device
-) -> list[Tensor]:  # fmt: skip
-    rows, size = [row for batch in batches for row in batch], crops.preprocessing.size
+def _load(photos: DecodedPhotos, rows: Sequence[int], crops: RandomCrops, sizes: list[int]) -> list[Tensor]:
+    """Batches of these `sizes`."""
+    device, size = photos.device, crops.preprocessing.size
     with torch.cuda.device(device), torch.cuda.stream(torch.cuda.Stream(device)):
         views = torch.empty(len(rows), size, size, 3, dtype=torch.uint8, device=device)
         left: list[int] = []
-        for places in _parts(areas[rows].tolist()):
-            left += _decode(dataset, rows, places, crops, views)
+        for places in _parts(photos.areas[list(rows)].tolist()):
+            left += _crop(photos, rows, places, crops, views)
             # nvJPEG's stream doesn't wait for the last use of memory that it is given again.
             torch.cuda.current_stream().synchronize()
         if left:
-            (others,) = load_batches(dataset, [[rows[place] for place in left]], crops, size)
+            (others,) = load_batches(photos.dataset, [[rows[place] for place in left]], crops, size)
             views[left] = others.to(device)
             torch.cuda.current_stream().synchronize()
-    return list(views.split([len(batch) for batch in batches]))
+    return list(views.split(sizes))
 
 
 def _parts(areas: Sequence[int]) -> Iterator[list[int]]:
@@ -106,14 +142,12 @@ def _parts(areas: Sequence[int]) -> Iterator[list[int]]:
     yield part
 
 
-def _decode(
-    dataset: Dataset, rows: Sequence[int], places: Sequence[int], crops: RandomCrops, views: Tensor
+def _crop(
+    photos: DecodedPhotos, rows: Sequence[int], places: Sequence[int], crops: RandomCrops, views: Tensor
 ) -> list[int]:
-    """Decode and crop the photos at `places` into `views`. Return the places of those that nvJPEG doesn't take."""
-    files = {place: memoryview(dataset.photo(rows[place])).cast("B") for place in places}
-    plain = [place for place in places if plain_jpeg_size(files[place], None)]
-    photos = _decoded([files[place] for place in plain], views.device)
-    taken = {place: photo for place, photo in zip(plain, photos, strict=True) if photo is not None}
+    """Crop the photos at `places` into `views`. Return the places of those that nvJPEG doesn't take."""
+    decoded = dict(zip(places, photos.decode([rows[place] for place in places]), strict=True))
+    taken = {place: photo for place, photo in decoded.items() if photo is not None}
     if taken:
         boxes = [crops.crop(rows[place], photo.shape[2], photo.shape[1]) for place, photo in taken.items()]
         kernels.resample(list(taken.values()), boxes, crops.preprocessing.interpolation, views, list(taken))
@@ -128,8 +162,8 @@ def _decoded(files: Sequence[memoryview], device: torch.device) -> list[Tensor |
         return []
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torchvision 0.29 points to TorchCodec
-            tensors = [torch.frombuffer(bytearray(file), dtype=torch.uint8) for file in files]
+            warnings.simplefilter("ignore")  # torchvision 0.29 points to TorchCodec; a file's memory can't be written
+            tensors = [torch.frombuffer(file, dtype=torch.uint8) for file in files]
             return list(decode_jpeg(tensors, ImageReadMode.RGB, device))
     except torch.OutOfMemoryError:
         raise
