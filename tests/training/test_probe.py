@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from plumage.errors import TrainingError
-from plumage.training.probe import L2_GRID, ProbeSettings, fit_classifier
+from plumage.training.probe import L2_GRID, ProbeSettings, _whitening, fit_classifier
 
 CLASSES, WIDTH = 5, 12
 Labelled = tuple[torch.Tensor, torch.Tensor]
@@ -87,6 +87,22 @@ def test_separable_classes_do_not_lead_to_infinite_weights() -> None:
     classifier, curve = fit((features, labels), (features, labels), None)
     assert torch.isfinite(classifier.weight).all()
     assert curve[-1]["val/accuracy"] == 1 and 1e-6 < curve[-1]["val/loss"] < 0.1
+
+
+@pytest.mark.parametrize("per_class", [1, 2, 30])
+@pytest.mark.parametrize("shrinkage", [0.3, 1.0])
+def test_whitened_features_have_a_shrunk_scatter_of_the_identity_with_fewer_photos_than_features_too(
+    per_class: int, shrinkage: float
+) -> None:
+    features, labels = clusters(per_class, 1, nuisance=2)
+    mean, matrix = _whitening(features, labels, CLASSES, shrinkage)
+    centred = (features - mean).double().numpy()
+    assert np.square(centred @ matrix.double().numpy()).mean() == pytest.approx(1, rel=1e-4)
+    deviations = centred - np.stack([centred[labels == label].mean(0) for label in labels])
+    within = deviations.T @ deviations / len(deviations)
+    shrunk = (1 - shrinkage) * within + shrinkage * max(np.trace(within) / WIDTH, 1e-12) * np.eye(WIDTH)
+    whitened = matrix.double().numpy() @ shrunk @ matrix.double().numpy()
+    np.testing.assert_allclose(whitened / whitened[0, 0], np.eye(WIDTH), atol=1e-3)
 
 
 def test_whitening_ignores_variation_within_classes() -> None:

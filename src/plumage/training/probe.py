@@ -135,12 +135,28 @@ def _whitening(features: Tensor, labels: Tensor, num_classes: int, shrinkage: fl
         within += deviations.T @ deviations
         total += differences.T @ differences
     within, total = ((scatter / len(features)).cpu().double() for scatter in (within, total))
-    within = torch.lerp(within, torch.eye(width).double() * within.diagonal().mean().clamp(min=1e-12), shrinkage)
-    with _one_thread():
-        values, vectors = torch.linalg.eigh(within)
-    matrix = vectors / values.clamp(min=1e-12).sqrt() @ vectors.T
-    scale = ((matrix @ total @ matrix).trace() / width).clamp(min=1e-12).sqrt()
+    floor = (shrinkage * within.diagonal().mean()).clamp(min=1e-12)
+    matrix = torch.eye(width).double() * floor.rsqrt()
+    if shrinkage < 1:
+        few = (features - class_means[labels]).cpu().double() if len(features) < width else None
+        values, vectors = _eigenpairs(within) if few is None else _eigenpairs_of_few(few)
+        matrix += vectors * (((1 - shrinkage) * values + floor).rsqrt() - floor.rsqrt()) @ vectors.T
+    scale = ((matrix @ total * matrix).sum() / width).clamp(min=1e-12).sqrt()
     return mean, (matrix / scale).float().to(features.device)
+
+
+def _eigenpairs(scatter: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, none below 0, and eigenvectors, as columns, of a scatter matrix."""
+    with _one_thread():
+        values, vectors = torch.linalg.eigh(scatter)
+    return values.clamp(min=0), vectors
+
+
+def _eigenpairs_of_few(deviations: Tensor) -> tuple[Tensor, Tensor]:
+    """Those of the scatter of N x F `deviations` whose eigenvalue isn't 0. N is less than F, so that N x N products are faster."""
+    values, left = _eigenpairs(deviations @ deviations.T / len(deviations))
+    kept = values > 1e-12 * values[-1]
+    return values[kept], deviations.T @ left[:, kept] / (len(deviations) * values[kept]).sqrt()
 
 
 @contextmanager
