@@ -63,12 +63,12 @@ def run_of(process: subprocess.Popen[str]) -> str:
 
 def test_only_a_run_that_is_still_running_is_ended_for_its_dead_process(root: Path) -> None:
     with training_run(root, "plumage", "key", PARAMS) as run:
-        [sign] = (root / "mlflow.db.running").iterdir()
+        sign, reserve = sorted((root / "mlflow.db.running").iterdir())
         end_dead_runs(root)
         assert MlflowClient().get_run(run.id).info.status == "RUNNING" and sign.exists()
     sign.touch()
     end_dead_runs(root)
-    assert MlflowClient().get_run(run.id).info.status == "FINISHED" and not sign.exists()
+    assert MlflowClient().get_run(run.id).info.status == "FINISHED" and not sign.exists() and not reserve.exists()
     assert "plumage.process" not in MlflowClient().get_run(run.id).data.tags
 
 

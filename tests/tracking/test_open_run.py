@@ -1,6 +1,7 @@
 """A run gets a final status however its process ends: none stays RUNNING."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,14 +12,18 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from plumage.tracking.open_run import training_run
+from plumage.tracking.execution import begin_execution
+from plumage.tracking.open_run import open_run, training_run
+from plumage.tracking.run import Stage
 
 PARAMS = {"train.lr": 0.01}
 
 CHILD = """
 import contextlib, signal, time
 from pathlib import Path
-from plumage.tracking.open_run import training_run
+from plumage.tracking.execution import begin_execution
+from plumage.tracking.open_run import open_run, training_run
+from plumage.tracking.run import Stage
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with SIGINT ignored
 
@@ -46,6 +51,24 @@ def test_no_run_stays_running_however_its_process_ends(root: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.5)
     assert found == {"end": "FINISHED", "fail": "FAILED", "SIGINT": "KILLED", "SIGTERM": "KILLED", "SIGKILL": "KILLED"}
+
+
+@pytest.mark.parametrize("stage", ["train", "register"])
+def test_a_run_whose_disk_is_full_to_the_last_byte_fails(
+    root: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, stage: Stage
+) -> None:
+    shutil.move(root / "mlflow.db", small_disk)
+    monkeypatch.chdir(small_disk)
+    execution = begin_execution(small_disk, "plumage", "key", PARAMS, stage)
+    with (
+        pytest.raises(OSError, match="No space left"),
+        open_run(execution, stage),
+        (small_disk / "photos").open("wb") as file,
+    ):
+        while True:
+            os.write(file.fileno(), bytes(4096))
+    assert status_by_experiment(small_disk) == {"plumage": "FAILED"}
+    assert not list(small_disk.rglob("*.reserve"))
 
 
 def status_by_experiment(root: Path) -> dict[str, str]:

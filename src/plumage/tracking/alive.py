@@ -1,7 +1,8 @@
 """Which processes log to a run: each holds the lock of a file, which the system frees however the process ends.
 
 The file is beside a SQLite database, so that all who share the store see it; for other stores it is in the repository. Its
-name has the experiment and a token. The run has the same token, in a tag.
+name has the experiment and a token. The run has the same token, in a tag. Another file beside it takes the room that the run's end
+needs on a full disk.
 """
 
 import re
@@ -20,6 +21,7 @@ from plumage.tracking.tags import PROCESS
 
 RUNNING = "running"
 NAME = re.compile(r"(\w+)-([0-9a-f]{32})")
+RESERVE, RESERVED_BYTES = ".reserve", 2**18
 
 
 class SignOfLife:
@@ -28,7 +30,7 @@ class SignOfLife:
     def __init__(self, root: Path, experiment_id: str) -> None:
         self.token = secrets.token_hex(16)
         self.path = _folder(root) / f"{experiment_id}-{self.token}"
-        self._lock = FileLock(self.path)
+        self._lock, self._reserve = FileLock(self.path), reserve_of(self.path)
 
     def __enter__(self) -> "SignOfLife":
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,15 +38,28 @@ class SignOfLife:
         if database := database_file(mlflow.get_tracking_uri()):
             share(database, self.path.parent)
             share(database, self.path)
+        with suppress(OSError):  # a full disk ends the run anyway
+            self._reserve.write_bytes(secrets.token_bytes(RESERVED_BYTES))  # no file system makes that smaller
         return self
+
+    def make_room(self) -> None:
+        """Free the reserved bytes, for the run's end on a full disk."""
+        self._reserve.unlink(missing_ok=True)
 
     def __exit__(self, *_: object) -> None:
         """Free the lock. The file stays for `end_dead_runs`, unless `remove` was called."""
+        self.make_room()
         self._lock.release()
 
     def remove(self) -> None:
         """Remove the file: the run has its final status."""
+        self.make_room()
         self.path.unlink(missing_ok=True)
+
+
+def reserve_of(path: Path) -> Path:
+    """The file with reserved bytes of a sign of life."""
+    return path.with_name(f"{path.name}{RESERVE}")
 
 
 def recover(root: Path) -> None:
@@ -59,6 +74,7 @@ def end_dead_runs(root: Path) -> None:
         if named := NAME.fullmatch(path.name):
             try:
                 with suppress(Timeout), FileLock(path, blocking=False):
+                    reserve_of(path).unlink(missing_ok=True)
                     _end(*named.groups())
                     path.unlink(missing_ok=True)
             except PermissionError:

@@ -24,7 +24,7 @@ from plumage.tracking.environment import undisturbed
 from plumage.tracking.execution import Execution, begin_execution
 from plumage.tracking.outbox import UNREACHABLE, Outbox
 from plumage.tracking.run import Run, Stage
-from plumage.tracking.store import one_line_errors
+from plumage.tracking.store import is_full_disk, one_line_errors
 from plumage.tracking.tags import DVC, DVC_EXPERIMENT, PROCESS, RESTORED, STAGE, TRAINING_KEY
 
 RUN_HASHES = (f"{DVC}{DATASET.as_posix()}", f"{DVC}{SPLITS.as_posix()}")
@@ -79,7 +79,7 @@ def open_run(execution: Execution, stage: Stage, run_id: str | None = None, *, r
             status = "KILLED"
             raise
         finally:
-            if _end(status, run.outbox if run else None):
+            if _end(status, run.outbox if run else None, life):
                 life.remove()
             watching.kill()  # not reached when the end could not be reported: then the watchdog ends the run
             watching.wait()
@@ -116,11 +116,17 @@ def _tags(execution: Execution, reopened: bool, restored: bool) -> dict[str, str
     return tags
 
 
-def _end(status: Status, outbox: Outbox | None) -> bool:
+def _end(status: Status, outbox: Outbox | None, life: SignOfLife) -> bool:
     """End the active run, or leave that to the next stage that reaches the store. Returns whether it has ended."""
     active = mlflow.active_run()
     try:
-        mlflow.end_run(status)
+        try:
+            mlflow.end_run(status)
+        except UNREACHABLE as error:
+            if not (active and is_full_disk(error)):
+                raise
+            life.make_room()
+            MlflowClient().set_terminated(active.info.run_id, status)  # MLflow has forgotten the active run
         if active:
             MlflowClient().delete_tag(active.info.run_id, PROCESS)
     except UNREACHABLE:

@@ -220,12 +220,17 @@ def one_line_errors(what: str, *more: type[Exception]) -> Iterator[None]:
         raise TrackingError(shown(f"{what}: {first_line(error)[:300]}")) from error
 
 
+def is_full_disk(error: Exception) -> bool:
+    """Whether a full disk is what the system, SQLite or MLflow reports."""
+    return any(full in str(error) for full in FULL_TEXTS)
+
+
 def first_line(error: Exception) -> str:
     """The first line of an error's text, without passwords; with the others where it only announces them.
 
     Of a database's error, which MLflow wraps, it is what the database says; of one about a full disk, that.
     """
-    if any(full in str(error) for full in FULL_TEXTS):
+    if is_full_disk(error):
         file = re.search(r"\[Errno \d+\].*'(.+)'", str(error))
         return shown(f"{file[1]}: {FULL}" if file else FULL)
     for database_error in (error, error.__cause__):

@@ -18,6 +18,7 @@ def main() -> None:
 
     from mlflow import MlflowClient
 
+    Path(f"{life}.reserve").unlink(missing_ok=True)
     client = MlflowClient()
     run = client.get_run(run_id)
     is_same = Path(life).name.endswith(run.data.tags.get("plumage.process", ""))  # else another process goes on with it
