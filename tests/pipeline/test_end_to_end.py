@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from clone import STAGES, TINY, Clone
+from selenium.webdriver.support.wait import WebDriverWait
 from support import make_photo
 
 from plumage.serving import load_predictor
@@ -290,6 +291,19 @@ def test_training_again_to_the_same_bytes_leaves_nothing_to_run(clone: Clone) ->
     assert read(clone, *MODEL) == before
     assert clone.run("dvc", "status", "--quiet") == ""
     assert clone.stages_run() == []
+
+
+def test_the_page_of_the_plots_is_drawn_without_a_network(clone: Clone, browser: Any) -> None:
+    clone.run("dvc", "plots", "show")
+    page = (clone.folder / "dvc_plots" / "index.html").as_uri()
+    browser.get(page)
+    WebDriverWait(browser, 30).until(
+        lambda driver: len(driver.find_elements("css selector", "svg.marks")) == len(DATA_PLOTS)
+    )
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    asked = [request["request"]["url"] for request in asked if request["documentURL"] == page]
+    assert asked[0] == page and all(address.startswith(("file:", "data:")) for address in asked)
 
 
 def test_dvc_shows_the_plots_and_what_changed_since_the_commit(clone: Clone) -> None:
