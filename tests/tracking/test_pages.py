@@ -21,7 +21,7 @@ from warm_python import warm_python
 
 from plumage.tracking.pages import NOTE, prepare_pages
 from plumage.tracking.run import Run
-from plumage.tracking.saved_view import CONFUSION_IMAGE, VIEW_TAG, view_path
+from plumage.tracking.saved_view import CONFUSION_IMAGE, MODELS_PATH, VIEW_TAG, view_path
 from plumage.tracking.store import connect
 from plumage.tracking.tags import EXPERIMENT_NOTE
 
@@ -146,6 +146,11 @@ def test_the_saved_view_shows_columns_then_curves_and_confusion_matrices(pages: 
     )  # three curves of ten runs
     wait_until("document.querySelectorAll('img[src*=confusion]').length >= 10")
     assert "system/" not in browser.execute_script("return document.body.innerText")
+    browser.get(f"{pages.partition('#')[0]}{MODELS_PATH}")
+    wait_until("document.body.innerText.includes('Registered Models')")
+    assert browser.execute_script("return document.querySelectorAll('[role=dialog]').length") == 0
+    text = browser.execute_script("return document.body.innerText")
+    assert "Welcome to MLflow Assistant" not in text and "MCP registry" not in text
 
 
 def test_a_disk_that_fills_while_a_picture_is_logged_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,15 @@
 """MLflow's UI for the repository's store."""
 
+import json
 import os
 import socket
 import sys
 import warnings
 import webbrowser
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 from mlflow import MlflowClient
@@ -21,6 +23,11 @@ from plumage.tracking.saved_view import MODELS_PATH, view_path
 from plumage.tracking.server import is_server
 from plumage.tracking.store import one_line_errors, registry_uri, store_folder, tracking_uri, use_store
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.requests import Request
+    from starlette.responses import Response, StreamingResponse
+
 OTHER_SERVERS = (
     "_MLFLOW_STATIC_PREFIX",
     "_MLFLOW_SERVER_ARTIFACTS_ONLY",
@@ -28,6 +35,13 @@ OTHER_SERVERS = (
     "prometheus_multiproc_dir",
 )
 """What another MLflow server may have left in the environment: it would move or empty this UI."""
+SETTINGS = {
+    "mlflow.workflowType_v1": "machine_learning",
+    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": True,
+    "_mlflow_model_registry_promo_modal_dismissed_v1": True,
+}
+"""What MLflow keeps in a browser, of one that has chosen the navigation for model training and closed the panel and the dialog that
+greet a new one."""
 
 
 def serve_ui(root: Path, host: str, port: int) -> None:
@@ -51,7 +65,7 @@ def serve_ui(root: Path, host: str, port: int) -> None:
     print(f"  models: http://{host}:{port}/{MODELS_PATH}", flush=True)
     os.chdir(store_folder(root))  # where MLflow looks for artifacts, also if Plumage is not installed
     _set_up_application(root, uri)
-    config = uvicorn.Config("mlflow.server.fastapi_app:app", host, port, log_level="warning")
+    config = uvicorn.Config(_application(), host, port, log_level="warning")
     with suppress(KeyboardInterrupt):
         _Server(config, lambda: _open_browser(next(iter(addresses.values()), None))).run()
 
@@ -91,6 +105,30 @@ def _set_up_application(root: Path, uri: str) -> None:
         constants.ARTIFACT_ROOT_ENV_VAR: (store_folder(root) / MLFLOW_ARTIFACTS).as_uri(),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
+
+
+def _application() -> "FastAPI":
+    """MLflow's application; in a browser that has not been there, its pages start with SETTINGS."""
+    from mlflow.server.fastapi_app import app
+    from starlette.responses import Response
+
+    known = "".join(
+        f"localStorage.getItem({json.dumps(key)}) ?? localStorage.setItem({json.dumps(key)}, {json.dumps(json.dumps(value))});"
+        for key, value in SETTINGS.items()
+    )
+
+    @app.middleware("http")
+    async def with_settings(
+        request: "Request", answer: "Callable[[Request], Awaitable[StreamingResponse]]"
+    ) -> "Response":
+        response = await answer(request)
+        if request.url.path.strip("/") or response.status_code != 200:
+            return response
+        page = b"".join([part async for part in cast(AsyncIterator[bytes], response.body_iterator)])
+        headers = {name: value for name, value in response.headers.items() if name != "content-length"}
+        return Response(page.replace(b"<head>", f"<head><script>{known}</script>".encode(), 1), headers=headers)
+
+    return app
 
 
 def _open_browser(address: str | None) -> None:
