@@ -56,7 +56,6 @@ SECONDS = 20
 NOTE = (
     f"Seconds until a page can be used, with {RUNS} runs of {EPOCHS} epochs, {VERSIONS} versions and a report of {TEST_PHOTOS:,} "
     f"photos in {CLASSES} classes. A page is usable when what people come for is displayed, loaded and under the pointer. "
-    "MLflow greets a new browser on the page of registered models with a dialog of its own, which covers the page until a click. "
     "Headless Chromium with an empty cache; `plumage ui` from its start to its first page."
 )
 

@@ -22,12 +22,16 @@ def test_an_unavailable_device_is_refused() -> None:
 
 def test_the_tags_name_what_auto_means_on_a_cpu() -> None:
     tags = hardware_tags(Train().resolved(), torch.device("cpu"), ProcessGroup(0, 3))
+    why = dict(reason.split(": ") for reason in tags.pop("why").split("; "))
+    assert why["precision"] == kernels.bf16_rule()[1] and set(why) == {"precision", "threads", "micro-batch"}
     assert tags == {
         "device": "cpu",
         "precision": "bf16" if kernels.computes_bf16() else "fp32",
         "compile": "false",
         "kernels": "own" if kernels.compiled() else "torch",
         "processes": "3",
+        "threads": str(torch.get_num_threads()),
+        "micro_batch": "whole batch",
     }
     explicit = hardware_tags(Train(precision="bf16", compile=True).resolved(), torch.device("cpu"), ProcessGroup())
     assert (explicit["precision"], explicit["compile"], explicit["kernels"]) == (
@@ -35,6 +39,7 @@ def test_the_tags_name_what_auto_means_on_a_cpu() -> None:
         "true",
         tags["kernels"],
     )
+    assert explicit["why"].startswith("precision: set in params.yaml; ")
 
 
 def test_training_keeps_to_the_cores_of_a_container() -> None:

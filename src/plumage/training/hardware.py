@@ -1,6 +1,8 @@
 """This machine's hardware, and what each `auto` in the parameters means on it."""
 
+import os
 import sys
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -58,8 +60,8 @@ def micro_batch_size(device: torch.device, train: ResolvedTrain) -> int:
 
 
 def hardware_tags(train: ResolvedTrain, device: torch.device, group: ProcessGroup) -> dict[str, str]:
-    """What each `auto` means on this machine: device, precision, compile, kernels (own or torch) and processes."""
-    dtype = dtype_of(device, train.precision)
+    """What each `auto` means on this machine, `why`, and what else decides the speed: kernels are own or torch's."""
+    dtype, micro_batch = dtype_of(device, train.precision), micro_batch_size(device, train)
     available = gpu.HAS_TRITON if device.type == "cuda" else device.type == "cpu" and kernels.compiled(LIBRARIES[dtype])
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -67,4 +69,26 @@ def hardware_tags(train: ResolvedTrain, device: torch.device, group: ProcessGrou
         "compile": str(train.compile).lower(),
         "kernels": "own" if train.accelerate and available else "torch",
         "processes": str(group.size),
+        "threads": str(torch.get_num_threads()),
+        "micro_batch": "whole batch" if micro_batch == sys.maxsize else str(micro_batch),
+        "why": "; ".join(_reasons(train, device)),
     }
+
+
+def _reasons(train: ResolvedTrain, device: torch.device) -> Iterator[str]:
+    """Why the precision, the threads and the micro-batch are what they are."""
+    if train.precision != "auto":
+        yield "precision: set in params.yaml"
+    elif device.type == "cpu":
+        yield f"precision: {kernels.bf16_rule()[1]}"
+    else:
+        bf16 = dtype_of(device, train.precision) == torch.bfloat16
+        yield f"precision: the GPU {'computes' if bf16 else 'does not compute'} in bf16"
+    is_set = "OMP_NUM_THREADS" in os.environ
+    yield "threads: OMP_NUM_THREADS" if is_set else "threads: the physical cores that this process may use"
+    if device.type != "cpu":
+        yield "micro-batch: a GPU is fastest with the whole batch"
+    elif train.freeze_norm:
+        yield "micro-batch: its feature maps stay in the cache"
+    else:
+        yield "micro-batch: batch norm needs the whole batch"

@@ -109,10 +109,21 @@ def _processor() -> str:
 
 
 def computes_bf16() -> bool:
-    """Whether training in bfloat16 is faster than in float32 on this processor. (Without instructions for it, 15 times slower.)
+    """Whether training in bfloat16 is faster than in float32 on this processor."""
+    return bf16_rule()[0]
 
-    AVX-512 BF16 is on AMD's (1.6 times as fast, EPYC), not on Intel's without AMX (0.92, Xeon).
+
+def bf16_rule() -> tuple[bool, str]:
+    """The same, and why. (Without instructions for it, bfloat16 takes 15 times as long.)
+
+    AVX-512 BF16 is faster on AMD's (1.6 times, EPYC), not on Intel's without AMX (0.92, Xeon).
     """
     processor = _processor()
-    fast = {"amx_bf16", "bf16"} if "Intel" in processor else {"avx512_bf16", "amx_bf16", "bf16"}
-    return compiled("training in bf16") is not None and not fast.isdisjoint(processor.split())
+    has = {"avx512_bf16", "amx_bf16", "bf16"} & set(processor.split())
+    if compiled("training in bf16") is None:
+        return False, "the kernels for bf16 can't be compiled here"
+    if not has:
+        return False, "the processor has no instructions for bf16"
+    if "Intel" in processor and has == {"avx512_bf16"}:
+        return False, "Intel's AVX-512 BF16 without AMX is slower than fp32"
+    return True, f"the processor has {', '.join(sorted(has))}"
