@@ -1,7 +1,8 @@
 """Measure speed and memory in about half an hour: `python benchmarks/run.py` writes docs/benchmarks.md and docs/benchmarks.json.
 
-Ours and the baseline run alternately in one process, ROUNDS times; figures are medians. Photos are drawn once and kept in --folder.
-With an archive of real photos (--photos), near-duplicates and accuracy are measured on those too. gpu.py measures a GPU.
+Ours and the baseline run alternately in one process, ROUNDS times; figures are medians. Results of other machines stay. Photos are
+drawn once and kept in --folder. With an archive of real photos (--photos), near-duplicates and accuracy are measured on those too.
+gpu.py measures a GPU.
 """
 
 import importlib
@@ -42,8 +43,8 @@ def main(
     results: dict[str, Any] = json.loads(figures.read_text()) if figures.exists() else {}
     for name in MEASURED:
         if name in (only or MEASURED):
-            results.setdefault("machines", {})[name] = machine()
-            results[name] = importlib.import_module(name).measure(folder.resolve(), photos)
+            rows = importlib.import_module(name).measure(folder.resolve(), photos)
+            results.setdefault(name, {})[machine()] = rows
             figures.write_text(json.dumps(results, indent=2) + "\n")
             figures.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
 
@@ -54,8 +55,9 @@ def markdown(results: dict[str, Any]) -> str:
             "ours and the baseline take turns. Memory is the RSS of all processes, mapped files included."]  # fmt: skip
     for name in MEASURED:
         if name in results:
-            note, where = importlib.import_module(name).NOTE, f"On {results['machines'][name]}."
-            text += ["", f"## {name.replace('_', ' ').capitalize()}", "", note, "", where, "", table(results[name])]
+            text += ["", f"## {name.replace('_', ' ').capitalize()}", "", importlib.import_module(name).NOTE]
+            for where, rows in results[name].items():
+                text += ["", f"On {where}:", "", table(rows)]
     return "\n".join(text) + "\n"
 
 
