@@ -13,13 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import psutil
-import torch
 import typer
 from common import ROOT, ROUNDS
 from tables import table
-
-from plumage.accelerate import kernels
-from plumage.tracking.machine import processor
 
 MEASURED = (
     "scale", "formats", "near_duplicates", "dvc_costs", "million",
@@ -62,6 +58,11 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def machine() -> str:
+    import torch  # late: worker processes import this file, and the memory that they take is measured
+
+    from plumage.accelerate import kernels
+    from plumage.tracking.machine import processor
+
     memory = psutil.virtual_memory().total / 2**30
     precision = "bf16" if kernels.computes_bf16() else "fp32"
     cores = f"{os.cpu_count()} cores ({processor()}, where auto means {precision})"
