@@ -175,7 +175,7 @@ def served(root: Path) -> Iterator[tuple[str, float]]:
         while not answers(f"http://127.0.0.1:{port}"):
             assert server.poll() is None, "the server ended"
             time.sleep(0.02)
-        yield f"http://127.0.0.1:{port}/", time.perf_counter() - start
+        yield f"http://127.0.0.1:{port}", time.perf_counter() - start
     finally:
         server.terminate()
         server.wait()
