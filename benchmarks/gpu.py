@@ -54,7 +54,7 @@ def main(
     if not torch.cuda.is_available():
         sys.exit("error: this machine has no GPU that torch can use")
     if unknown := set(only or ()) - set(PARTS):
-        sys.exit(f"error: --only: {unknown.pop()!r} is no part; takes {', '.join(PARTS)}")
+        sys.exit(f"error: --only: {unknown.pop()!r} is not one of its parts; takes {', '.join(PARTS)}")
     work.mkdir(parents=True, exist_ok=True)
     file = output / "gpu.json"
     run = Run(output, work.resolve(), photos, weights, json.loads(file.read_text()) if file.exists() else {})

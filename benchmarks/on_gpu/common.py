@@ -33,7 +33,7 @@ Work = Callable[[float], float]
 
 @dataclass
 class Run:
-    """Where photos and weights are, what was measured so far, and the networks that torch.compile compiles meanwhile."""
+    """The paths of photos and weights, the results so far, and the processes that compile peers in the background."""
 
     output: Path
     work: Path

@@ -46,7 +46,7 @@ def measure(run: Run) -> list[Rows]:
 
 
 def compile_and_answer() -> None:
-    """Passes of each batch size that torch.compile has compiled, for whom they are asked for."""
+    """Compile passes of each batch size with torch.compile, then answer requests to time them."""
     be_free(max(BATCHES))
     forward = torch.compile(half_network(), dynamic=False, mode="reduce-overhead")
     with torch.inference_mode():

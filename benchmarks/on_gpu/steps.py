@@ -67,7 +67,7 @@ def measure(run: Run) -> list[Rows]:
 
 
 def compile_and_answer(name: str) -> None:
-    """A step of the largest batch size that torch.compile has compiled, for whom it is asked for."""
+    """Compile a step of the largest batch size with torch.compile, then answer requests to time it."""
     step, facts = warmed_up(partial(training_step, name, BATCHES[-1]))
     answer({BATCHES[-1]: step}, **facts)
 

@@ -123,7 +123,7 @@ def bf16_rule() -> tuple[bool, str]:
     if compiled("training in bf16") is None:
         return False, "the kernels for bf16 can't be compiled here"
     if not has:
-        return False, "the processor has no instructions for bf16"
+        return False, "the processor has no bf16 instructions"
     if "Intel" in processor and has == {"avx512_bf16"}:
         return False, "Intel's AVX-512 BF16 without AMX is slower than fp32"
     return True, f"the processor has {', '.join(sorted(has))}"
