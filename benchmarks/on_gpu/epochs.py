@@ -44,11 +44,22 @@ def measure(run: Run) -> list[Rows]:
         torch.cuda.reset_peak_memory_stats()
         rates = epoch_rates(dataset, train[: len(train) // batch * batch] * times, batch)
         what = f"ours, batch {batch}, images/s in each epoch (and waiting for photos)"
-        rows += [{"what": what, "value": ", ".join(rates)}, peak(f"ours, batch {batch}")]
+        rows.append({"what": what, "value": ", ".join(f"{rate:,.0f} ({waiting:.0%})" for rate, waiting in rates)})
+        if alone := step_alone(run, batch):
+            rows.append(
+                {"what": f"ours, batch {batch}, last epoch against the step alone", "value": rates[-1][0] / alone}
+            )
+        rows.append(peak(f"ours, batch {batch}"))
     torch.cuda.reset_peak_memory_stats()
     rows.append({"what": "the article's, batch 16, images/s", "value": round(article_rate(root, 512))})
     rows.append(peak("the article's, batch 16"))
     return [rows]
+
+
+def step_alone(run: Run, batch: int) -> float | None:
+    """Images/s of training steps on photos that are on the GPU, if the part `steps` has been measured."""
+    steps = (run.results.get("steps") or [[]])[0]
+    return next((row["images/s"] for row in steps if row["network"] == "ours" and row["batch"] == batch), None)
 
 
 def peak(what: str) -> dict[str, object]:
@@ -119,12 +130,12 @@ def same_views(dataset: Dataset) -> Rows:
     ]
 
 
-def epoch_rates(dataset: Dataset, rows: list[int], batch: int) -> list[str]:
+def epoch_rates(dataset: Dataset, rows: list[int], batch: int) -> list[tuple[float, float]]:
     """Images/s of three epochs of ours, and the share of the time that it waits for photos."""
-    rates: list[str] = []
+    rates: list[tuple[float, float]] = []
 
     def note(_: int, __: object, timing: dict[str, float]) -> None:
-        rates.append(f"{timing['train/images_per_second']:,.0f} ({timing['train/waiting_for_photos']:.0%})")
+        rates.append((timing["train/images_per_second"], timing["train/waiting_for_photos"]))
 
     train = Train(epochs=3, batch_size=batch).resolved()
     val = list(range(len(dataset) - 256, len(dataset)))

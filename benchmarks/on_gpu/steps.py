@@ -91,7 +91,8 @@ def our_step(name: str, inputs: Tensor, labels: Tensor) -> Callable[[], object]:
     def step() -> None:
         torch.manual_seed(0)
         gradients.accumulate(iter([(inputs, labels)]), 1, batch)
-        update(gradients.norm(), gradients.are_recorded)
+        norm = gradients.norm()
+        update(norm, norm.isfinite(), gradients.are_recorded)
 
     step()
     if not gradients.are_recorded:

@@ -166,10 +166,16 @@ def poisoned_at(*poison: tuple[int, int]) -> Batches:
     return Batches(of, 4, 256, 64)
 
 
-def fit_norm(train_batches: Batches, **changes: Any) -> tuple[nn.Module, History]:
+def norm_net() -> tuple[nn.Module, nn.Module]:
+    """A network with batch norm, and its head."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
-    return net, trainer_of(net, net[2], train_batches, **changes).fit()
+    return net, net[2]
+
+
+def fit_norm(train_batches: Batches, **changes: Any) -> tuple[nn.Module, History]:
+    net, head = norm_net()
+    return net, trainer_of(net, head, train_batches, **changes).fit()
 
 
 def test_a_step_that_is_not_finite_is_skipped_without_harm() -> None:
@@ -179,12 +185,41 @@ def test_a_step_that_is_not_finite_is_skipped_without_harm() -> None:
     assert history.epochs[0]["train/loss"] < 1
 
 
+def test_a_first_step_of_sgd_that_is_skipped_leaves_its_momentum_at_zero() -> None:
+    net, _ = fit_norm(poisoned_at((1, 0)), epochs=1, optimizer="sgd", max_bad_steps=2)
+    assert all(torch.isfinite(value).all() for value in net.state_dict().values())
+
+    def without_the_first(epoch: int, first: int) -> Iterator[Batch]:
+        return iter([points(0), *map(points, range(1, 4))][first:])
+
+    other, head = norm_net()
+    of = trainer_of(other, head, Batches(without_the_first, 4, 256, 64), epochs=1, optimizer="sgd")
+    of.progress.step = 1
+    of.scheduler.step()
+    of.fit()
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]) or name.endswith("num_batches_tracked"), name
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_reading_a_steps_outcome_during_the_next_one_changes_nothing(
+    optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU's training reads late; here it does so on the cores, with skipped steps at an epoch's start and end."""
+    bad = poisoned_at((1, 0), (2, 1), (2, 2), (3, 3))
+    changes = {"epochs": 3, "ema_decay": 0.9, "max_bad_steps": 2, "optimizer": optimizer}
+    net, history = fit_norm(bad, **changes)
+    late = trainer_of(*(parts := norm_net()), bad, **changes)
+    late._reads_late = True
+    assert late.fit().epochs == history.epochs
+    assert all(torch.equal(value, parts[0].state_dict()[name]) for name, value in net.state_dict().items())
+
+
 def test_too_many_skipped_steps_end_training_with_advice_and_the_best_weights() -> None:
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    net, head = norm_net()
     bad = poisoned_at((2, 0), (2, 1), (2, 2))
     with pytest.raises(DivergedError, match="step 3 of epoch 2, after 2 skipped steps; try a lower train.lr") as error:
-        trainer_of(net, net[2], bad, epochs=2, max_bad_steps=2).fit()
+        trainer_of(net, head, bad, epochs=2, max_bad_steps=2).fit()
     assert error.value.history.best_epoch == len(error.value.history.epochs) == 1
     assert not net.training and all(torch.isfinite(value).all() for value in net.state_dict().values())
 

@@ -38,33 +38,42 @@ class Batches:
 
 
 class BatchQueue(Iterator[Batch]):
-    """Batches in order, and the seconds in which nothing could be computed for want of one."""
+    """Batches in order, which measures how long nothing could be computed for want of one."""
 
     def __init__(self, batches: Iterable[Batch]) -> None:
         self._batches = iter(batches)
-        self._ahead: tuple[Batch | None, torch.cuda.Event, torch.cuda.Event] | None = None
-        self.waited = 0.0
+        self._ahead: list[Batch | None] = []
+        self._fetches = deque[tuple[torch.cuda.Event, torch.cuda.Event]]()
+        self._waited = 0.0
 
     def __next__(self) -> Batch:
         started = time.perf_counter()
-        batch = next(self._batches, None) if self._ahead is None else self._take_ahead(*self._ahead)
-        self.waited += time.perf_counter() - started
+        batch = self._ahead.pop() if self._ahead else next(self._batches, None)
+        self._waited += time.perf_counter() - started
         if batch is None:
             raise StopIteration
         return batch
 
     def fetch_ahead(self) -> None:
-        """Wait for the next batch while a GPU computes; the GPU's results have to be waited for before it is taken."""
+        """Wait for the next batch while a GPU computes what it has been given."""
+        while self._fetches and self._fetches[0][1].query():
+            self._waited += _seconds_between(*self._fetches.popleft())
         computed, fetched = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         computed.record()
-        batch = next(self._batches, None)
+        self._ahead.append(next(self._batches, None))
         fetched.record()  # at once after `computed`, unless the GPU was done before
-        self._ahead = batch, computed, fetched
+        self._fetches.append((computed, fetched))
 
-    def _take_ahead(self, batch: Batch | None, computed: torch.cuda.Event, fetched: torch.cuda.Event) -> Batch | None:
-        self._ahead = None
-        self.waited += computed.elapsed_time(fetched) / 1000
-        return batch
+    def waited(self) -> float:
+        """Seconds so far in which nothing could be computed for want of a batch; waits for a GPU."""
+        while self._fetches:
+            self._waited += _seconds_between(*self._fetches.popleft())
+        return self._waited
+
+
+def _seconds_between(one: torch.cuda.Event, other: torch.cuda.Event) -> float:
+    other.synchronize()
+    return one.elapsed_time(other) / 1000
 
 
 def train_batches(data: TrainingData, context: TrainingContext) -> Batches:

@@ -41,12 +41,12 @@ class ProcessGroup:
         """This process's items: each item is in exactly one process's shard."""
         return items[self.rank :: self.size]
 
-    def all_reduce_sum(self, *values: float) -> list[float]:
-        """The sum of each value over all processes."""
-        sums = torch.tensor(values, dtype=torch.float64)
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """The sum of each value over all processes, on the device of `values`."""
         if self.size > 1:
-            dist.all_reduce(sums)
-        return sums.tolist()
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
 
     def broadcast(self, value: T) -> T:
         """The main process's value, on every process."""

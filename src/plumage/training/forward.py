@@ -28,7 +28,8 @@ def validate(
         logits = predict(inputs)
         loss += F.cross_entropy(logits, labels, reduction="sum")
         num_correct += (logits.argmax(1) == labels).sum()
-    loss_sum, correct_sum = context.group.all_reduce_sum(float(loss), float(num_correct))
+    sums = torch.tensor([float(loss), float(num_correct)], dtype=torch.float64)
+    loss_sum, correct_sum = context.group.all_reduce_sum(sums).tolist()
     return loss_sum / batches.num_samples, correct_sum / batches.num_samples
 
 

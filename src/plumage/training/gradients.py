@@ -100,10 +100,16 @@ class GradientAccumulator:
         """Whether the gradients are those of a recorded pass, which are always in the same place."""
         return self._norm is not None
 
-    def restore_buffers(self) -> None:
-        """Undo what the last `accumulate` did to batch norm's statistics."""
+    def restore_buffers(self, unless: Tensor) -> None:
+        """Undo what the last `accumulate` did to batch norm's statistics, `unless` it is true."""
         if self._buffers:
-            torch._foreach_copy_(self._buffers, self._buffers_before)
+            after, before = (
+                torch.cat([value.flatten() for value in values]) for values in (self._buffers, self._buffers_before)
+            )
+            kept = torch.where(unless, after, before).split([buffer.numel() for buffer in self._buffers])
+            torch._foreach_copy_(
+                self._buffers, [value.view_as(b) for value, b in zip(kept, self._buffers, strict=True)]
+            )
 
     def _pass(self, inputs: Tensor, labels: Tensor, num_samples: int) -> tuple[Tensor, Tensor]:
         """`_forward_backward`, recorded if it is a whole batch on a GPU; one of another size isn't worth compiling for."""

@@ -27,10 +27,13 @@ def build_optimizer(model: nn.Module, head: nn.Module, train: ResolvedTrain) -> 
     for (is_head, decays), parameters in groups.items():
         lr, weight_decay = train.head_lr if is_head else train.lr, train.weight_decay if decays else 0.0
         settings.append({"params": parameters, "lr": lr, "weight_decay": weight_decay})
-    if train.optimizer == "sgd":
-        return torch.optim.SGD(settings, momentum=0.9, nesterov=True)
-    on_gpu = next(model.parameters()).is_cuda
-    return torch.optim.AdamW(settings, fused=True, capturable=on_gpu)
+    if train.optimizer == "adamw":
+        return torch.optim.AdamW(settings, fused=True, capturable=next(model.parameters()).is_cuda)
+    optimizer = torch.optim.SGD(settings, momentum=0.9, nesterov=True, fused=True)
+    for parameter in model.parameters():  # the first step may be skipped, and torch would leave this uninitialised
+        if parameter.requires_grad:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def warmup_cosine(optimizer: torch.optim.Optimizer, warmup_steps: int, total_steps: int) -> LambdaLR:
@@ -48,7 +51,7 @@ def warmup_cosine(optimizer: torch.optim.Optimizer, warmup_steps: int, total_ste
 
 
 class WeightUpdate:
-    """Clips the gradients, and steps the optimizer: AdamW on a GPU as a CUDA graph, from the second time on."""
+    """Clips the gradients, and steps a fused optimizer: AdamW on a GPU as a CUDA graph, from the second time on."""
 
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float, device: torch.device
@@ -56,11 +59,16 @@ class WeightUpdate:
         self._parameters, self._optimizer, self._max_norm = list(model.parameters()), optimizer, max_norm
         self._records = device.type == "cuda" and isinstance(optimizer, torch.optim.AdamW)
         self._lrs = [torch.zeros((), device=device) for _ in optimizer.param_groups]
-        self._norm, self._calls = torch.zeros((), device=device), 0
+        self._norm, self._skips, self._calls = torch.zeros((), device=device), torch.zeros((), device=device), 0
+        optimizer.found_inf = self._skips  # type: ignore[attr-defined]  # torch.amp.GradScaler sets it, too
         self._graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, norm: Tensor, recorded: bool) -> None:
-        """Update the weights, given the gradients' norm. `recorded`: the gradients are where they were at the last such call."""
+    def __call__(self, norm: Tensor, is_finite: Tensor, recorded: bool) -> None:
+        """Update the weights if `is_finite`, given the gradients' norm.
+
+        `recorded`: the gradients are where they were at the last such call.
+        """
+        self._skips.copy_(~is_finite)
         if not self._records:
             self._step(norm)
             return

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from plumage.errors import TrainingError
@@ -63,6 +64,21 @@ class TrainerProgress(Stateful):
         self.epoch, self.step, self.loss_sum, self.num_correct, self.num_samples = self.epoch + 1, 0, 0.0, 0.0, 0
 
 
+class StepOutcome:
+    """What a step computed, on its way from the device: sum of losses, correct predictions, and so on, and its samples."""
+
+    def __init__(self, values: Tensor, num_samples: int) -> None:
+        self._values, self.num_samples = values.to("cpu", non_blocking=True), num_samples
+        self._copied = torch.cuda.current_stream(values.device).record_event() if values.is_cuda else None
+
+    def read(self) -> list[float]:
+        """The values, waited for."""
+        if self._copied:
+            self._copied.synchronize()
+        values: list[float] = self._values.tolist()
+        return values
+
+
 @dataclass
 class History(Stateful):
     """Metrics and timings per epoch, and the epoch whose weights the model has (counted from 1)."""
@@ -91,7 +107,7 @@ class DivergedError(TrainingError):
     def __init__(self, progress: TrainerProgress, history: History, loss: float, norm: float) -> None:
         best = f" (the model keeps the weights of epoch {history.best_epoch}, the best)" if history.best_epoch else ""
         super().__init__(
-            f"the training loss is {loss:.3g} and its gradient norm {norm:.3g} at step {progress.step + 1} of epoch "
+            f"the training loss is {loss:.3g} and its gradient norm {norm:.3g} at step {progress.step} of epoch "
             f"{progress.epoch}, after {progress.skipped_steps - 1} skipped steps; try a lower train.lr, a longer "
             f"train.warmup_epochs or train.max_grad_norm 1{best}"
         )

@@ -24,7 +24,7 @@ from plumage.training.optim import ExponentialMovingAverage, WeightUpdate, build
 from plumage.training.seeding import derive_seed
 from plumage.training.signals import DeferredSignals
 from plumage.training.soup import ModelSoup
-from plumage.training.state import DivergedError, History, Metrics, TrainerProgress
+from plumage.training.state import DivergedError, History, Metrics, StepOutcome, TrainerProgress
 
 CHECKPOINT = "trainer"
 
@@ -49,6 +49,10 @@ class Trainer:
         self.early_stopping, self.soup = EarlyStopping(self.train.patience), soup
         self.history, self.progress = History(), TrainerProgress()
         self.signals = DeferredSignals()
+        self._outcome: StepOutcome | None = None
+        self._reads_late = (
+            context.device.type == "cuda" and context.group.size == 1
+        )  # a group stops after the same step
         self.reset_optimizer()
 
     def reset_optimizer(self) -> None:
@@ -108,47 +112,61 @@ class Trainer:
         with ProgressBar(name, self.steps_per_epoch, done=progress.step, shown=is_main) as bar:
             while progress.step < self.steps_per_epoch:
                 self._step(batches)
-                loss, accuracy = progress.means()
+                loss, accuracy = progress.means()  # on a GPU without this step
                 bar.note = f"loss {loss:.3f}, accuracy {accuracy:.3f}, {images_per_second():.0f} images/s"
                 bar.advance()
                 self._stop_if_requested()
                 if self.context.checkpoints and self.context.checkpoints.due:
                     self._save()
-        waiting = batches.waited / (time.perf_counter() - started)
+            self._read_outcome()
+        waiting = batches.waited() / (time.perf_counter() - started)
         return {"train/images_per_second": images_per_second(), "train/waiting_for_photos": waiting}
 
     def _step(self, batches: BatchQueue) -> None:
-        """One optimizer step; it is skipped, and changes nothing, if the loss or the gradient is not finite."""
+        """One optimizer step; it is skipped if the loss or the gradient is not finite.
+
+        A GPU decides that itself, and what it found is read during its next step: it would stand still until then.
+        """
         train, progress, group = self.train, self.progress, self.context.group
         first = progress.step * train.grad_accumulation
         numbers = range(first, min(first + train.grad_accumulation, self.train_batches.num_batches))
         num_samples = sum(map(self.train_batches.num_samples_of, numbers))
         torch.manual_seed(derive_seed(train.seed, progress.epoch, progress.step, group.rank))  # dropout, drop path
         losses, correct = self.gradients.accumulate(batches, len(numbers), num_samples)
+        self._read_outcome()
         norm = self.gradients.norm()
-        if self.context.device.type == "cuda":
-            batches.fetch_ahead()  # later it would wait for this
-        # At once, since a GPU stands still from here to the next step's start.
-        loss, right, norm_value = torch.stack([losses.double(), correct.double(), norm.double()]).tolist()
-        requested = float(self.signals.requested is not None)
-        loss_sum, num_correct, requested = group.all_reduce_sum(loss, right, requested)
-        if requested:
-            self.signals.request()
-        if math.isfinite(loss_sum) and math.isfinite(norm_value):
-            self.update(norm, self.gradients.are_recorded)
-            if self.ema:
-                self.ema.update()
-            progress.add(loss_sum, num_correct, num_samples)
-        else:
-            self._skip_step(loss_sum / num_samples, norm_value)
+        requested = torch.full_like(losses, self.signals.requested is not None)
+        sums = group.all_reduce_sum(torch.stack([losses, correct.float(), requested]))
+        is_finite = sums[0].isfinite() & norm.isfinite()
+        self.gradients.restore_buffers(unless=is_finite)
+        self.update(norm, is_finite, self.gradients.are_recorded)
+        if self.ema:
+            self.ema.update()
         self.scheduler.step()
         progress.step += 1
+        self._outcome = StepOutcome(torch.cat([sums, norm[None]]), num_samples)
+        if self.context.device.type == "cuda":
+            batches.fetch_ahead()
+        if not self._reads_late:
+            self._read_outcome()
 
-    def _skip_step(self, loss: float, norm: float) -> None:
+    def _read_outcome(self) -> None:
+        """Take in the last step's outcome, unless it has been."""
+        outcome, self._outcome = self._outcome, None
+        if outcome is None:
+            return
+        loss_sum, num_correct, requested, norm = outcome.read()
+        if requested:
+            self.signals.request()
+        if math.isfinite(loss_sum) and math.isfinite(norm):
+            self.progress.add(loss_sum, num_correct, outcome.num_samples)
+        else:
+            self._count_skipped_step(loss_sum / outcome.num_samples, norm)
+
+    def _count_skipped_step(self, loss: float, norm: float) -> None:
         progress = self.progress
-        self.gradients.restore_buffers()
         progress.skipped_steps += 1
-        is_empty_epoch = progress.step + 1 == self.steps_per_epoch and not progress.num_samples
+        is_empty_epoch = progress.step == self.steps_per_epoch and not progress.num_samples
         if progress.skipped_steps > self.train.max_bad_steps or is_empty_epoch:
             raise DivergedError(progress, self.history, loss, norm)
 
@@ -201,6 +219,7 @@ class Trainer:
             self.signals.raise_pending()
 
     def _save(self) -> bool:
+        self._read_outcome()
         return self.context.save(CHECKPOINT, self.state_dict())
 
     def _parts(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ def to_model_input(batch: Tensor, preprocessing: Preprocessing, device: torch.de
     if photos.device.type == "cpu":
         return torch.from_numpy(normalised(photos.numpy(), preprocessing, torch.get_num_threads()))
     scale, offset = _on_device(preprocessing, photos.device)
-    return (photos * scale + offset).permute(0, 3, 1, 2)
+    return torch.addcmul(offset, photos, scale).permute(0, 3, 1, 2)
 
 
 @functools.lru_cache(maxsize=16)
