@@ -104,7 +104,8 @@ def test_one_s_own_photos_after_the_sample_are_champion_and_each_set_of_classes_
     assert aliases() == {"challenger": 2, "champion": 2, sample: 1}
     assert champions(photos, NAME).kept == {sample: 1}
     description = MlflowClient().get_registered_model(NAME).description
-    assert [line.split(" since ")[0] for line in description.splitlines()[2:]] == ["- **Version 2**", "- **Version 1**"]
+    links = [f"- **[Version {number}](#/models/{NAME}/versions/{number})**" for number in (2, 1)]
+    assert [line.split(" since ")[0] for line in description.splitlines()[2:]] == links
 
     again = add(photos, 3, hits(60), classes=SAMPLE, from_sample=True)
     assert not again["decision"]["promoted"] and aliases()["champion"] == 2
