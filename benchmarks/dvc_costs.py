@@ -9,10 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-import yaml
-from common import ROOT, ROUNDS, SIDE, SIZES, Rows, folder_of, measured  # isort: split
+from common import ROUNDS, SIDE, SIZES, Rows, folder_of, measured  # isort: split
 
-from clone import Clone
+from clone import Clone, stage_outputs
 
 NOTE = (
     f"{SIZES[-1]:,} photos of {SIDE} pixels, all stages. The outputs of train and the later stages are placeholders, committed "
@@ -29,20 +28,19 @@ def measure(parent: Path, photos: Path | None) -> Rows:
         with tarfile.open(packed, "w") as archive:
             for folder in sorted(root.iterdir()):
                 archive.add(folder, folder.name)
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     rows = []
     for source, data in (
         ("archive", {"source": "archive", "path": str(packed)}),
         ("folder", {"source": "folder", "path": str(root)}),
     ):
         shutil.rmtree(parent / "pipeline", ignore_errors=True)
-        clone = Clone.of_working_tree(parent / "pipeline")
+        clone = Clone.of_working_tree(parent / "pipeline", cold=True)
         clone.set(data=data)
         clone.commit()
         with measured() as first:
             clone.run("dvc", "repro", "split", limit=3600)
         for stage in ("train", "folds", "evaluate", "register"):
-            for output in [*stages[stage]["outs"], *stages[stage].get("metrics", [])]:
+            for output in stage_outputs(stage):
                 path = clone.folder / output
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text("a placeholder")

@@ -28,6 +28,13 @@ TINY = {
 """Parameters with which the whole pipeline takes seconds."""
 
 
+def stage_outputs(name: str) -> list[str]:
+    """The paths of all outputs, metrics and plots of a stage of dvc.yaml."""
+    stage = read_yaml(ROOT / "dvc.yaml")["stages"][name]
+    outputs = [output for kind in ("outs", "metrics", "plots") for output in stage.get(kind, [])]
+    return [output if isinstance(output, str) else next(iter(output)) for output in outputs]
+
+
 class Clone:
     """A clone, and a user's environment for commands in it: this Python first in PATH, an author for commits.
 

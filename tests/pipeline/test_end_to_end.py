@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from clone import STAGES, TINY, Clone
+from clone import STAGES, TINY, Clone, stage_outputs
 from selenium.webdriver.support.wait import WebDriverWait
 from support import make_photo
 
@@ -41,12 +41,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 def test_every_output_is_there_and_a_second_run_does_nothing(clone: Clone) -> None:
-    spec = yaml.safe_load((clone.folder / "dvc.yaml").read_text())["stages"]
-    outputs = [
-        output for stage in spec.values() for kind in ("outs", "metrics", "plots") for output in stage.get(kind, [])
-    ]
-    paths = [output if isinstance(output, str) else next(iter(output)) for output in outputs]
-    assert all((clone.folder / path).exists() for path in paths)
+    assert all((clone.folder / path).exists() for stage in STAGES for path in stage_outputs(stage))
     assert clone.stages_run() == []
     with (clone.folder / "reports" / "predictions.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == clone.report("metrics.json")["test"]["n"] == 8
