@@ -179,8 +179,8 @@ def _environment_secrets() -> list[str]:
     """The values of environment variables whose names say that they are secret, also as they are quoted in an address."""
     values = {
         value
-        for name, value in environment_variables().items()
-        if len(value) >= MIN_LENGTH and name.upper().endswith(ENVIRONMENT) and not os.path.exists(value)  # noqa: PTH110  # any text
+        for name, value in environment_variables(lambda name: name.upper().endswith(ENVIRONMENT)).items()
+        if len(value) >= MIN_LENGTH and not os.path.exists(value)  # noqa: PTH110  # any text
     }
     return sorted(values | {quote(value, safe="") for value in values}, key=len, reverse=True)
 

@@ -1,7 +1,7 @@
 """The environment of a training: installed packages and the machine."""
 
 import platform
-from importlib.metadata import distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 import psutil
@@ -12,7 +12,7 @@ from plumage.common.cores import cores
 
 def environment() -> dict[str, dict[str, str]]:
     """Environment of this process: `packages` (version by name of every installed one) and `machine`."""
-    found = {distribution.name: distribution.version for distribution in distributions()}
+    found = dict(map(_name_and_version, distributions()))
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     machine = {
         "processor": processor(),
@@ -24,6 +24,14 @@ def environment() -> dict[str, dict[str, str]]:
         "torch": str(torch.__version__),
     }
     return {"packages": dict(sorted(found.items(), key=lambda item: item[0].lower())), "machine": machine}
+
+
+def _name_and_version(distribution: Distribution) -> tuple[str, str]:
+    """What `name` and `version` say; each of those would parse the whole description."""
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    lines = text.partition("\n\n")[0].splitlines()
+    fields = dict(line.split(": ", 1) for line in lines if line.startswith(("Name: ", "Version: ")))
+    return fields.get("Name", ""), fields.get("Version", "")
 
 
 def processor() -> str:
