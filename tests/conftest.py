@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 COLORS = {"BLUE JAY": (60, 90, 200), "CARDINAL": (200, 40, 50), "GREEN JAY": (50, 170, 70), "ORIOLE": (230, 140, 30)}
+
+
+@pytest.fixture(autouse=True)
+def quick_stores(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """New stores are copies, once MLflow has been imported."""
+    if "mlflow.store.db.utils" in sys.modules:
+        from new_stores import copy_new_stores
+
+        copy_new_stores(tmp_path_factory.getbasetemp() / "store.db")
 
 
 @pytest.fixture

@@ -75,6 +75,7 @@ def serve(path: Path) -> None:
     """Fork for every client, until this process's parent closes its input."""
     for name in LIBRARIES:
         importlib.import_module(name)
+    importlib.import_module("new_stores").copy_new_stores(path.with_name("store.db"))
     for name in [name for name in sys.modules if name.startswith("plumage")]:  # MLflow's entry point has imported them
         del sys.modules[name]
     sys.executable = str(path.with_name("python"))

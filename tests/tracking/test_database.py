@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import alembic.command
+import new_stores
 import pytest
 import sqlalchemy
 from alembic.script import ScriptDirectory
@@ -34,6 +36,7 @@ RUNS = 400
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alembic.command, "upgrade", new_stores.upgrade)
     monkeypatch.setattr(database, "QUIET_SECONDS", 0)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
