@@ -2,11 +2,13 @@
 
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 from scipy.special import softmax
@@ -20,6 +22,15 @@ needs_kernels = pytest.mark.skipif(
     kernels.c_compiler() is None, reason="no C compiler, or not Linux: torch's operations are used"
 )
 """Skips a test only without a compiler: where there is one, C that doesn't compile fails it."""
+
+
+def command_lines() -> dict[int, list[str]]:
+    """The words of the commands of this process's children, and of theirs, by process id."""
+    found: dict[int, list[str]] = {}
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            found[child.pid] = child.cmdline()
+    return found
 
 
 def make_photo(color: tuple[int, int, int], seed: int, size: tuple[int, int] = (40, 32), format: str = "JPEG") -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from mlflow import MlflowClient
+from support import command_lines
 
 from plumage.tracking.execution import begin_execution
 from plumage.tracking.open_run import open_run, training_run
@@ -91,5 +92,4 @@ def test_the_watchdog_ends_with_the_run(root: Path) -> None:
 
 
 def children() -> list[int]:
-    found = psutil.Process().children()
-    return [child.pid for child in found if any("watchdog.py" in word for word in child.cmdline())]
+    return [pid for pid, words in command_lines().items() if any("watchdog.py" in word for word in words)]

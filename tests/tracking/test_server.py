@@ -5,13 +5,12 @@ import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from mlflow import MlflowClient
 from mlflow_servers import Gate, Server, self_signed
 from registering import NAME, add, hits, make_photos
 from stand_ins import closed_port, serve
-from support import make_photo
+from support import command_lines, make_photo
 
 from plumage.errors import TrackingError
 from plumage.registry.served_model import LIMITS
@@ -154,7 +153,7 @@ def test_a_password_in_the_address_is_stored_and_shown_nowhere(
         run.log_epoch(1, {"train/loss": 1.0})
         gate.takes = set()  # the outbox says why it waits
         run.log_epoch(2, {"train/loss": 0.5})
-        arguments = [word for child in psutil.Process().children(recursive=True) for word in child.cmdline()]
+        arguments = [word for words in command_lines().values() for word in words]
         monkeypatch.setattr("plumage.tracking.outbox.CLOSE_SECONDS", 0.5)
     said = "".join(capfd.readouterr())
     assert "MLflow is unreachable" in said
