@@ -33,6 +33,8 @@ except PlumageError as error:
     sys.exit(f"error: {shown_error(error)}")
 
 LOCK = "plumage.lock"
+LOCK_SECONDS = 2.0
+"""A child of a stage that was killed as it started this child holds the lock until the child's own program begins."""
 
 
 def run_stage(main: Callable[[StageInputs], None], after_mistake: Callable[[], str] = str) -> None:
@@ -47,7 +49,7 @@ def run_stage(main: Callable[[StageInputs], None], after_mistake: Callable[[], s
     try:
         inputs = StageInputs(name, CODE)
         lock.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, blocking=False):
+        with FileLock(lock, timeout=LOCK_SECONDS):
             if "DVC_STAGE" in os.environ:
                 inputs.check_earlier()
             main(inputs)

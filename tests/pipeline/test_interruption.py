@@ -17,7 +17,9 @@ from pathlib import Path
 
 import pytest
 from clone import Clone
+from filelock import FileLock
 
+from plumage.common.project import scratch_folder
 from plumage.data.sources.sample import SampleSource
 
 OUTPUTS = ("data/dataset", "data/splits.csv", "reports/data.json", "reports/split.json", "reports/data.html")
@@ -172,6 +174,17 @@ def test_a_second_pipeline_in_the_same_checkout_is_refused(
     output = clone.run("dvc", "repro", "download", code=255)
     assert "is busy" in output
     assert first.poll() is None
+
+
+def test_a_stage_waits_for_one_that_is_being_killed(tmp_path: Path) -> None:
+    clone = Clone.of_working_tree(tmp_path / "clone")
+    lock = scratch_folder(clone.folder) / "plumage.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        stage = clone.start("python", "pipeline/check.py")
+        time.sleep(1)
+        assert stage.poll() is None
+    assert stage.communicate()[0] == "" and stage.returncode == 0
 
 
 @pytest.mark.slow
