@@ -12,7 +12,7 @@ from plumage.common.cores import cores
 
 def environment() -> dict[str, dict[str, str]]:
     """Environment of this process: `packages` (version by name of every installed one) and `machine`."""
-    found = dict(map(_name_and_version, distributions()))
+    found = {name: version for name, version in map(_name_and_version, distributions()) if name}
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     machine = {
         "processor": processor(),
@@ -28,7 +28,8 @@ def environment() -> dict[str, dict[str, str]]:
 
 def _name_and_version(distribution: Distribution) -> tuple[str, str]:
     """What `name` and `version` say; each of those would parse the whole description."""
-    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    files = ("METADATA", "PKG-INFO", "")  # "": an .egg-info that is a file
+    text = next(filter(None, map(distribution.read_text, files)), "")
     lines = text.partition("\n\n")[0].splitlines()
     fields = dict(line.split(": ", 1) for line in lines if line.startswith(("Name: ", "Version: ")))
     return fields.get("Name", ""), fields.get("Version", "")
