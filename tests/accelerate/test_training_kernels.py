@@ -9,9 +9,18 @@ from support import needs_kernels
 from torch import Tensor, nn
 
 from plumage.accelerate import kernels
-from plumage.accelerate.kernels.training import depthwise, excite, norm_act
-from plumage.accelerate.layers import accelerate
+from plumage.accelerate.kernels.dispatch import call
+from plumage.accelerate.kernels.training import (
+    Geometry,
+    depthwise,
+    excite,
+    norm_act,
+    norm_act_depthwise,
+    norm_act_excite,
+)
+from plumage.accelerate.layers import accelerate, geometry
 from plumage.models import create_model
+from plumage.models.efficientnet import Conv2dSame
 
 ACTIVATIONS = {"none": lambda x: x, "silu": F.silu, "relu6": F.relu6}
 CHANNELS_LAST = torch.channels_last
@@ -92,6 +101,108 @@ def test_squeeze_and_excitation(dtype: torch.dtype, size: int) -> None:
     wanted = torch.randn_like(expected).to(dtype).double()
     got = gradients(excite(mine, *ours), wanted.to(dtype), mine, *(p for layer in ours for p in layer.parameters()))
     assert_near(got, gradients(expected, wanted, x, *(p for layer in exact for p in layer.parameters())), dtype)
+
+
+def norms(channels: int) -> tuple[nn.BatchNorm2d, nn.BatchNorm2d]:
+    """A batch norm in float64 and the same in float32."""
+    exact = nn.BatchNorm2d(channels).double()
+    nn.init.uniform_(exact.weight, 0.5, 2)
+    nn.init.normal_(exact.bias)
+    return exact, copy.deepcopy(exact).float()
+
+
+def map_of(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """A feature map in float64 and in `dtype`."""
+    x = (torch.randn(shape) * 3 + 2).to(dtype)
+    return x.double().requires_grad_(), x.requires_grad_()
+
+
+@needs_kernels
+@pytest.mark.parametrize("same", [True, False], ids=["same", "symmetric"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [3, 5])
+@both
+def test_batch_norm_and_activation_with_a_depthwise_convolution(
+    dtype: torch.dtype, kernel: int, stride: int, same: bool
+) -> None:
+    for height, width, channels in ((1, 1, 16), (2, 3, 16), (7, 7, 48), (14, 15, 16), (31, 9, 32)):
+        for activation in ("silu", "none"):
+            (exact, ours), (x, mine) = norms(channels), map_of((3, channels, height, width), dtype)
+            conv = (Conv2dSame if same and stride > 1 else nn.Conv2d)(
+                channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False
+            )
+            weight = conv.weight.detach().clone().requires_grad_()
+            expected = conv.double()(ACTIVATIONS[activation](exact(x)))
+            wanted = torch.randn_like(expected).to(dtype).double()
+            made = norm_act_depthwise(mine, ours, activation, weight, geometry(conv, mine))  # type: ignore[arg-type]
+            assert_near(
+                gradients(made, wanted.to(dtype), mine, ours.weight, ours.bias, weight),
+                gradients(expected, wanted, x, exact.weight, exact.bias, conv.weight),
+                dtype,
+            )
+            assert_near(list(ours.buffers()), list(exact.buffers()))
+
+
+@needs_kernels
+@pytest.mark.parametrize("size", [1, 9])
+@pytest.mark.parametrize("activation", ["silu", "none"])
+@both
+def test_batch_norm_and_activation_with_squeeze_and_excitation(dtype: torch.dtype, activation: str, size: int) -> None:
+    (exact, ours), (x, mine) = norms(40), map_of((5, 40, size, size), dtype)
+    layers = [nn.Conv2d(40, 5, 1).double(), nn.Conv2d(5, 40, 1).double()]
+    our_layers = [copy.deepcopy(layer).float() for layer in layers]
+    activated = ACTIVATIONS[activation](exact(x))
+    expected = activated * layers[1](F.silu(layers[0](activated.mean((2, 3), keepdim=True)))).sigmoid()
+    wanted = torch.randn_like(expected).to(dtype).double()
+    made = norm_act_excite(mine, ours, activation, *our_layers)  # type: ignore[arg-type]
+    parameters = [*ours.parameters(), *(p for layer in our_layers for p in layer.parameters())]
+    exact_parameters = [*exact.parameters(), *(p for layer in layers for p in layer.parameters())]
+    assert_near(
+        gradients(made, wanted.to(dtype), mine, *parameters),
+        gradients(expected, wanted, x, *exact_parameters),
+        dtype,
+    )
+    assert_near(list(ours.buffers()), list(exact.buffers()))
+
+
+@needs_kernels
+@pytest.mark.parametrize("activation", ["silu", "relu6"])
+def test_activations_of_extreme_values(activation: str) -> None:
+    """Without an overflow, and what isn't a number stays so."""
+    x = torch.tensor([-1e30, -1e4, -88.0, -87.0, -1e-30, 0.0, 1e-30, 87.0, 88.0, 1e4, 1e30])
+    made = activations_of(x, activation)
+    torch.testing.assert_close(made, ACTIVATIONS[activation](x), rtol=1e-6, atol=1e-7)
+    assert activations_of(torch.tensor([torch.nan]), activation).isnan().all()
+
+
+def activations_of(x: Tensor, activation: str) -> Tensor:
+    """What the kernel makes of `x` with a scale of 1 and a shift of 0."""
+    y, one, zero = torch.empty_like(x), torch.ones(1), torch.zeros(1)
+    call("norm_act", x, y, len(x), 1, one, zero, kernels.ACTIVATIONS[activation], 1)  # type: ignore[index]
+    return y
+
+
+@needs_kernels
+def test_the_number_of_threads_does_not_change_what_they_compute() -> None:
+    """Of the kernels that share a photo's channels among threads."""
+    norm, weight = nn.BatchNorm2d(144), torch.randn(144, 1, 5, 5, requires_grad=True)
+    layers = nn.Conv2d(144, 6, 1), nn.Conv2d(6, 144, 1)
+
+    def results(threads: int) -> list[Tensor]:
+        torch.set_num_threads(threads)
+        x = torch.randn(3, 144, 14, 14, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        y = norm_act_depthwise(x, norm, "silu", weight, Geometry(1, (2, 2), (14, 14)))
+        z = norm_act_excite(x, norm, "silu", *layers)
+        return [y.detach(), *torch.autograd.grad((y.square() + z.square()).sum(), [x, weight, norm.weight])]
+
+    before = torch.get_num_threads()
+    try:
+        first = results(1)
+        for threads in (2, 7):
+            for one, other in zip(results(threads), first, strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    finally:
+        torch.set_num_threads(before)
 
 
 def step(model: nn.Module) -> list[Tensor]:

@@ -4,7 +4,7 @@ A swap changes only a module's class: parameters, state-dict keys, hooks and mod
 rounding. The kernels (plumage.accelerate.kernels) are in C for a CPU and in Triton for a GPU.
 """
 
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +13,16 @@ from torch import Tensor, nn
 from plumage.accelerate import kernels
 from plumage.accelerate.kernels import gpu
 from plumage.accelerate.kernels.dispatch import supports
-from plumage.accelerate.kernels.training import depthwise, excite, norm_act
+from plumage.accelerate.kernels.training import (
+    Geometry,
+    depthwise,
+    excite,
+    norm_act,
+    norm_act_depthwise,
+    norm_act_excite,
+)
 from plumage.models.batch_norm import scale_and_offset
-from plumage.models.efficientnet import ConvNormAct, MBConv, SqueezeExcite, padded
+from plumage.models.efficientnet import Conv2dSame, ConvNormAct, MBConv, SqueezeExcite, padded
 
 Network = TypeVar("Network", bound=nn.Module)
 POINTWISE_AS_LINEAR = torch.backends.cpu.get_cpu_capability() != "AVX512"
@@ -28,16 +35,26 @@ class FastConvNormAct(ConvNormAct):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.norm.training:
-            return activated(self._convolve(x, *scale_and_offset(self.norm)), self.act)
-        x = self._convolve(x)
-        # A subclass, such as training's SyncBatchNorm, computes something else.
-        if type(self.norm) is nn.BatchNorm2d and supports(x):
-            return norm_act(x, self.norm, ACTIVATIONS[type(self.act)])
+            return activated(self.convolve(x, *scale_and_offset(self.norm)), self.act)
+        return self.normalise(self.convolve(x))
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Batch norm, in training mode, and activation of what `convolve` returns."""
+        if self.normalises(x):
+            return norm_act(x, self.norm, self.activation)
         if type(self.norm) is nn.BatchNorm2d and gpu.supports_training(x):
-            return gpu.norm_act(x, self.norm, ACTIVATIONS[type(self.act)])
+            return gpu.norm_act(x, self.norm, self.activation)
         return activated(self.norm(x), self.act)
 
-    def _convolve(self, x: Tensor, scale: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+    def normalises(self, x: Tensor) -> bool:
+        """Whether the C can do `normalise`. A subclass of batch norm, such as training's SyncBatchNorm, computes something else."""
+        return type(self.norm) is nn.BatchNorm2d and self.norm.training and supports(x)
+
+    @property
+    def activation(self) -> kernels.Activation:
+        return ACTIVATIONS[type(self.act)]
+
+    def convolve(self, x: Tensor, scale: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         """The convolution, times `scale` and plus `bias` per output channel."""
         conv = self.conv
         weight = conv.weight if scale is None else conv.weight * scale[:, None, None, None]
@@ -68,15 +85,50 @@ class FastSqueezeExcite(SqueezeExcite):
 
 
 class FastMBConv(MBConv):
-    """The skip connection added in place, or together with stochastic depth's factor."""
+    """Batch norms and activations computed with the layer that follows; the skip connection added in place, or together with
+    stochastic depth's factor."""
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.project(self.excite(self.depthwise(self.expand(x))))
+        y = self.project(self._excited(x))
         if not self.skips:
             return y
         if self.training and self.drop_path.drop_prob > 0:
             return torch.addcmul(x, y, self.drop_path.mask(y))
         return y.add_(x)
+
+    def _excited(self, x: Tensor) -> Tensor:
+        """The block up to squeeze-and-excitation."""
+        depthwise, excite = self.depthwise, self.excite
+        assert isinstance(depthwise, FastConvNormAct)
+        if not depthwise.norm.training:
+            return cast(Tensor, excite(depthwise(self.expand(x))))
+        x = self._convolved(x, depthwise)
+        if isinstance(excite, FastSqueezeExcite) and depthwise.normalises(x):
+            return norm_act_excite(x, depthwise.norm, depthwise.activation, excite.reduce, excite.expand)
+        return cast(Tensor, excite(depthwise.normalise(x)))
+
+    def _convolved(self, x: Tensor, depthwise: FastConvNormAct) -> Tensor:
+        """The block up to the depthwise convolution."""
+        expand, conv = self.expand, depthwise.conv
+        if not isinstance(expand, FastConvNormAct) or not expand.norm.training:
+            return depthwise.convolve(expand(x))
+        x = expand.convolve(x)
+        if expand.normalises(x) and conv.groups % kernels.BLOCK == 0:
+            return norm_act_depthwise(x, expand.norm, expand.activation, conv.weight, geometry(conv, x))
+        return depthwise.convolve(expand.normalise(x))
+
+
+def geometry(conv: nn.Conv2d, x: Tensor) -> Geometry:
+    """What a depthwise convolution makes of N x C x H x W."""
+    stride, kernel, height, width = conv.stride[0], conv.kernel_size[0], x.shape[2], x.shape[3]
+    if isinstance(conv, Conv2dSame):
+        padding = conv.total_padding(height) // 2, conv.total_padding(width) // 2
+        return Geometry(stride, padding, (-(-height // stride), -(-width // stride)))
+    size = (
+        (height - 1 + stride) // stride,
+        (width - 1 + stride) // stride,
+    )  # (height + 2 * (kernel // 2) - kernel) // stride + 1
+    return Geometry(stride, (kernel // 2, kernel // 2), size)
 
 
 _Classes = dict[type[nn.Module], type[nn.Module]]

@@ -42,13 +42,17 @@ class MAP(ctypes.c_void_p):
 
 
 _POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float
+_CONVOLUTION: list[type] = [*[_LONG] * 10, _INT]  # its sizes, and the threads
 ARGUMENTS: dict[str, list[type]] = {
     "norm_act": [MAP] * 2 + [_LONG] * 2 + [_POINTER] * 2 + [_INT] * 2,
     "channel_sums": [MAP] * 2 + [_LONG] * 2 + [_POINTER] * 3 + [_INT, _POINTER, _INT],
-    "norm_act_grad": [MAP] * 3 + [_LONG] * 2 + [_POINTER] * 4 + [_INT] * 2,
+    "norm_act_grad": [MAP] * 3 + [_LONG] * 3 + [_POINTER] * 6 + [_INT] * 2,
+    "norm_act_depthwise": [*[MAP] * 2, *[_POINTER] * 3, _INT, *_CONVOLUTION],
+    "norm_act_depthwise_grad": [*[MAP] * 3, *[_POINTER] * 4, _INT, *[_POINTER] * 2, *_CONVOLUTION],
+    "norm_act_sums": [MAP] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT, _POINTER, _INT],
+    "norm_act_excite_sums": [MAP] * 2 + [_LONG] * 3 + [_POINTER] * 3 + [_INT, _POINTER, _INT],
     "excite": [MAP] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT],
     "excite_sums": [MAP] * 2 + [_LONG] * 3 + [_POINTER, _INT],
-    "depthwise_grad": [MAP] * 2 + [_POINTER, MAP, _POINTER] + [_LONG] * 10 + [_INT],
     "normalise": [_POINTER, MAP] + [_LONG] * 2 + [_POINTER] * 2 + [_INT],
     "resample": [_POINTER] + [_LONG] * 3 + [_FLOAT] * 4 + [_POINTER, _LONG] + [_INT] * 2,
 }

@@ -49,13 +49,18 @@ static inline element put(float x) { return x; }
 /* 1 / (1 + e^-x), with e^y = 2^n * polynomial(remainder): error 2e-7 (Cephes' expf), in bfloat16 1e-4. libm would not vectorise. */
 static inline float sigmoid(float x) {
     const float to_integer = 12582912.f; /* 1.5 * 2^23: adding it leaves the nearest integer in the low bits */
-    float y = x > 87.f ? -87.f : x < -87.f ? 87.f : -x;
-    float shifted = y * 1.44269504f + to_integer, n = shifted - to_integer;
+    int bits;
+    unsigned power;
+    memcpy(&bits, &x, sizeof bits);
+    bits = bits < 0x42ae0000 ? bits : 0x42ae0000; /* at most 87, and below at least -87: as integers, since compilers don't */
+    power = (unsigned)bits < 0xc2ae0000 ? (unsigned)bits : 0xc2ae0000; /* vectorise a float's limits well */
+    memcpy(&x, &power, sizeof x);
+    float shifted = x * -1.44269504f + to_integer, n = shifted - to_integer;
 #ifdef BF16
-    float r = y * 1.44269504f - n;
+    float r = x * -1.44269504f - n;
     float p = ((0.0555042f * r + 0.2402265f) * r + 0.6931472f) * r + 1.f;
 #else
-    float r = y - n * 0.693359375f - n * -2.12194440e-4f;
+    float r = -x - n * 0.693359375f - n * -2.12194440e-4f;
     float p = 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
@@ -64,10 +69,9 @@ static inline float sigmoid(float x) {
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.f;
 #endif
-    unsigned power, bits;
     memcpy(&power, &shifted, sizeof power);
     memcpy(&bits, &p, sizeof bits);
-    bits += power << 23;
+    bits += (int)(power << 23);
     memcpy(&p, &bits, sizeof p);
     return 1.f / (1.f + p);
 }
@@ -78,12 +82,14 @@ static inline float activate(float x, int act) {
     return x;
 }
 
-/* The derivative of the activation at x. */
-static inline float slope(float x, int act) {
+/* The derivative of the activation at x, of which `*y` becomes the activation. */
+static inline float slope(float x, int act, float *y) {
     if (act == SILU) {
         float s = sigmoid(x);
-        return s * (1.f + x * (1.f - s));
+        *y = x * s;
+        return s + *y * (1.f - s);
     }
+    *y = activate(x, act);
     if (act == RELU6) return x > 0.f && x < 6.f ? 1.f : 0.f;
     return 1.f;
 }
