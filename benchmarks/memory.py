@@ -19,7 +19,7 @@ from plumage.training.recipes import train_model
 
 NOTE = (
     "The recipe `scratch` on 58,000 photos of 224 pixels (1,000 photos, repeated 58 times), in its own process: peak memory (RSS, "
-    "mapped files included) after each epoch. Lite0 at 32 pixels sees every photo three times, in batches of 128. B0 at 224 pixels, "
+    "mapped files included) after each epoch. Lite0 at 32 pixels sees every photo twice, in batches of 128. B0 at 224 pixels, "
     "whose steps need the most memory, sees 320 photos in batches of 16."
 )
 TIMES = 58
@@ -65,7 +65,7 @@ def train(folder: Path, name: str, size: int, batch: int, seen: int) -> list[flo
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
 
     preprocessing = Preprocessing(size=size, crop_fraction=1.0)
-    settings = Train(epochs=3, batch_size=batch).resolved()
+    settings = Train(epochs=2, batch_size=batch).resolved()
     context = TrainingContext(settings, torch.device("cpu"), on_epoch=on_epoch)
     train_model(model, TrainingData(store, rows, preprocessing), context)
     return peaks

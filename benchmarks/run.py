@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +40,9 @@ def main(
     results: dict[str, Any] = json.loads(figures.read_text()) if figures.exists() else {}
     for name in MEASURED:
         if name in (only or MEASURED):
+            start = time.perf_counter()
             rows = importlib.import_module(name).measure(folder.resolve(), photos)
+            print(f"{name} took {time.perf_counter() - start:.0f} s", flush=True)
             results.setdefault(name, {})[machine()] = rows
             figures.write_text(json.dumps(results, indent=2) + "\n")
             figures.with_suffix(".md").write_text(markdown(results), encoding="utf-8")

@@ -23,7 +23,7 @@ from plumage.common.project import scratch_folder
 from plumage.data.sources.sample import SampleSource
 
 OUTPUTS = ("data/dataset", "data/splits.csv", "reports/data.json", "reports/split.json", "reports/data.html")
-KILLS = 6
+KILLS = 4
 
 
 class Server:
