@@ -228,7 +228,17 @@ def test_killed_at_ten_random_moments_and_every_epoch_and_stopped_by_ctrl_c_it_g
     undisturbed = trainings[0].finish()
     duration = time.monotonic() - started
 
-    was_running: list[bool] = []
+    def killed(training: Training, kill: float | int) -> bool:
+        """Start it, and kill it. False if it had ended by then."""
+        process = training.start()
+        if isinstance(kill, int):
+            training.wait_for(process, kill)
+        else:
+            time.sleep(kill)
+        was_running = process.poll() is None
+        process.kill()
+        process.communicate()
+        return was_running
 
     def survive(training: Training, kills: list[float | int]) -> bytes:
         """The final weights after a Ctrl-C, then kills, each after some seconds (a float) or an epoch (an int)."""
@@ -238,21 +248,14 @@ def test_killed_at_ten_random_moments_and_every_epoch_and_stopped_by_ctrl_c_it_g
         output, _ = process.communicate(timeout=60)
         assert "a checkpoint is saved; the same command resumes from epoch " in output and "KeyboardInterrupt" in output
         for kill in kills:
-            process = training.start()
-            if isinstance(kill, int):
-                training.wait_for(process, kill)
-            else:
-                time.sleep(kill)
-            was_running.append(process.poll() is None)
-            process.kill()
-            process.communicate()
+            while not killed(training, kill):
+                kill *= 0.7  # it was slower when its duration was measured
         return training.finish()
 
     moments = [random.Random(number).uniform(0.4 * duration, 0.9 * duration) for number in range(10)]
     with ThreadPoolExecutor(2) as pool:  # one core each
         ends: list[list[float | int]] = [[*moments[:4], 1, 2, 3], [*moments[4:]]]
         assert list(pool.map(survive, trainings, ends)) == [undisturbed, undisturbed]
-    assert sum(was_running) >= 10
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 """Faster layers for a plain EfficientNet, swapped in by `accelerate` and out by `unaccelerate`.
 
-A swap changes only a module's class: parameters, state-dict keys, hooks and modes stay, and results are equal but for
-rounding. The kernels (plumage.accelerate.kernels) are in C for a CPU and in Triton for a GPU.
+A swap changes only a module's class: parameters, state-dict keys and modes stay, and results are equal but for rounding.
+In training, layers inside a block are computed together, and their own hooks are not called. The kernels
+(plumage.accelerate.kernels) are in C for a CPU and in Triton for a GPU.
 """
 
 from typing import TypeVar, cast
