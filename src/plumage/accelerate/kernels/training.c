@@ -214,7 +214,7 @@ typedef struct {
     const float *weight; /* kernel x kernel x channels */
 } Conv;
 
-#define COLUMNS (8 / VECTORS) /* computed at once: a weight is loaded once for all of them */
+#define COLUMNS (VECTORS < 4 ? 4 : 2) /* computed at once, with one load of each weight; maps may be 7 wide, or less */
 
 /* Where the group of COLUMNS columns at `column` starts: the last one overlaps the one before it. */
 static inline long group(long column, long width) { return least(column, most(0, width - COLUMNS)); }
