@@ -183,7 +183,7 @@ def activations_of(x: Tensor, activation: str) -> Tensor:
 
 
 @needs_kernels
-def test_the_number_of_threads_does_not_change_what_they_compute() -> None:
+def test_the_number_of_threads_changes_nothing_but_rounding() -> None:
     """Of the kernels that share a photo's channels among threads."""
     norm, weight = nn.BatchNorm2d(144), torch.randn(144, 1, 5, 5, requires_grad=True)
     layers = nn.Conv2d(144, 6, 1), nn.Conv2d(6, 144, 1)
