@@ -121,15 +121,11 @@ class FastMBConv(MBConv):
 
 def geometry(conv: nn.Conv2d, x: Tensor) -> Geometry:
     """What a depthwise convolution makes of N x C x H x W."""
-    stride, kernel, height, width = conv.stride[0], conv.kernel_size[0], x.shape[2], x.shape[3]
-    if isinstance(conv, Conv2dSame):
-        padding = conv.total_padding(height) // 2, conv.total_padding(width) // 2
-        return Geometry(stride, padding, (-(-height // stride), -(-width // stride)))
-    size = (
-        (height - 1 + stride) // stride,
-        (width - 1 + stride) // stride,
-    )  # (height + 2 * (kernel // 2) - kernel) // stride + 1
-    return Geometry(stride, (kernel // 2, kernel // 2), size)
+    stride, sides = conv.stride[0], x.shape[2:]
+    totals = [conv.total_padding(side) if isinstance(conv, Conv2dSame) else conv.kernel_size[0] - 1 for side in sides]
+    top, left = (total // 2 for total in totals)
+    height, width = (-(-side // stride) for side in sides)
+    return Geometry(stride, (top, left), (height, width))
 
 
 _Classes = dict[type[nn.Module], type[nn.Module]]
