@@ -5,43 +5,22 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from kernel_checks import ACTIVATIONS, assert_near, both, gradients, map_of, norms
 from support import needs_kernels
 from torch import Tensor, nn
 
 from plumage.accelerate import kernels
 from plumage.accelerate.kernels.dispatch import call
-from plumage.accelerate.kernels.training import (
-    Geometry,
-    depthwise,
-    excite,
-    norm_act,
-    norm_act_depthwise,
-    norm_act_excite,
-)
-from plumage.accelerate.layers import accelerate, geometry
+from plumage.accelerate.kernels.training import excite, norm_act, norm_act_excite
+from plumage.accelerate.layers import accelerate
 from plumage.models import create_model
-from plumage.models.efficientnet import Conv2dSame
 
-ACTIVATIONS = {"none": lambda x: x, "silu": F.silu, "relu6": F.relu6}
 CHANNELS_LAST = torch.channels_last
-DTYPES = {torch.float32: 1e-5, torch.bfloat16: 6e-3}
-"""Dtype of a map, and the relative error that its rounding may cause."""
-both = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "bfloat16"])
 
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
-
-
-def gradients(outputs: Tensor, wanted: Tensor, *inputs: Tensor | None) -> list[Tensor]:
-    return [outputs.detach(), *torch.autograd.grad((outputs * wanted).sum(), [x for x in inputs if x is not None])]
-
-
-def assert_near(got: list[Tensor], exact: list[Tensor], dtype: torch.dtype = torch.float32) -> None:
-    for one, other in zip(got, exact, strict=True):
-        error = (one.double() - other.double()).norm() / other.double().norm().clamp(min=1)
-        assert error < DTYPES[dtype]
 
 
 @needs_kernels
@@ -68,28 +47,6 @@ def test_batch_norm_with_its_activation(dtype: torch.dtype, activation: str, sha
 
 
 @needs_kernels
-@pytest.mark.parametrize("biased", [True, False], ids=["bias", "no bias"])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("kernel", [3, 5])
-@both
-def test_a_depthwise_convolution(dtype: torch.dtype, kernel: int, stride: int, biased: bool) -> None:
-    for height, width, channels in ((1, 1, 16), (2, 3, 16), (7, 7, 48), (14, 15, 16), (31, 9, 32)):
-        for padding in ((kernel // 2, kernel // 2), (kernel // 2 - 1, kernel // 2)):  # as in SAME padding
-            if min(height + 2 * padding[0], width + 2 * padding[1]) < kernel:
-                continue
-            x = torch.randn(3, channels, height, width).to(dtype).double().requires_grad_()
-            weight = torch.randn(channels, 1, kernel, kernel, dtype=torch.float64, requires_grad=True)
-            bias = torch.randn(channels, dtype=torch.float64, requires_grad=True) if biased else None
-            expected = F.conv2d(x, weight, bias, stride, padding, 1, channels)
-            wanted = torch.randn_like(expected).to(dtype).double()
-            mine = [None if tensor is None else tensor.detach().float().requires_grad_() for tensor in (weight, bias)]
-            seen = x.detach().to(dtype).requires_grad_()
-            made = depthwise(seen, *mine, stride, padding)  # type: ignore[arg-type]
-            got = gradients(made, wanted.to(dtype), seen, *mine)
-            assert_near(got, gradients(expected, wanted, x, weight, bias), dtype)
-
-
-@needs_kernels
 @pytest.mark.parametrize("size", [1, 9])
 @both
 def test_squeeze_and_excitation(dtype: torch.dtype, size: int) -> None:
@@ -101,46 +58,6 @@ def test_squeeze_and_excitation(dtype: torch.dtype, size: int) -> None:
     wanted = torch.randn_like(expected).to(dtype).double()
     got = gradients(excite(mine, *ours), wanted.to(dtype), mine, *(p for layer in ours for p in layer.parameters()))
     assert_near(got, gradients(expected, wanted, x, *(p for layer in exact for p in layer.parameters())), dtype)
-
-
-def norms(channels: int) -> tuple[nn.BatchNorm2d, nn.BatchNorm2d]:
-    """A batch norm in float64 and the same in float32."""
-    exact = nn.BatchNorm2d(channels).double()
-    nn.init.uniform_(exact.weight, 0.5, 2)
-    nn.init.normal_(exact.bias)
-    return exact, copy.deepcopy(exact).float()
-
-
-def map_of(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """A feature map in float64 and in `dtype`."""
-    x = (torch.randn(shape) * 3 + 2).to(dtype)
-    return x.double().requires_grad_(), x.requires_grad_()
-
-
-@needs_kernels
-@pytest.mark.parametrize("same", [True, False], ids=["same", "symmetric"])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("kernel", [3, 5])
-@both
-def test_batch_norm_and_activation_with_a_depthwise_convolution(
-    dtype: torch.dtype, kernel: int, stride: int, same: bool
-) -> None:
-    for height, width, channels in ((1, 1, 16), (2, 3, 16), (7, 7, 48), (14, 15, 16), (31, 9, 32)):
-        for activation in ("silu", "none"):
-            (exact, ours), (x, mine) = norms(channels), map_of((3, channels, height, width), dtype)
-            conv = (Conv2dSame if same and stride > 1 else nn.Conv2d)(
-                channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False
-            )
-            weight = conv.weight.detach().clone().requires_grad_()
-            expected = conv.double()(ACTIVATIONS[activation](exact(x)))
-            wanted = torch.randn_like(expected).to(dtype).double()
-            made = norm_act_depthwise(mine, ours, activation, weight, geometry(conv, mine))  # type: ignore[arg-type]
-            assert_near(
-                gradients(made, wanted.to(dtype), mine, ours.weight, ours.bias, weight),
-                gradients(expected, wanted, x, exact.weight, exact.bias, conv.weight),
-                dtype,
-            )
-            assert_near(list(ours.buffers()), list(exact.buffers()))
 
 
 @needs_kernels
@@ -180,29 +97,6 @@ def activations_of(x: Tensor, activation: str) -> Tensor:
     y, one, zero = torch.empty_like(x), torch.ones(1), torch.zeros(1)
     call("norm_act", x, y, len(x), 1, one, zero, kernels.ACTIVATIONS[activation], 1)  # type: ignore[index]
     return y
-
-
-@needs_kernels
-def test_the_number_of_threads_changes_nothing_but_rounding() -> None:
-    """Of the kernels that share a photo's channels among threads."""
-    norm, weight = nn.BatchNorm2d(144), torch.randn(144, 1, 5, 5, requires_grad=True)
-    layers = nn.Conv2d(144, 6, 1), nn.Conv2d(6, 144, 1)
-
-    def results(threads: int) -> list[Tensor]:
-        torch.set_num_threads(threads)
-        x = torch.randn(3, 144, 14, 14, generator=torch.Generator().manual_seed(1)).requires_grad_()
-        y = norm_act_depthwise(x, norm, "silu", weight, Geometry(1, (2, 2), (14, 14)))
-        z = norm_act_excite(x, norm, "silu", *layers)
-        return [y.detach(), *torch.autograd.grad((y.square() + z.square()).sum(), [x, weight, norm.weight])]
-
-    before = torch.get_num_threads()
-    try:
-        first = results(1)
-        for threads in (2, 7):
-            for one, other in zip(results(threads), first, strict=True):
-                torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
-    finally:
-        torch.set_num_threads(before)
 
 
 def step(model: nn.Module) -> list[Tensor]:

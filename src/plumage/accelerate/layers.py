@@ -13,21 +13,17 @@ from torch import Tensor, nn
 
 from plumage.accelerate import kernels
 from plumage.accelerate.kernels import gpu
+from plumage.accelerate.kernels.depthwise import Geometry, depthwise, expand_depthwise, norm_act_depthwise
 from plumage.accelerate.kernels.dispatch import supports
-from plumage.accelerate.kernels.training import (
-    Geometry,
-    depthwise,
-    excite,
-    norm_act,
-    norm_act_depthwise,
-    norm_act_excite,
-)
+from plumage.accelerate.kernels.training import excite, norm_act, norm_act_excite
 from plumage.models.batch_norm import scale_and_offset
 from plumage.models.efficientnet import Conv2dSame, ConvNormAct, MBConv, SqueezeExcite, padded
 
 Network = TypeVar("Network", bound=nn.Module)
 POINTWISE_AS_LINEAR = torch.backends.cpu.get_cpu_capability() != "AVX512"
 """Whether pointwise convolutions are trained as matrix products on a CPU: without AVX-512 their backward pass is faster that way."""
+EXPANDED = 48
+"""Up to as many channels are expanded along with the depthwise convolution that follows: more are computed faster apart."""
 ACTIVATIONS: dict[type[nn.Module], kernels.Activation] = {nn.Identity: "none", nn.SiLU: "silu", nn.ReLU6: "relu6"}
 
 
@@ -113,10 +109,19 @@ class FastMBConv(MBConv):
         expand, conv = self.expand, depthwise.conv
         if not isinstance(expand, FastConvNormAct) or not expand.norm.training:
             return depthwise.convolve(expand(x))
+        fits = conv.groups % kernels.BLOCK == 0
+        if fits and expand.normalises(x) and expands_quickly(x):
+            weight = expand.conv.weight.flatten(1)
+            return expand_depthwise(x, weight, expand.norm, expand.activation, conv.weight, geometry(conv, x))
         x = expand.convolve(x)
-        if expand.normalises(x) and conv.groups % kernels.BLOCK == 0:
+        if fits and expand.normalises(x):
             return norm_act_depthwise(x, expand.norm, expand.activation, conv.weight, geometry(conv, x))
         return depthwise.convolve(expand.normalise(x))
+
+
+def expands_quickly(x: Tensor) -> bool:
+    """Whether `expand_depthwise` of N x C x H x W is faster than the expansion apart."""
+    return x.dtype == torch.float32 and x.shape[1] <= EXPANDED and len(x) >= torch.get_num_threads()
 
 
 def geometry(conv: nn.Conv2d, x: Tensor) -> Geometry:

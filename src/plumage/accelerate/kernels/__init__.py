@@ -25,11 +25,11 @@ FOLDER = Path(__file__).parent
 Library = Literal["training", "training in bf16", "photos"]
 """What is compiled together."""
 SOURCES: dict[Library, list[str]] = {
-    "training": ["training.c"],
-    "training in bf16": ["training.c", "-DBF16"],
+    "training": ["training.c", "depthwise.c"],
+    "training in bf16": ["training.c", "depthwise.c"],
     "photos": ["photos.c"],
 }
-"""The source of each library, and its own flags."""
+"""The sources of each library."""
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC"]
 BLOCK = 16
 """Channels that the C handles at a time, as in common.h: a depthwise convolution needs a multiple of it."""
@@ -49,6 +49,10 @@ ARGUMENTS: dict[str, list[type]] = {
     "norm_act_grad": [MAP] * 3 + [_LONG] * 3 + [_POINTER] * 6 + [_INT] * 2,
     "norm_act_depthwise": [*[MAP] * 2, *[_POINTER] * 3, _INT, *_CONVOLUTION],
     "norm_act_depthwise_grad": [*[MAP] * 3, *[_POINTER] * 4, _INT, *[_POINTER] * 2, *_CONVOLUTION],
+    "expand_depthwise": [*[MAP] * 2, *[_POINTER] * 4, _INT, _LONG, *_CONVOLUTION],
+    "expand_depthwise_grad": [*[MAP] * 3, *[_POINTER] * 5, _INT, *[_POINTER] * 3, _LONG, *_CONVOLUTION],
+    "channel_products": [_POINTER, MAP] + [_LONG] * 2 + [_POINTER] * 2 + [_INT],
+    "add_pointwise": [MAP] * 2 + [_LONG] * 2 + [_POINTER] * 2 + [_INT],
     "norm_act_sums": [MAP] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT, _POINTER, _INT],
     "norm_act_excite_sums": [MAP] * 2 + [_LONG] * 3 + [_POINTER] * 3 + [_INT, _POINTER, _INT],
     "excite": [MAP] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT],
@@ -85,15 +89,15 @@ def compiled(library: Library = "training") -> ctypes.CDLL | None:
     compiler = c_compiler()
     if not compiler:
         return None
-    name, *own_flags = SOURCES[library]
-    source, flags = FOLDER / name, [*FLAGS, *own_flags]
+    sources = [FOLDER / name for name in SOURCES[library]]
+    flags = [*FLAGS, "-DBF16"] if library == "training in bf16" else FLAGS
 
     def compile_to(file: Path) -> None:
-        command = [*compiler, *flags, str(source), "-o", str(file), "-lm"]
+        command = [*compiler, *flags, *map(str, sources), "-o", str(file), "-lm"]
         subprocess.run(command, check=True, capture_output=True, env={**environment_variables(), "LC_ALL": "C"})
 
     try:
-        code = b"".join(file.read_bytes() for file in (FOLDER / "common.h", source))
+        code = b"".join(file.read_bytes() for file in (FOLDER / "common.h", *sources))
         target = os.fsencode("\n".join([*compiler, *flags, platform.machine(), _processor()]))
     except OSError:
         return None

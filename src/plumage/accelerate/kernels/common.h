@@ -8,6 +8,7 @@
 
 enum { NONE, SILU, RELU6 };
 #define BLOCK 16 /* channels at a time: one cache line of floats */
+#define ROWS 64 /* rows summed in float before the sum is added to a double */
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
@@ -96,3 +97,18 @@ static inline float slope(float x, int act, float *y) {
 
 #define PER_ACTIVATION(CALL) \
     switch (act) { case SILU: CALL(SILU); break; case RELU6: CALL(RELU6); break; default: CALL(NONE); }
+
+/* Channels `first` to `stop` of a photo: what a thread computes at a time. */
+typedef struct {
+    long photo, first, stop;
+} Task;
+
+/* Photos share the threads; if there are few of them, so do parts of their channels. */
+static inline long parts(long photos, long channels, int threads) {
+    return most(1, least(channels / BLOCK, (4L * threads + photos - 1) / photos));
+}
+
+static inline Task task(long number, long parts, long channels) {
+    long part = number % parts, blocks = channels / BLOCK;
+    return (Task){number / parts, blocks * part / parts * BLOCK, part + 1 < parts ? blocks * (part + 1) / parts * BLOCK : channels};
+}

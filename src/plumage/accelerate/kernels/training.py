@@ -1,9 +1,9 @@
 """Kernels of a training step (training.c), on N x C x H x W maps in float32 or bfloat16; everything else is float32.
 
 - Batch norm with its activation: two passes forward and two backward, and one map kept for backward where torch keeps two.
-- Both with the layer that follows, which needs no pass of its own over their map, and it is not kept for backward:
-  a depthwise convolution, or squeeze-and-excitation.
-- The backward pass of a depthwise convolution: torch's takes tens of times as long in bfloat16.
+- Both with squeeze-and-excitation, which needs no pass of its own over their map, and it is not kept for backward.
+
+Those of a depthwise convolution are in kernels.depthwise.
 """
 
 from typing import Any, NamedTuple, cast
@@ -16,20 +16,10 @@ from torch.autograd.function import once_differentiable
 from plumage.accelerate.kernels import ACTIVATIONS, Activation
 from plumage.accelerate.kernels.dispatch import call
 
-_NONE = ACTIVATIONS["none"]
+NONE = ACTIVATIONS["none"]
 
 
-class Geometry(NamedTuple):
-    """How a depthwise convolution maps: zeros above and to the left of its input, and its output's height and width.
-
-    Below and to the right there are as many zeros as it takes."""
-
-    stride: int
-    padding: tuple[int, int]
-    size: tuple[int, int]
-
-
-class _Statistics(NamedTuple):
+class Statistics(NamedTuple):
     """Of a batch norm, per channel: its output is x * scale + shift. `inv_std` is float64."""
 
     scale: Tensor
@@ -40,21 +30,16 @@ class _Statistics(NamedTuple):
 
 def norm_act(x: Tensor, norm: nn.BatchNorm2d, activation: Activation) -> Tensor:
     """`activation` of `norm` of N x C x H x W that the kernels support, in training mode; updates running statistics."""
-    return _updated(x, norm, _NormAct.apply(x, *_parameters(norm, activation)))
-
-
-def norm_act_depthwise(
-    x: Tensor, norm: nn.BatchNorm2d, activation: Activation, weight: Tensor, geometry: Geometry
-) -> Tensor:
-    """The depthwise convolution of `norm_act`, C x 1 x K x K weights: C a multiple of BLOCK, K 3 or 5, stride 1 or 2."""
-    return _updated(x, norm, _NormActDepthwise.apply(x, *_parameters(norm, activation), weight, geometry))
+    return updated(x, norm, _NormAct.apply(x, *norm_parameters(norm, activation)))
 
 
 def norm_act_excite(
     x: Tensor, norm: nn.BatchNorm2d, activation: Activation, reduce: nn.Conv2d, expand: nn.Conv2d
 ) -> Tensor:
     """Squeeze-and-excitation of `norm_act`."""
-    return _updated(x, norm, _NormActExcite.apply(x, *_parameters(norm, activation), *_excite_weights(reduce, expand)))
+    return updated(
+        x, norm, _NormActExcite.apply(x, *norm_parameters(norm, activation), *_excite_weights(reduce, expand))
+    )
 
 
 def excite(x: Tensor, reduce: nn.Conv2d, expand: nn.Conv2d) -> Tensor:
@@ -62,12 +47,7 @@ def excite(x: Tensor, reduce: nn.Conv2d, expand: nn.Conv2d) -> Tensor:
     return cast(Tensor, _Excite.apply(x, *_excite_weights(reduce, expand)))
 
 
-def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]) -> Tensor:
-    """Depthwise convolution of N x C x H x W that the kernels support: C a multiple of BLOCK, kernel 3 or 5, stride 1 or 2."""
-    return cast(Tensor, _Depthwise.apply(x, weight, bias, stride, padding))
-
-
-def _parameters(norm: nn.BatchNorm2d, activation: Activation) -> tuple[Tensor, Tensor, float, int]:
+def norm_parameters(norm: nn.BatchNorm2d, activation: Activation) -> tuple[Tensor, Tensor, float, int]:
     return norm.weight, norm.bias, norm.eps, ACTIVATIONS[activation]
 
 
@@ -75,7 +55,7 @@ def _excite_weights(reduce: nn.Conv2d, expand: nn.Conv2d) -> tuple[Tensor, Tenso
     return reduce.weight.flatten(1), reduce.bias, expand.weight.flatten(1), expand.bias
 
 
-def _updated(x: Tensor, norm: nn.BatchNorm2d, results: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def updated(x: Tensor, norm: nn.BatchNorm2d, results: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """The first of `results`; the mean and variance of `x` update the running ones."""
     y, mean, variance = results
     assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
@@ -87,22 +67,22 @@ def _updated(x: Tensor, norm: nn.BatchNorm2d, results: tuple[Tensor, Tensor, Ten
     return y
 
 
-def _statistics(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[_Statistics, Tensor]:
+def statistics(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Statistics, Tensor]:
     """The batch norm of channels_last `x` (Ioffe & Szegedy 2015, arXiv 1502.03167), and its variance."""
     channels = x.shape[1]
     rows = x.numel() // channels
     pivot = x[0, :, 0, 0].float().contiguous()  # sums of differences from it keep their digits if the mean is large
     sums = torch.empty(2, channels, dtype=torch.float64)
-    call("channel_sums", None, x, rows, channels, None, None, pivot, _NONE, sums, torch.get_num_threads())
+    call("channel_sums", None, x, rows, channels, None, None, pivot, NONE, sums, torch.get_num_threads())
     offset = sums[0] / rows
     mean, variance = pivot + offset, (sums[1] / rows - offset.square()).clamp(min=0)
     inv_std = (variance + eps).rsqrt()
     scale, shift = (weight * inv_std).float(), (bias - mean * weight * inv_std).float()
-    return _Statistics(scale, shift, mean.float(), inv_std), variance.float()
+    return Statistics(scale, shift, mean.float(), inv_std), variance.float()
 
 
-def _norm_gradients(
-    grad: Tensor, x: Tensor, norm: _Statistics, sums: Tensor, act: int, gates: tuple[Tensor, Tensor] | None = None,
+def norm_gradients(
+    grad: Tensor, x: Tensor, norm: Statistics, sums: Tensor, act: int, gates: tuple[Tensor, Tensor] | None = None,
     into: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of x and of the norm's weight and bias. `grad` is that of the activation or, with `gates`, of N x C gates and
@@ -141,7 +121,7 @@ class _NormAct(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, act: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         x = x.contiguous(memory_format=torch.channels_last)
-        norm, variance = _statistics(x, weight, bias, eps)
+        norm, variance = statistics(x, weight, bias, eps)
         y, channels = torch.empty_like(x), x.shape[1]
         rows, threads = x.numel() // channels, torch.get_num_threads()
         call("norm_act", x, y, rows, channels, norm.scale, norm.shift, act, threads)
@@ -154,90 +134,13 @@ class _NormAct(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         x, *saved = ctx.saved_tensors
-        norm = _Statistics(*saved)
+        norm = Statistics(*saved)
         grad = grad.contiguous(memory_format=torch.channels_last)
         channels = x.shape[1]
         sums = torch.empty(2, channels, dtype=torch.float64)
         rows, threads = x.numel() // channels, torch.get_num_threads()
         call("channel_sums", grad, x, rows, channels, norm.scale, norm.shift, norm.mean, ctx.act, sums, threads)
-        return *_norm_gradients(grad, x, norm, sums, ctx.act), None, None
-
-
-class _NormActDepthwise(torch.autograd.Function):
-    """Only x is kept for backward: rows of its activation are computed again as they are needed."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, act: int, taps: Tensor, geometry: Geometry
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        x = x.contiguous(memory_format=torch.channels_last)
-        norm, variance = _statistics(x, weight, bias, eps)
-        y = torch.empty(*x.shape[:2], *geometry.size, dtype=x.dtype, memory_format=torch.channels_last)
-        sizes = _depthwise_sizes(x, taps, geometry.size, geometry.stride, geometry.padding)
-        call("norm_act_depthwise", x, y, _by_tap(taps), norm.scale, norm.shift, act, *sizes)
-        ctx.save_for_backward(x, taps, *norm)
-        ctx.act, ctx.geometry = act, geometry
-        ctx.mark_non_differentiable(norm.mean, variance)
-        return y, norm.mean, variance
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, taps, *saved = ctx.saved_tensors
-        norm = _Statistics(*saved)
-        x_grad, taps_grad, sums = _depthwise_gradients(
-            grad, x, taps, norm, ctx.act, ctx.geometry.stride, ctx.geometry.padding
-        )
-        return *_norm_gradients(x_grad, x, norm, sums, _NONE, into=x_grad), None, None, taps_grad, None
-
-
-class _Depthwise(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]
-    ) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.padding, ctx.biased = stride, padding, bias is not None
-        bias = bias if bias is None else bias.to(x.dtype)
-        return F.conv2d(x, weight.to(x.dtype), bias, stride, padding, 1, len(weight))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        zeros, ones = torch.zeros(len(weight)), torch.ones(len(weight))
-        unchanged = _Statistics(ones, zeros, zeros, ones)
-        x_grad, weight_grad, _ = _depthwise_gradients(grad, x, weight, unchanged, _NONE, ctx.stride, ctx.padding)
-        bias_grad = grad.sum((0, 2, 3), dtype=torch.float32) if ctx.biased else None
-        return x_grad, weight_grad, bias_grad, None, None
-
-
-def _depthwise_gradients(
-    grad: Tensor, x: Tensor, weight: Tensor, norm: _Statistics, act: int, stride: int, padding: tuple[int, int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients before the activation and of the weights, and `_norm_gradients`'s sums."""
-    grad = grad.contiguous(memory_format=torch.channels_last)
-    taps = _by_tap(weight)
-    x_grad, taps_grad = torch.empty_like(x), torch.empty_like(taps)
-    sums = torch.empty(2, len(weight), dtype=torch.float64)
-    sizes = _depthwise_sizes(x, weight, (grad.shape[2], grad.shape[3]), stride, padding)
-    scale, shift, mean, _ = norm
-    call("norm_act_depthwise_grad", x, grad, x_grad, taps, scale, shift, mean, act, taps_grad, sums, *sizes)
-    return x_grad, taps_grad.T.reshape(weight.shape), sums
-
-
-def _by_tap(weight: Tensor) -> Tensor:
-    """C x 1 x K x K weights as K * K x C."""
-    return weight.reshape(len(weight), -1).T.float().contiguous()
-
-
-def _depthwise_sizes(
-    x: Tensor, weight: Tensor, size: tuple[int, int], stride: int, padding: tuple[int, int]
-) -> tuple[int, ...]:
-    """The last arguments of a depthwise kernel."""
-    channels, kernel = len(weight), weight.shape[-1]
-    return len(x), *x.shape[2:], *size, channels, kernel, stride, *padding, torch.get_num_threads()
+        return *norm_gradients(grad, x, norm, sums, ctx.act), None, None
 
 
 class _Excite(torch.autograd.Function):
@@ -276,7 +179,7 @@ class _NormActExcite(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, act: int, *excite_weights: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         x = x.contiguous(memory_format=torch.channels_last)
-        norm, variance = _statistics(x, weight, bias, eps)
+        norm, variance = statistics(x, weight, bias, eps)
         photos, rows, channels = _photos_rows_channels(x)
         y, means, threads = torch.empty_like(x), torch.empty(photos, channels), torch.get_num_threads()
         call("norm_act_sums", x, y, photos, rows, channels, norm.scale, norm.shift, act, means, threads)
@@ -301,8 +204,8 @@ class _NormActExcite(torch.autograd.Function):
         totals = torch.stack(
             [(factor * grads + offset * slopes).sum(0), (factor * products + offset * slope_products).sum(0)]
         )
-        norm = _Statistics(scale, shift, mean, inv_std)
-        return *_norm_gradients(grad, x, norm, totals, ctx.act, (gate, offset)), None, None, *weight_grads
+        norm = Statistics(scale, shift, mean, inv_std)
+        return *norm_gradients(grad, x, norm, totals, ctx.act, (gate, offset)), None, None, *weight_grads
 
 
 def gate_of(

@@ -1,0 +1,193 @@
+"""Kernels of a depthwise convolution in a training step (depthwise.c), on N x C x H x W maps in float32 or bfloat16.
+
+- Alone: torch's backward pass takes tens of times as long in bfloat16.
+- With the batch norm and activation before it, whose map is not kept for backward.
+- With the pointwise convolution before these, too: neither map is in memory, only rows of it that are needed.
+"""
+
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from plumage.accelerate.kernels import Activation
+from plumage.accelerate.kernels.dispatch import call
+from plumage.accelerate.kernels.training import NONE, Statistics, norm_gradients, norm_parameters, statistics, updated
+
+
+class Geometry(NamedTuple):
+    """How a depthwise convolution maps: zeros above and to the left of its input, and its output's height and width.
+
+    Below and to the right there are as many zeros as it takes."""
+
+    stride: int
+    padding: tuple[int, int]
+    size: tuple[int, int]
+
+
+def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]) -> Tensor:
+    """Depthwise convolution of N x C x H x W that the kernels support: C a multiple of BLOCK, kernel 3 or 5, stride 1 or 2."""
+    return cast(Tensor, _Depthwise.apply(x, weight, bias, stride, padding))
+
+
+def norm_act_depthwise(
+    x: Tensor, norm: nn.BatchNorm2d, activation: Activation, weight: Tensor, geometry: Geometry
+) -> Tensor:
+    """The depthwise convolution of `norm_act`, C x 1 x K x K weights: C a multiple of BLOCK, K 3 or 5, stride 1 or 2."""
+    return updated(x, norm, _NormActDepthwise.apply(x, *norm_parameters(norm, activation), weight, geometry))
+
+
+def expand_depthwise(
+    x: Tensor, expand: Tensor, norm: nn.BatchNorm2d, activation: Activation, weight: Tensor, geometry: Geometry
+) -> Tensor:
+    """`norm_act_depthwise` of the pointwise convolution of `x` with C x I weights."""
+    parameters = norm_parameters(norm, activation)
+    y, mean, variance = _ExpandDepthwise.apply(x, expand, *parameters, weight, geometry)
+    return updated(x, norm, (y, mean, variance))
+
+
+class _Depthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]
+    ) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding, ctx.biased = stride, padding, bias is not None
+        bias = bias if bias is None else bias.to(x.dtype)
+        return F.conv2d(x, weight.to(x.dtype), bias, stride, padding, 1, len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        zeros, ones = torch.zeros(len(weight)), torch.ones(len(weight))
+        unchanged = Statistics(ones, zeros, zeros, ones)
+        x_grad, weight_grad, _ = _depthwise_gradients(grad, x, weight, unchanged, NONE, ctx.stride, ctx.padding)
+        bias_grad = grad.sum((0, 2, 3), dtype=torch.float32) if ctx.biased else None
+        return x_grad, weight_grad, bias_grad, None, None
+
+
+class _NormActDepthwise(torch.autograd.Function):
+    """Only x is kept for backward: rows of its activation are computed again as they are needed."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, act: int, taps: Tensor, geometry: Geometry
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        x = x.contiguous(memory_format=torch.channels_last)
+        norm, variance = statistics(x, weight, bias, eps)
+        y = torch.empty(*x.shape[:2], *geometry.size, dtype=x.dtype, memory_format=torch.channels_last)
+        sizes = _depthwise_sizes(x, taps, geometry.size, geometry.stride, geometry.padding)
+        call("norm_act_depthwise", x, y, _by_tap(taps), norm.scale, norm.shift, act, *sizes)
+        ctx.save_for_backward(x, taps, *norm)
+        ctx.act, ctx.geometry = act, geometry
+        ctx.mark_non_differentiable(norm.mean, variance)
+        return y, norm.mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        x, taps, *saved = ctx.saved_tensors
+        norm = Statistics(*saved)
+        x_grad, taps_grad, sums = _depthwise_gradients(
+            grad, x, taps, norm, ctx.act, ctx.geometry.stride, ctx.geometry.padding
+        )
+        return *norm_gradients(x_grad, x, norm, sums, NONE, into=x_grad), None, None, taps_grad, None
+
+
+class _ExpandDepthwise(torch.autograd.Function):
+    """The expanded map, z = x @ expand.T, is in no memory: rows of it are computed as they are needed.
+
+    Its mean and variance follow from x's mean and covariance. Of the gradient g before the activation, its sum and
+    p = sum of g x (x - mean) give all others, since sum of g * (z - mean) is the sum of p * expand over I."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, expand: Tensor, weight: Tensor, bias: Tensor, eps: float, act: int, taps: Tensor,
+        geometry: Geometry,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        x = x.contiguous(memory_format=torch.channels_last)
+        x_mean, covariance = _covariance(x)
+        exact = expand.double()
+        mean, variance = exact @ x_mean, ((exact @ covariance) * exact).sum(1).clamp(min=0)
+        inv_std = (variance + eps).rsqrt()
+        scale = weight * inv_std
+        y = torch.empty(len(x), len(expand), *geometry.size, dtype=x.dtype).contiguous(
+            memory_format=torch.channels_last
+        )
+        folded, shift = (exact * scale[:, None]).T.float().contiguous(), bias.detach().float()
+        sizes = _depthwise_sizes(x, taps, geometry.size, geometry.stride, geometry.padding)
+        call("expand_depthwise", x, y, _by_tap(taps), folded, x_mean.float(), shift, act, x.shape[1], *sizes)
+        ctx.save_for_backward(x, expand, bias, taps, folded, x_mean, covariance, scale, inv_std)
+        ctx.act, ctx.geometry = act, geometry
+        mean, variance = mean.float(), variance.float()
+        ctx.mark_non_differentiable(mean, variance)
+        return y, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        x, expand, bias, taps, folded, x_mean, covariance, scale, inv_std = ctx.saved_tensors
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        channels, inputs = expand.shape
+        rows = x.numel() // inputs
+        back = folded.T.contiguous()
+        by_tap = _by_tap(taps)
+        x_grad, taps_grad, products = torch.empty_like(x), torch.empty_like(by_tap), torch.empty(channels, inputs)
+        sums, threads = torch.empty(2, channels, dtype=torch.float64), torch.get_num_threads()
+        sizes = _depthwise_sizes(x, taps, (grad.shape[2], grad.shape[3]), ctx.geometry.stride, ctx.geometry.padding)
+        call(
+            "expand_depthwise_grad", x, grad, x_grad, by_tap, folded, x_mean.float(), bias.float(), back, ctx.act,
+            taps_grad, products, sums, inputs, *sizes,
+        )  # fmt: skip
+        exact, products = expand.double(), products.double()
+        total, product = sums[0], (exact * products).sum(1)
+        spread = (scale * inv_std.square() * product / rows)[:, None] * exact
+        matrix = -exact.T @ spread
+        offset = -(scale * total / rows) @ exact - x_mean @ matrix
+        expand_grad = scale[:, None] * products - spread @ covariance * rows
+        matrix, offset = matrix.float().contiguous(), offset.float()
+        call("add_pointwise", x, x_grad, rows, inputs, matrix, offset, threads)
+        norm_grads = (product * inv_std).float(), total.float()
+        return x_grad, expand_grad.float(), *norm_grads, None, None, taps_grad.T.reshape(taps.shape), None
+
+
+def _covariance(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean and covariance of channels_last `x`'s channels, in float64."""
+    channels = x.shape[1]
+    rows = x.numel() // channels
+    pivot = x[0, :, 0, 0].float().contiguous()
+    sums, products = torch.empty(channels, dtype=torch.float64), torch.empty(channels, channels, dtype=torch.float64)
+    call("channel_products", pivot, x, rows, channels, sums, products, torch.get_num_threads())
+    offset = sums / rows
+    return pivot + offset, products / rows - torch.outer(offset, offset)
+
+
+def _depthwise_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, norm: Statistics, act: int, stride: int, padding: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients before the activation and of the weights, and `norm_gradients`'s sums."""
+    grad = grad.contiguous(memory_format=torch.channels_last)
+    taps = _by_tap(weight)
+    x_grad, taps_grad = torch.empty_like(x), torch.empty_like(taps)
+    sums = torch.empty(2, len(weight), dtype=torch.float64)
+    sizes = _depthwise_sizes(x, weight, (grad.shape[2], grad.shape[3]), stride, padding)
+    scale, shift, mean, _ = norm
+    call("norm_act_depthwise_grad", x, grad, x_grad, taps, scale, shift, mean, act, taps_grad, sums, *sizes)
+    return x_grad, taps_grad.T.reshape(weight.shape), sums
+
+
+def _by_tap(weight: Tensor) -> Tensor:
+    """C x 1 x K x K weights as K * K x C."""
+    return weight.reshape(len(weight), -1).T.float().contiguous()
+
+
+def _depthwise_sizes(
+    x: Tensor, weight: Tensor, size: tuple[int, int], stride: int, padding: tuple[int, int]
+) -> tuple[int, ...]:
+    """The last arguments of a depthwise kernel."""
+    channels, kernel = len(weight), weight.shape[-1]
+    return len(x), *x.shape[2:], *size, channels, kernel, stride, *padding, torch.get_num_threads()
