@@ -5,10 +5,9 @@ import torch
 import torch.nn.functional as F
 from kernel_checks import ACTIVATIONS, assert_near, both, gradients, map_of, norms
 from support import needs_kernels
-from torch import Tensor, nn
+from torch import nn
 
-from plumage.accelerate.kernels.depthwise import Geometry, depthwise, expand_depthwise, norm_act_depthwise
-from plumage.accelerate.kernels.training import norm_act_excite
+from plumage.accelerate.kernels.depthwise import depthwise, expand_depthwise, norm_act_depthwise
 from plumage.accelerate.layers import geometry as geometry_of
 from plumage.models.efficientnet import Conv2dSame
 
@@ -95,26 +94,3 @@ def test_a_pointwise_convolution_with_what_follows(dtype: torch.dtype, kernel: i
                 dtype,
             )
             assert_near(list(ours.buffers()), list(exact.buffers()))
-
-
-@needs_kernels
-def test_the_number_of_threads_changes_nothing_but_rounding() -> None:
-    """Of the kernels that share a photo's channels among threads."""
-    norm, weight = nn.BatchNorm2d(144), torch.randn(144, 1, 5, 5, requires_grad=True)
-    layers = nn.Conv2d(144, 6, 1), nn.Conv2d(6, 144, 1)
-    expand, geometry = torch.randn(144, 144, requires_grad=True), Geometry(1, (2, 2), (14, 14))
-
-    def results(threads: int) -> list[Tensor]:
-        torch.set_num_threads(threads)
-        x = torch.randn(3, 144, 14, 14, generator=torch.Generator().manual_seed(1)).requires_grad_()
-        y = norm_act_depthwise(x, norm, "silu", weight, geometry)
-        z = norm_act_excite(x, norm, "silu", *layers) + expand_depthwise(x, expand, norm, "silu", weight, geometry)
-        return [y.detach(), *torch.autograd.grad((y.square() + z.square()).sum(), [x, weight, norm.weight, expand])]
-
-    before = torch.get_num_threads()
-    try:
-        first = results(1)
-        for threads in (2, 7):
-            assert_near(results(threads), first)
-    finally:
-        torch.set_num_threads(before)

@@ -10,8 +10,10 @@ from support import needs_kernels
 from torch import Tensor, nn
 
 from plumage.accelerate import kernels
+from plumage.accelerate.kernels.depthwise import Geometry, expand_depthwise, norm_act_depthwise
 from plumage.accelerate.kernels.dispatch import call
-from plumage.accelerate.kernels.training import excite, norm_act, norm_act_excite
+from plumage.accelerate.kernels.excite import excite, norm_act_excite, norm_act_excite_project
+from plumage.accelerate.kernels.training import norm_act
 from plumage.accelerate.layers import accelerate
 from plumage.models import create_model
 
@@ -83,6 +85,35 @@ def test_batch_norm_and_activation_with_squeeze_and_excitation(dtype: torch.dtyp
 
 
 @needs_kernels
+@pytest.mark.parametrize("shape", [(5, 32, 1, 1), (3, 48, 9, 9), (2, 16, 31, 5)], ids=str)
+@pytest.mark.parametrize("outputs", [5, 16, 40])
+@both
+def test_squeeze_and_excitation_with_a_pointwise_convolution(
+    dtype: torch.dtype, outputs: int, shape: tuple[int, ...]
+) -> None:
+    channels = shape[1]
+    for activation in ("silu", "none"):
+        (exact, ours), (x, mine) = norms(channels), map_of(shape, dtype)
+        layers = [nn.Conv2d(channels, 5, 1).double(), nn.Conv2d(5, channels, 1).double()]
+        our_layers = [copy.deepcopy(layer).float() for layer in layers]
+        project = torch.randn(outputs, channels, requires_grad=True)
+        exact_project = project.detach().double().requires_grad_()
+        activated = ACTIVATIONS[activation](exact(x))
+        excited = activated * layers[1](F.silu(layers[0](activated.mean((2, 3), keepdim=True)))).sigmoid()
+        expected = F.conv2d(excited, exact_project[:, :, None, None])
+        wanted = torch.randn_like(expected).to(dtype).double()
+        made = norm_act_excite_project(mine, ours, activation, *our_layers, project)  # type: ignore[arg-type]
+        parameters = [project, *ours.parameters(), *(p for layer in our_layers for p in layer.parameters())]
+        exact_parameters = [exact_project, *exact.parameters(), *(p for layer in layers for p in layer.parameters())]
+        assert_near(
+            gradients(made, wanted.to(dtype), mine, *parameters),
+            gradients(expected, wanted, x, *exact_parameters),
+            dtype,
+        )
+        assert_near(list(ours.buffers()), list(exact.buffers()))
+
+
+@needs_kernels
 @pytest.mark.parametrize("activation", ["silu", "relu6"])
 def test_activations_of_extreme_values(activation: str) -> None:
     """Without an overflow, and what isn't a number stays so."""
@@ -97,6 +128,30 @@ def activations_of(x: Tensor, activation: str) -> Tensor:
     y, one, zero = torch.empty_like(x), torch.ones(1), torch.zeros(1)
     call("norm_act", x, y, len(x), 1, one, zero, kernels.ACTIVATIONS[activation], 1)  # type: ignore[index]
     return y
+
+
+@needs_kernels
+def test_the_number_of_threads_changes_nothing_but_rounding() -> None:
+    """Of the kernels that share a photo's channels among threads."""
+    norm, weight = nn.BatchNorm2d(144), torch.randn(144, 1, 5, 5, requires_grad=True)
+    layers = nn.Conv2d(144, 6, 1), nn.Conv2d(6, 144, 1)
+    expand, geometry = torch.randn(144, 144, requires_grad=True), Geometry(1, (2, 2), (14, 14))
+
+    def results(threads: int) -> list[Tensor]:
+        torch.set_num_threads(threads)
+        x = torch.randn(3, 144, 14, 14, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        y = norm_act_depthwise(x, norm, "silu", weight, geometry)
+        z = norm_act_excite(x, norm, "silu", *layers) + expand_depthwise(x, expand, norm, "silu", weight, geometry)
+        z = z + norm_act_excite_project(x, norm, "silu", *layers, expand)
+        return [y.detach(), *torch.autograd.grad((y.square() + z.square()).sum(), [x, weight, norm.weight, expand])]
+
+    before = torch.get_num_threads()
+    try:
+        first = results(1)
+        for threads in (2, 7):
+            assert_near(results(threads), first)
+    finally:
+        torch.set_num_threads(before)
 
 
 def step(model: nn.Module) -> list[Tensor]:

@@ -15,7 +15,8 @@ from plumage.accelerate import kernels
 from plumage.accelerate.kernels import gpu
 from plumage.accelerate.kernels.depthwise import Geometry, depthwise, expand_depthwise, norm_act_depthwise
 from plumage.accelerate.kernels.dispatch import supports
-from plumage.accelerate.kernels.training import excite, norm_act, norm_act_excite
+from plumage.accelerate.kernels.excite import excite, norm_act_excite, norm_act_excite_project
+from plumage.accelerate.kernels.training import norm_act
 from plumage.models.batch_norm import scale_and_offset
 from plumage.models.efficientnet import Conv2dSame, ConvNormAct, MBConv, SqueezeExcite, padded
 
@@ -23,7 +24,8 @@ Network = TypeVar("Network", bound=nn.Module)
 POINTWISE_AS_LINEAR = torch.backends.cpu.get_cpu_capability() != "AVX512"
 """Whether pointwise convolutions are trained as matrix products on a CPU: without AVX-512 their backward pass is faster that way."""
 EXPANDED = 48
-"""Up to as many channels are expanded along with the depthwise convolution that follows: more are computed faster apart."""
+FEW = 48
+"""A pointwise convolution from or to as many channels is computed with the layers beside it; one of more is faster apart."""
 ACTIVATIONS: dict[type[nn.Module], kernels.Activation] = {nn.Identity: "none", nn.SiLU: "silu", nn.ReLU6: "relu6"}
 
 
@@ -86,42 +88,44 @@ class FastMBConv(MBConv):
     stochastic depth's factor."""
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.project(self._excited(x))
+        y = self._projected(x)
         if not self.skips:
             return y
         if self.training and self.drop_path.drop_prob > 0:
             return torch.addcmul(x, y, self.drop_path.mask(y))
         return y.add_(x)
 
-    def _excited(self, x: Tensor) -> Tensor:
-        """The block up to squeeze-and-excitation."""
-        depthwise, excite = self.depthwise, self.excite
-        assert isinstance(depthwise, FastConvNormAct)
+    def _projected(self, x: Tensor) -> Tensor:
+        depthwise, excite, project = self.depthwise, self.excite, self.project
+        assert isinstance(depthwise, FastConvNormAct) and isinstance(project, FastConvNormAct)
         if not depthwise.norm.training:
-            return cast(Tensor, excite(depthwise(self.expand(x))))
+            return cast(Tensor, project(excite(depthwise(self.expand(x)))))
         x = self._convolved(x, depthwise)
-        if isinstance(excite, FastSqueezeExcite) and depthwise.normalises(x):
-            return norm_act_excite(x, depthwise.norm, depthwise.activation, excite.reduce, excite.expand)
-        return cast(Tensor, excite(depthwise.normalise(x)))
+        if not isinstance(excite, FastSqueezeExcite) or not depthwise.normalises(x):
+            return cast(Tensor, project(excite(depthwise.normalise(x))))
+        layers = depthwise.norm, depthwise.activation, excite.reduce, excite.expand
+        weight = project.conv.weight.flatten(1)
+        if project.norm.training and in_rows(x, *weight.shape):
+            return project.normalise(norm_act_excite_project(x, *layers, weight))
+        return cast(Tensor, project(norm_act_excite(x, *layers)))
 
     def _convolved(self, x: Tensor, depthwise: FastConvNormAct) -> Tensor:
         """The block up to the depthwise convolution."""
         expand, conv = self.expand, depthwise.conv
         if not isinstance(expand, FastConvNormAct) or not expand.norm.training:
             return depthwise.convolve(expand(x))
-        fits = conv.groups % kernels.BLOCK == 0
-        if fits and expand.normalises(x) and expands_quickly(x):
+        if expand.normalises(x) and in_rows(x, x.shape[1], conv.groups):
             weight = expand.conv.weight.flatten(1)
             return expand_depthwise(x, weight, expand.norm, expand.activation, conv.weight, geometry(conv, x))
         x = expand.convolve(x)
-        if fits and expand.normalises(x):
+        if expand.normalises(x) and conv.groups % kernels.BLOCK == 0:
             return norm_act_depthwise(x, expand.norm, expand.activation, conv.weight, geometry(conv, x))
         return depthwise.convolve(expand.normalise(x))
 
 
-def expands_quickly(x: Tensor) -> bool:
-    """Whether `expand_depthwise` of N x C x H x W is faster than the expansion apart."""
-    return x.dtype == torch.float32 and x.shape[1] <= EXPANDED and len(x) >= torch.get_num_threads()
+def in_rows(x: Tensor, few: int, many: int) -> bool:
+    """Whether rows of a map of `many` channels, from or to `few`, are computed as they are needed: in float32, by a thread per photo."""
+    return few <= FEW and many % kernels.BLOCK == 0 and x.dtype == torch.float32 and len(x) >= torch.get_num_threads()
 
 
 def geometry(conv: nn.Conv2d, x: Tensor) -> Geometry:

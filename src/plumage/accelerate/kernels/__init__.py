@@ -25,8 +25,8 @@ FOLDER = Path(__file__).parent
 Library = Literal["training", "training in bf16", "photos"]
 """What is compiled together."""
 SOURCES: dict[Library, list[str]] = {
-    "training": ["training.c", "depthwise.c"],
-    "training in bf16": ["training.c", "depthwise.c"],
+    "training": ["training.c", "depthwise.c", "excite.c"],
+    "training in bf16": ["training.c", "depthwise.c", "excite.c"],
     "photos": ["photos.c"],
 }
 """The sources of each library."""
@@ -51,10 +51,13 @@ ARGUMENTS: dict[str, list[type]] = {
     "norm_act_depthwise_grad": [*[MAP] * 3, *[_POINTER] * 4, _INT, *[_POINTER] * 2, *_CONVOLUTION],
     "expand_depthwise": [*[MAP] * 2, *[_POINTER] * 4, _INT, _LONG, *_CONVOLUTION],
     "expand_depthwise_grad": [*[MAP] * 3, *[_POINTER] * 5, _INT, *[_POINTER] * 3, _LONG, *_CONVOLUTION],
-    "channel_products": [_POINTER, MAP] + [_LONG] * 2 + [_POINTER] * 2 + [_INT],
+    "channel_products": [MAP] + [_LONG] * 2 + [_POINTER] * 3 + [_INT],
     "add_pointwise": [MAP] * 2 + [_LONG] * 2 + [_POINTER] * 2 + [_INT],
     "norm_act_sums": [MAP] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT, _POINTER, _INT],
     "norm_act_excite_sums": [MAP] * 2 + [_LONG] * 3 + [_POINTER] * 3 + [_INT, _POINTER, _INT],
+    "norm_act_project": [*[MAP] * 2, *[_LONG] * 4, *[_POINTER] * 2, _INT, *[_POINTER] * 2, _INT],
+    "norm_act_project_sums": [*[MAP] * 2, *[_LONG] * 4, *[_POINTER] * 3, _INT, *[_POINTER] * 3, _INT],
+    "norm_act_project_grad": [MAP] * 3 + [_LONG] * 4 + [_POINTER] * 7 + [_INT] * 2,
     "excite": [MAP] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT],
     "excite_sums": [MAP] * 2 + [_LONG] * 3 + [_POINTER, _INT],
     "normalise": [_POINTER, MAP] + [_LONG] * 2 + [_POINTER] * 2 + [_INT],
@@ -97,7 +100,7 @@ def compiled(library: Library = "training") -> ctypes.CDLL | None:
         subprocess.run(command, check=True, capture_output=True, env={**environment_variables(), "LC_ALL": "C"})
 
     try:
-        code = b"".join(file.read_bytes() for file in (FOLDER / "common.h", *sources))
+        code = b"".join(file.read_bytes() for file in (*sorted(FOLDER.glob("*.h")), *sources))
         target = os.fsencode("\n".join([*compiler, *flags, platform.machine(), _processor()]))
     except OSError:
         return None

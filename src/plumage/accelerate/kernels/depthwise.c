@@ -2,6 +2,7 @@
    before them. */
 
 #include "common.h"
+#include "products.h"
 
 #ifdef BF16
 typedef unsigned short narrow __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
@@ -16,42 +17,6 @@ INLINE void store(element *to, lanes values) { /* `put` of each */
 INLINE lanes load(const element *from) { return AT(from, 0); }
 INLINE void store(element *to, lanes values) { AT(to, 0) = values; }
 #endif
-
-/* Rows of a product computed at once: their sums fill the registers, with room for what is multiplied. */
-#define AT_ONCE(VECTORS) ((VECTORS) == 1 ? 8 : 12 / (VECTORS))
-
-/* out = start + a b, of a rows x depth matrix a and a depth x (vectors * LANES) matrix b: a row of a is `a_row` floats after the one
-   before it, a column `a_step`. */
-INLINE void multiply(const float *a, long a_row, long a_step, const float *b, long b_row, long depth, const float *start, long start_row,
-                     float *out, long out_row, const int rows, const int vectors) {
-    lanes sum[8][4];
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = AT(start, r * start_row + v * LANES);
-    for (long k = 0; k < depth; k++)
-        UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++)
-            sum[r][v] += a[r * a_row + k * a_step] * AT(b, k * b_row + v * LANES);
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int v = 0; v < vectors; v++) AT(out, r * out_row + v * LANES) = sum[r][v];
-}
-
-/* out += a b, of a rows x depth and a depth x columns matrix; columns: a multiple of LANES. */
-INLINE void add_product(const float *a, long a_row, long a_step, const float *b, long b_row, long depth, float *out, long out_row,
-                        long rows, long columns) {
-    for (long column = 0, left, row; (left = (columns - column) / LANES) > 0;) {
-#define MULTIPLY(COUNT, VECTORS)                                                                              \
-    for (; row + COUNT <= rows; row += COUNT)                                                                 \
-        multiply(a + row * a_row, a_row, a_step, b + column, b_row, depth, out + row * out_row + column, out_row, \
-                 out + row * out_row + column, out_row, COUNT, VECTORS);
-#define PRODUCT(VECTORS) {                      \
-        row = 0;                                \
-        MULTIPLY(AT_ONCE(VECTORS), VECTORS)       \
-        MULTIPLY(4, VECTORS)                    \
-        MULTIPLY(1, VECTORS)                    \
-        column += VECTORS * LANES;              \
-    }
-        if (left == 3 || left > 4) PRODUCT(3) else if (left > 1) PRODUCT(2) else PRODUCT(1)
-#undef PRODUCT
-#undef MULTIPLY
-    }
-}
 
 typedef struct {
     long height, width;
@@ -129,15 +94,6 @@ typedef struct {
     long inputs;
     int act;
 } Input;
-
-static inline long padded(long inputs) { return (inputs + LANES - 1) / LANES * LANES; }
-
-/* A copy of a rows x columns matrix, each row padded with zeros; to be freed. */
-static float *pad(const float *matrix, long rows, long columns) {
-    float *copy = calloc(rows * padded(columns), sizeof(float));
-    for (long row = 0; row < rows; row++) memcpy(copy + row * padded(columns), matrix + row * columns, columns * sizeof(float));
-    return copy;
-}
 
 /* x - mean of a row of x, each column padded with zeros. */
 static void centre_row(const element *x, long width, Input from, float *out) {
@@ -406,7 +362,7 @@ void expand_depthwise_grad(const element *x, const element *grad, element *x_gra
 }
 
 /* Per channel over all rows, the sums of x - pivot, and channels x channels of its products. */
-void channel_products(const float *pivot, const element *x, long rows, long channels, double *sums, double *products, int threads) {
+void channel_products(const element *x, long rows, long channels, const float *pivot, double *sums, double *products, int threads) {
     long chunks = threads * 4L, wide = padded(channels), count = channels * (1 + wide);
     double *parts = calloc(chunks * count, sizeof(double));
 #pragma omp parallel for num_threads(threads) schedule(static)

@@ -161,7 +161,7 @@ def _covariance(x: Tensor) -> tuple[Tensor, Tensor]:
     rows = x.numel() // channels
     pivot = x[0, :, 0, 0].float().contiguous()
     sums, products = torch.empty(channels, dtype=torch.float64), torch.empty(channels, channels, dtype=torch.float64)
-    call("channel_products", pivot, x, rows, channels, sums, products, torch.get_num_threads())
+    call("channel_products", x, rows, channels, pivot, sums, products, torch.get_num_threads())
     offset = sums / rows
     return pivot + offset, products / rows - torch.outer(offset, offset)
 

@@ -35,12 +35,11 @@ def supports(x: Tensor) -> bool:
 
 
 def call(function: str, *arguments: object) -> None:
-    """Call a C function, compiled for the dtype of its second argument, a map. Tensors become pointers."""
-    maps = arguments[1]
-    assert isinstance(maps, Tensor)
-    loaded = kernels.compiled(LIBRARIES[maps.dtype])
+    """Call a C function, compiled for the dtype of its maps. Tensors become pointers."""
+    kinds = ARGUMENTS[function]
+    tensors = [(kind, x) for kind, x in zip(kinds, arguments, strict=True) if isinstance(x, Tensor)]
+    (dtype,) = {x.dtype for kind, x in tensors if kind is MAP}
+    assert all(x.dtype in _OTHERS for kind, x in tensors if kind is not MAP)
+    loaded = kernels.compiled(LIBRARIES[dtype])
     assert loaded is not None
-    for kind, value in zip(ARGUMENTS[function], arguments, strict=True):
-        if isinstance(value, Tensor):
-            assert value.dtype == maps.dtype if kind is MAP else value.dtype in _OTHERS
-    getattr(loaded, function)(*(value.data_ptr() if isinstance(value, Tensor) else value for value in arguments))
+    getattr(loaded, function)(*(x.data_ptr() if isinstance(x, Tensor) else x for x in arguments))

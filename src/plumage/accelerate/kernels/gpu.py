@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from plumage.accelerate.kernels import ACTIVATIONS, Activation
-from plumage.accelerate.kernels.training import gate_gradients, gate_of
+from plumage.accelerate.kernels.excite import gate_gradients, gate_of
 
 HAS_TRITON = find_spec("triton") is not None
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
