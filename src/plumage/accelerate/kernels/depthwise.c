@@ -156,11 +156,11 @@ static void activate_in_place(float *values, long count, int act) {
 
 /* The same, and its slopes. */
 static void slope_in_place(float *values, long count, int act, float *slopes) {
-#define LOOP(ACT)                                             \
-    _Pragma("omp simd") for (long k = 0; k < count; k++) {    \
-        float y, rise = slope(values[k], ACT, &y);            \
-        values[k] = y;                                        \
-        slopes[k] = rise;                                     \
+#define LOOP(ACT)                                          \
+    _Pragma("omp simd") for (long k = 0; k < count; k++) { \
+        float y, rise = slope(values[k], ACT, &y);         \
+        values[k] = y;                                     \
+        slopes[k] = rise;                                  \
     }
     PER_ACTIVATION(LOOP)
 #undef LOOP
@@ -178,9 +178,9 @@ INLINE void unpack_row(const element *x, long width, long channels, float *out) 
     if (kernel == 3 && stride == 1) { CALL(3, 1) } else if (kernel == 3) { CALL(3, 2) } \
     else if (stride == 1) { CALL(5, 1) } else { CALL(5, 2) }
 
-/* norm_act_depthwise and, if it `expands`, expand_depthwise. */
-INLINE void forward(const element *x, element *y, Input from, Conv conv, long n, long kernel, long stride, int threads,
-                    const int expands) {
+/* norm_act_depthwise and expand_depthwise. */
+static void forward(const element *x, element *y, Input from, Conv conv, long n, long kernel, long stride, int threads) {
+    const int expands = from.expand != NULL;
     long height = conv.x.height, width = conv.x.width, channels = conv.channels, inputs = expands ? from.inputs : channels;
     long per_photo = parts(n, channels, threads), wide = most(width + conv.pad.width, (conv.y.width - 1) * stride + kernel);
     long size = kernel * wide * BLOCK, row_size = width * padded(inputs);
@@ -206,11 +206,11 @@ INLINE void forward(const element *x, element *y, Input from, Conv conv, long n,
                     } else
                         activate_row(in + made * width * channels + c, width, channels, from, c, activated);
                 }
-#define ROW(KERNEL, STRIDE)                                                                                             \
-    for (long column = 0; column < conv.y.width; column += conv.y.width < COLUMNS ? 1 : COLUMNS)                        \
-        if (conv.y.width < COLUMNS)                                                                                     \
-            convolve(block, wide, conv, row, c, column, out + c, 1, KERNEL, STRIDE);                                    \
-        else                                                                                                            \
+#define ROW(KERNEL, STRIDE)                                                                      \
+    for (long column = 0; column < conv.y.width; column += conv.y.width < COLUMNS ? 1 : COLUMNS) \
+        if (conv.y.width < COLUMNS)                                                              \
+            convolve(block, wide, conv, row, c, column, out + c, 1, KERNEL, STRIDE);             \
+        else                                                                                     \
             convolve(block, wide, conv, row, c, group(column, COLUMNS, conv.y.width), out + c, COLUMNS, KERNEL, STRIDE);
                 PER_CONVOLUTION(ROW)
 #undef ROW
@@ -226,7 +226,7 @@ void norm_act_depthwise(const element *x, element *y, const float *weight, const
                         long height, long width, long out_height, long out_width, long channels, long kernel, long stride,
                         long pad_height, long pad_width, int threads) {
     Conv conv = {{height, width}, {out_height, out_width}, {pad_height, pad_width}, channels, weight};
-    forward(x, y, (Input){scale, shift, NULL, NULL, channels, act}, conv, n, kernel, stride, threads, 0);
+    forward(x, y, (Input){scale, shift, NULL, NULL, channels, act}, conv, n, kernel, stride, threads);
 }
 
 /* The same of a = activation((x - mean) expand + shift), with x of `inputs` channels and inputs x channels weights to expand it. */
@@ -234,7 +234,7 @@ void expand_depthwise(const element *x, element *y, const float *weight, const f
                       int act, long inputs, long n, long height, long width, long out_height, long out_width, long channels, long kernel,
                       long stride, long pad_height, long pad_width, int threads) {
     Conv conv = {{height, width}, {out_height, out_width}, {pad_height, pad_width}, channels, weight};
-    forward(x, y, (Input){NULL, shift, mean, expand, inputs, act}, conv, n, kernel, stride, threads, 1);
+    forward(x, y, (Input){NULL, shift, mean, expand, inputs, act}, conv, n, kernel, stride, threads);
 }
 
 /* Sums over photos of `count` values of each. */
@@ -247,9 +247,9 @@ static void sum_photos(const float *parts, long photos, long count, long per_pho
 }
 
 /* Their gradients. */
-INLINE void backward(const element *x, const element *grad, element *x_grad, Input from, const float *back, Conv conv,
-                     float *weight_grads, float *expand_grads, double *sums, long n, long kernel, long stride, int threads,
-                     const int expands) {
+static void backward(const element *x, const element *grad, element *x_grad, Input from, const float *back, Conv conv,
+                     float *weight_grads, float *expand_grads, double *sums, long n, long kernel, long stride, int threads) {
+    const int expands = from.expand != NULL;
     long height = conv.x.height, width = conv.x.width, channels = conv.channels, inputs = expands ? from.inputs : channels;
     long per_photo = expands ? 1 : parts(n, channels, threads), weights = kernel * kernel * channels;
     long expanded = padded(inputs), row_size = width * expanded;
@@ -347,7 +347,7 @@ void norm_act_depthwise_grad(const element *x, const element *grad, element *v, 
                              long pad_width, int threads) {
     Conv conv = {{height, width}, {out_height, out_width}, {pad_height, pad_width}, channels, weight};
     Input from = {scale, shift, mean, NULL, channels, act};
-    backward(x, grad, v, from, NULL, conv, weight_grads, NULL, sums, n, kernel, stride, threads, 0);
+    backward(x, grad, v, from, NULL, conv, weight_grads, NULL, sums, n, kernel, stride, threads);
 }
 
 /* From the gradient v before the activation: x_grad, v `back`, with channels x inputs weights; the gradient of the weights; expand_grads,
@@ -358,7 +358,7 @@ void expand_depthwise_grad(const element *x, const element *grad, element *x_gra
                            long kernel, long stride, long pad_height, long pad_width, int threads) {
     Conv conv = {{height, width}, {out_height, out_width}, {pad_height, pad_width}, channels, weight};
     Input from = {NULL, shift, mean, expand, inputs, act};
-    backward(x, grad, x_grad, from, back, conv, weight_grads, expand_grads, sums, n, kernel, stride, threads, 1);
+    backward(x, grad, x_grad, from, back, conv, weight_grads, expand_grads, sums, n, kernel, stride, threads);
 }
 
 /* Per channel over all rows, the sums of x - pivot, and channels x channels of its products. */

@@ -132,11 +132,11 @@ void norm_act_project(const element *x, element *y, long photos, long rows, long
         Rows of = rows_of(number, per_photo, rows);
         float *out = calloc(ROWS * (wide + channels), sizeof(float)), *a = out + ROWS * wide;
         const float *factor = gate + of.photo * channels;
-#define LOOP(ACT)                                                                                        \
-    for (long row = 0; row < of.count; row++) {                                                          \
-        const element *in = x + (of.place + row) * channels;                                             \
-        _Pragma("omp simd") for (long c = 0; c < channels; c++)                                          \
-            a[row * channels + c] = activate(get(in[c]) * scale[c] + shift[c], ACT) * factor[c];         \
+#define LOOP(ACT)                                                                                \
+    for (long row = 0; row < of.count; row++) {                                                  \
+        const element *in = x + (of.place + row) * channels;                                     \
+        _Pragma("omp simd") for (long c = 0; c < channels; c++)                                  \
+            a[row * channels + c] = activate(get(in[c]) * scale[c] + shift[c], ACT) * factor[c]; \
     }
         PER_ACTIVATION(LOOP)
 #undef LOOP
@@ -169,19 +169,19 @@ void norm_act_project_sums(const element *x, const element *grad, long photos, l
             memset(spread, 0, ROWS * width * sizeof(float));
             add_product(g, wide, 1, weight + of.first, channels, outputs, spread, width, count, width);
             memset(slopes, 0, 4 * width * sizeof(float));
-#define LOOP(ACT)                                                                                            \
-    for (long row = 0; row < count; row++) {                                                                 \
-        const element *in = x + (first + row) * channels + of.first;                                         \
-        _Pragma("omp simd") for (long c = 0; c < width; c++) {                                               \
-            float value = get(in[c]), d = value - mean[of.first + c], y;                                     \
-            float rise = slope(value * scale[of.first + c] + shift[of.first + c], ACT, &y);                  \
-            float v = spread[row * width + c] * rise;                                                        \
-            a[row * width + c] = y;                                                                          \
-            slopes[c] += rise;                                                                               \
-            grads[c] += v;                                                                                   \
-            slope_products[c] += rise * d;                                                                   \
-            grad_products[c] += v * d;                                                                       \
-        }                                                                                                    \
+#define LOOP(ACT)                                                                           \
+    for (long row = 0; row < count; row++) {                                                \
+        const element *in = x + (first + row) * channels + of.first;                        \
+        _Pragma("omp simd") for (long c = 0; c < width; c++) {                              \
+            float value = get(in[c]), d = value - mean[of.first + c], y;                    \
+            float rise = slope(value * scale[of.first + c] + shift[of.first + c], ACT, &y); \
+            float v = spread[row * width + c] * rise;                                       \
+            a[row * width + c] = y;                                                         \
+            slopes[c] += rise;                                                              \
+            grads[c] += v;                                                                  \
+            slope_products[c] += rise * d;                                                  \
+            grad_products[c] += v * d;                                                      \
+        }                                                                                   \
     }
             PER_ACTIVATION(LOOP)
 #undef LOOP
@@ -209,15 +209,15 @@ void norm_act_project_grad(const element *grad, const element *x, element *x_gra
         const float *factor = gate + of.photo * channels, *more = gate_offset + of.photo * channels;
         copy_rows(grad + of.place * outputs, of.count, outputs, g);
         add_product(g, wide, 1, weight, channels, outputs, spread, channels, of.count, channels);
-#define LOOP(ACT)                                                                                    \
-    for (long row = 0; row < of.count; row++) {                                                      \
-        const element *in = x + (of.place + row) * channels;                                         \
-        element *out = x_grad + (of.place + row) * channels;                                         \
-        _Pragma("omp simd") for (long c = 0; c < channels; c++) {                                    \
-            float y, value = get(in[c]), rise = slope(value * scale[c] + shift[c], ACT, &y);         \
-            float v = (spread[row * channels + c] * factor[c] + more[c]) * rise;                     \
-            out[c] = put(v * scale[c] + value * x_scale[c] + offset[c]);                             \
-        }                                                                                            \
+#define LOOP(ACT)                                                                            \
+    for (long row = 0; row < of.count; row++) {                                              \
+        const element *in = x + (of.place + row) * channels;                                 \
+        element *out = x_grad + (of.place + row) * channels;                                 \
+        _Pragma("omp simd") for (long c = 0; c < channels; c++) {                            \
+            float y, value = get(in[c]), rise = slope(value * scale[c] + shift[c], ACT, &y); \
+            float v = (spread[row * channels + c] * factor[c] + more[c]) * rise;             \
+            out[c] = put(v * scale[c] + value * x_scale[c] + offset[c]);                     \
+        }                                                                                    \
     }
         PER_ACTIVATION(LOOP)
 #undef LOOP

@@ -22,16 +22,16 @@ INLINE void multiply(const float *a, long a_row, long a_step, const float *b, lo
 INLINE void add_product(const float *a, long a_row, long a_step, const float *b, long b_row, long depth, float *out, long out_row,
                         long rows, long columns) {
     for (long column = 0, left, row; (left = (columns - column) / LANES) > 0;) {
-#define MULTIPLY(COUNT, VECTORS)                                                                              \
-    for (; row + COUNT <= rows; row += COUNT)                                                                 \
+#define MULTIPLY(COUNT, VECTORS)                                                                                  \
+    for (; row + COUNT <= rows; row += COUNT)                                                                     \
         multiply(a + row * a_row, a_row, a_step, b + column, b_row, depth, out + row * out_row + column, out_row, \
                  out + row * out_row + column, out_row, COUNT, VECTORS);
-#define PRODUCT(VECTORS) {                      \
-        row = 0;                                \
-        MULTIPLY(AT_ONCE(VECTORS), VECTORS)       \
-        MULTIPLY(4, VECTORS)                    \
-        MULTIPLY(1, VECTORS)                    \
-        column += VECTORS * LANES;              \
+#define PRODUCT(VECTORS) {                  \
+        row = 0;                            \
+        MULTIPLY(AT_ONCE(VECTORS), VECTORS) \
+        MULTIPLY(4, VECTORS)                \
+        MULTIPLY(1, VECTORS)                \
+        column += VECTORS * LANES;          \
     }
         if (left == 3 || left > 4) PRODUCT(3) else if (left > 1) PRODUCT(2) else PRODUCT(1)
 #undef PRODUCT
