@@ -1,14 +1,16 @@
 """Measure speed and memory in about half an hour: `python benchmarks/run.py` writes docs/benchmarks.md and docs/benchmarks.json.
 
-Ours and the baseline run alternately in one process, ROUNDS times; figures are medians. Results of other machines stay. Photos are
-drawn once and kept in --folder. With an archive of real photos (--photos), near-duplicates and accuracy are measured on those too.
-gpu.py measures a GPU.
+Each benchmark has a process of its own, in which ours and the baseline run alternately, ROUNDS times; figures are medians. Results of
+other machines stay. Photos are drawn once and kept in --folder. With an archive of real photos (--photos), near-duplicates and accuracy
+are measured on those too. gpu.py measures a GPU.
 """
 
 import importlib
 import json
 import os
 import platform
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +25,6 @@ MEASURED = (
     "inference", "busy", "steps", "loaders", "epochs", "probe_cost", "accuracy", "memory", "pages",
 )  # fmt: skip
 """Modules in this folder, each with a function `measure` and a NOTE above its table. First the data stages, then training and evaluation.
-Inference comes first among these: later ones leave memory in the process, which would speed up its baseline.
 Pages needs Chromium and its driver."""
 
 
@@ -36,16 +37,25 @@ def main(
 ) -> None:
     """Run the benchmarks and write docs/benchmarks.md."""
     folder.mkdir(parents=True, exist_ok=True)
+    names = only or MEASURED
+    if len(names) > 1:  # memory and threads that one leaves would change another's figures
+        given = ["--folder", folder, *(["--photos", photos] if photos else [])]
+        for name in names:
+            subprocess.run([sys.executable, __file__, *given, "--only", name], check=True)
+    else:
+        record(names[0], folder.resolve(), photos)
+
+
+def record(name: str, folder: Path, photos: Path | None) -> None:
+    """Run a benchmark and write its results with those that there are."""
     figures = ROOT / "docs" / "benchmarks.json"
     results: dict[str, Any] = json.loads(figures.read_text()) if figures.exists() else {}
-    for name in MEASURED:
-        if name in (only or MEASURED):
-            start = time.perf_counter()
-            rows = importlib.import_module(name).measure(folder.resolve(), photos)
-            print(f"{name} took {time.perf_counter() - start:.0f} s", flush=True)
-            results.setdefault(name, {})[machine()] = rows
-            figures.write_text(json.dumps(results, indent=2) + "\n")
-            figures.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
+    start = time.perf_counter()
+    rows = importlib.import_module(name).measure(folder, photos)
+    print(f"{name} took {time.perf_counter() - start:.0f} s", flush=True)
+    results.setdefault(name, {})[machine()] = rows
+    figures.write_text(json.dumps(results, indent=2) + "\n")
+    figures.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
 
 
 def markdown(results: dict[str, Any]) -> str:
