@@ -246,7 +246,7 @@ static void sum_photos(const float *parts, long photos, long count, long per_pho
     }
 }
 
-/* Their gradients. */
+/* The gradients of norm_act_depthwise and expand_depthwise. */
 static void backward(const element *x, const element *grad, element *x_grad, Input from, const float *back, Conv conv,
                      float *weight_grads, float *expand_grads, double *sums, long n, long kernel, long stride, int threads) {
     const int expands = from.expand != NULL;

@@ -115,9 +115,7 @@ class _ExpandDepthwise(torch.autograd.Function):
         mean, variance = exact @ x_mean, ((exact @ covariance) * exact).sum(1).clamp(min=0)
         inv_std = (variance + eps).rsqrt()
         scale = weight * inv_std
-        y = torch.empty(len(x), len(expand), *geometry.size, dtype=x.dtype).contiguous(
-            memory_format=torch.channels_last
-        )
+        y = torch.empty(len(x), len(expand), *geometry.size, dtype=x.dtype, memory_format=torch.channels_last)
         folded, shift = (exact * scale[:, None]).T.float().contiguous(), bias.detach().float()
         sizes = _depthwise_sizes(x, taps, geometry.size, geometry.stride, geometry.padding)
         call("expand_depthwise", x, y, _by_tap(taps), folded, x_mean.float(), shift, act, x.shape[1], *sizes)
