@@ -70,7 +70,7 @@ def test_batch_norm_and_activation_with_a_depthwise_convolution(
 @pytest.mark.parametrize("kernel", [3, 5])
 @both
 def test_a_pointwise_convolution_with_what_follows(dtype: torch.dtype, kernel: int, stride: int) -> None:
-    """Also if its input's mean is large, and its channels are no multiple of a register's."""
+    """Also if the input's mean is large, and if its channels don't fill whole registers."""
     for height, width, inputs, channels in (
         (1, 2, 4, 16),
         (7, 7, 5, 48),

@@ -111,6 +111,17 @@ def test_the_kernels_are_used_in_training() -> None:
     fast.train()(torch.randn(2, 3, 64, 64))
 
 
+@needs_kernels
+@pytest.mark.parametrize("kernel", ["expand_depthwise", "norm_act_excite_project"])
+def test_where_few_channels_meet_many_they_are_computed_in_rows(monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
+    """In a B0: the blocks from 16, 24, 24, 40 and 40 channels, and those to as many."""
+    few, compute = [], getattr(layers, kernel)
+    monkeypatch.setattr(layers, kernel, lambda *given: few.append(len(given)) or compute(*given))
+    fast = accelerate(network("efficientnet_b0"))
+    fast.train()(torch.randn(max(2, torch.get_num_threads()), 3, 64, 64))
+    assert len(few) == 5
+
+
 def test_it_can_be_undone_and_keeps_the_state_dict() -> None:
     model = create_model("efficientnet_b0", 10)
     plain = {name: type(module) for name, module in model.named_modules()}

@@ -96,6 +96,7 @@ class FastMBConv(MBConv):
         return y.add_(x)
 
     def _projected(self, x: Tensor) -> Tensor:
+        """The block without its skip connection."""
         depthwise, excite, project = self.depthwise, self.excite, self.project
         assert isinstance(depthwise, FastConvNormAct) and isinstance(project, FastConvNormAct)
         if not depthwise.norm.training:

@@ -88,7 +88,7 @@ INLINE void weight_grad(const float *x, const float *ring, long wide, Conv of, l
 }
 
 /* What a depthwise convolution is of: a = activation(x * scale + shift), where x has its channels; or, if `expand` is not NULL, where x
-   has `inputs` channels, activation((x - mean) expand + shift), which is in no memory. */
+   has `inputs` channels, activation((x - mean) expand + shift), computed as it is needed. */
 typedef struct {
     const float *scale, *shift, *mean, *expand; /* expand: inputs x channels */
     long inputs;

@@ -2,7 +2,7 @@
 
 - Alone: torch's backward pass takes tens of times as long in bfloat16.
 - With the batch norm and activation before it, whose map is not kept for backward.
-- With the pointwise convolution before these, too: neither map is in memory, only rows of it that are needed.
+- With the pointwise convolution before these, too: of both maps, only the rows that are needed are in memory.
 """
 
 from typing import Any, NamedTuple, cast
@@ -99,7 +99,7 @@ class _NormActDepthwise(torch.autograd.Function):
 
 
 class _ExpandDepthwise(torch.autograd.Function):
-    """The expanded map, z = x @ expand.T, is in no memory: rows of it are computed as they are needed.
+    """The expanded map, z = x @ expand.T, is never in memory as a whole: its rows are computed as they are needed.
 
     Its mean and variance follow from x's mean and covariance. Of the gradient g before the activation, its sum and
     p = sum of g x (x - mean) give all others, since sum of g * (z - mean) is the sum of p * expand over I."""

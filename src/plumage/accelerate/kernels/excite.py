@@ -1,7 +1,7 @@
 """Squeeze-and-excitation in a training step (excite.c), on N x C x H x W maps in float32 or bfloat16; all else is float32.
 
 - With the batch norm and activation before it, whose map is not kept for backward.
-- With the pointwise convolution after it, too: no map is in memory between them, only rows of it that are needed.
+- With the pointwise convolution after it, too: of the maps between them, only the rows that are needed are in memory.
 """
 
 from typing import Any, cast
@@ -21,7 +21,7 @@ from plumage.accelerate.kernels.training import (
     photos_rows_channels,
     statistics,
     updated,
-)  # fmt: skip
+)
 
 
 def norm_act_excite(
@@ -114,7 +114,7 @@ class _NormActExcite(torch.autograd.Function):
 
 
 class _NormActExciteProject(torch.autograd.Function):
-    """No map but x is kept, or in memory whole: rows of the others are computed as they are needed."""
+    """Only x is kept for backward, and no other map is in memory as a whole: its rows are computed as they are needed."""
 
     @staticmethod
     def forward(

@@ -31,6 +31,7 @@ def norm_act(x: Tensor, norm: nn.BatchNorm2d, activation: Activation) -> Tensor:
 
 
 def norm_parameters(norm: nn.BatchNorm2d, activation: Activation) -> tuple[Tensor, Tensor, float, int]:
+    """What a kernel takes of a batch norm and its activation."""
     return norm.weight, norm.bias, norm.eps, ACTIVATIONS[activation]
 
 
