@@ -126,16 +126,9 @@ def complaint(ended: Ended, at: int) -> str | None:
 
 
 def warm_up() -> None:
-    """Import what the stages import, and list the installed packages, so that a forked child has it."""
+    """Import what the stages import, so that a forked child has it."""
     for name in (*STAGES, "mlflow.pyfunc", *(f"mlflow.store.{part}" for part in STORE), "torch._inductor"):
         importlib.import_module(name)
-    from mlflow.utils import requirements_utils
-
-    from plumage.registry import served_code
-
-    requirements_utils._init_modules_to_packages_map()
-    owners = served_code.packages_distributions()
-    served_code.packages_distributions = lambda: owners
 
 
 def preloaded() -> None:

@@ -1,20 +1,12 @@
 """A registered model's requirements are what its code imports."""
 
 from collections.abc import Callable
-from importlib.metadata import packages_distributions
+from importlib.metadata import PackageNotFoundError, distribution
 
 import pytest
 
 from plumage.registry import served_code
 from plumage.registry.served_code import code_files, pinned_requirements
-
-OWNERS = packages_distributions()
-
-
-@pytest.fixture(autouse=True)
-def listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Listing the installed packages takes a second."""
-    monkeypatch.setattr(served_code, "packages_distributions", lambda: OWNERS)
 
 
 def test_what_only_training_needs_is_not_required() -> None:
@@ -38,12 +30,22 @@ def test_an_optional_package_that_is_not_installed_is_not_required(monkeypatch: 
     assert not [line for line in pinned_requirements() if line.startswith("simplejpeg")]
 
 
-def test_a_package_installed_without_a_list_of_its_modules_is_found_by_its_name(
+def test_a_package_of_another_name_is_found_with_and_without_its_list_of_modules(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(served_code, "packages_distributions", dict)  # as for one built from a checkout
-    monkeypatch.setattr(served_code, "installed_version", lambda name: "1.0")
-    assert "onnxruntime==1.0" in pinned_requirements()
+    before = pinned_requirements()
+    monkeypatch.setattr(served_code, "distributions", lambda: [])  # pillow, for PIL
+    assert pinned_requirements() == before
+
+
+def test_a_part_of_a_package_stands_for_it_where_it_alone_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_mlflow(name: str) -> object:
+        if name == "mlflow":
+            raise PackageNotFoundError(name)
+        return distribution(name)
+
+    monkeypatch.setattr(served_code, "distribution", without_mlflow)
+    assert {"mlflow-skinny"} <= {line.partition("==")[0] for line in pinned_requirements()}
 
 
 def test_c_sources_go_with_the_modules_that_compile_them() -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from functools import cache
-from importlib.metadata import packages_distributions
+from importlib.metadata import PackageNotFoundError, distribution, distributions, packages_distributions
 from importlib.metadata import version as installed_version
 from importlib.util import find_spec
 from modulefinder import Module, ModuleFinder
@@ -45,9 +45,15 @@ def pinned_requirements() -> list[str]:
     Optional packages that are not installed are left out.
     """
     imported = {name.partition(".")[0] for name in _imports().badmodules} - {PACKAGE.name, *sys.stdlib_module_names}
-    owners = packages_distributions()
-    names: set[str] = set()
-    for module in filter(find_spec, imported):
-        found = owners.get(module, [module])
-        names |= {module} if module in found else set(found)  # mlflow-skinny has the module mlflow, too
+    names = {name for module in filter(find_spec, imported) for name in _packages_with(module)}
     return sorted(f"{name}=={installed_version(name).partition('+')[0]}" for name in names)
+
+
+def _packages_with(module: str) -> list[str]:
+    """The package of a module's name, or else those that have the module."""
+    try:
+        distribution(module)  # mlflow rather than mlflow-skinny, which has the module, too
+    except PackageNotFoundError:
+        listed = [each.name for each in distributions() if module in (each.read_text("top_level.txt") or "").split()]
+        return listed or packages_distributions()[module]  # which looks for each file of each package: a second
+    return [module]
