@@ -1,26 +1,18 @@
 """What dvc.yaml and dvc.lock say about the stages."""
 
-import copy
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from plumage.common.paths import CHECKED, PARAMS
-from plumage.common.yaml_file import parse_yaml, read_text
+from plumage.common.yaml_file import read_yaml
 
 Stages = dict[str, Any]
 """The stages of a dvc.yaml or dvc.lock, by name."""
-_PARSED: dict[str, Stages] = {}
-"""By text: a process reads the same files several times, and parsing dvc.lock takes a tenth of a second."""
 
 
 def read_stages(path: Path) -> Stages:
     """The stages of a dvc.yaml or dvc.lock; empty if the file does not exist. ConfigError if it can't be read."""
-    if not path.is_file():
-        return {}
-    text = read_text(path)
-    if text not in _PARSED:
-        _PARSED[text] = parse_yaml(text, str(path)).get("stages") or {}
-    return copy.deepcopy(_PARSED[text])
+    return (read_yaml(path).get("stages") or {}) if path.is_file() else {}
 
 
 def outputs_of(spec: dict[str, Any]) -> list[str]:

@@ -1,5 +1,7 @@
 """Read YAML as DVC does: YAML 1.2 by ruamel.yaml's safe loader, so that `010` is ten and `yes` is text for both."""
 
+import copy
+import functools
 import re
 from collections.abc import Mapping
 from io import StringIO
@@ -57,13 +59,19 @@ def parse_yaml(text: str, source: str) -> Any:
     """The content of a YAML text, as `read_yaml`; errors name `source`."""
     if has_markers(text):
         raise ConfigError(conflict_line([source]))
-    yaml = YAML(typ="safe")
-    yaml.Constructor = _Constructor
     try:
-        return yaml.load(text) or {}
+        return copy.deepcopy(_parsed(text))
     except (YAMLError, AssertionError, RecursionError) as error:  # the last two: %YAML 3.0, and 1000 levels
         where, problem = _describe(error, text)
         raise ConfigError(f"{source}{where}: is not valid YAML ({problem})") from None
+
+
+@functools.lru_cache(maxsize=16)
+def _parsed(text: str) -> Any:
+    """A process reads the same files several times, and parsing dvc.lock takes a tenth of a second."""
+    yaml = YAML(typ="safe")
+    yaml.Constructor = _Constructor
+    return yaml.load(text) or {}
 
 
 def set_values(text: str, values: Mapping[str, str | float | None], source: str) -> str:
