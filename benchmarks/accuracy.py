@@ -34,9 +34,9 @@ BATCH = 16
 
 
 def measure(folder: Path, photos: Path | None) -> Rows:
-    """One row for the sample with 20 species, one for the real photos in the archive `photos`."""
-    ingest(SampleSource(20, 60, 96, 0), folder / "accuracy", min_size=1, max_refused=1)
-    rows = [compare("sample, 20 species, 60 photos each", Store(folder / "accuracy"), Model(), Train())]
+    """One row for the sample with 10 species, one for the real photos in the archive `photos`."""
+    ingest(SampleSource(10, 60, 64, 0), folder / "accuracy", min_size=1, max_refused=1)
+    rows = [compare("sample, 10 species, 60 photos each", Store(folder / "accuracy"), Model(), Train())]
     if photos:
         ingest(ArchiveSource(photos, folder / "unpacked"), folder / "accuracy", min_size=1, max_refused=1)
         train = Train(epochs=24, batch_size=32, min_scale=0.35)

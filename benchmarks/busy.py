@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tables import Rows
+from workers import ask, serve, started
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 ROUNDS = 3
@@ -20,12 +21,10 @@ NOTE = (
     "Busy: beside one process per core that counts for ever. One core: what a container with a quota of one core gives, to which "
     "torchvision's loop doesn't adapt. The shares are of one's own speed on the idle machine."
 )
-SECONDS = 4.0
+SECONDS = 2.5
 COUNT_FOR_EVER = [sys.executable, "-c", "while True: pass"]
 ONE_CORE = {"LOKY_MAX_CPU_COUNT": "1"}
 """joblib, which counts the cores, takes this for a quota."""
-OURS = "GOMP_SPINCOUNT"
-"""The variable that Plumage sets: it would help torchvision too."""
 
 
 def measure(folder: Path, photos: Path | None) -> Rows:
@@ -36,11 +35,13 @@ def measure(folder: Path, photos: Path | None) -> Rows:
 def compared(work: str) -> dict[str, object]:
     """Ours and torchvision's rates, idle and busy, and ours on one core."""
     workers = {
-        "ours": started(f"our_{work}"),
-        "torchvision": started(f"their_{work}"),
-        "one core": started(f"our_{work}", **ONE_CORE),
+        "ours": started(__file__, f"our_{work}"),
+        "torchvision": started(__file__, f"their_{work}"),
+        "one core": started(__file__, f"our_{work}", **ONE_CORE),
     }
     try:
+        for worker in workers.values():
+            ask(worker)
         idle, busy = rates(workers), beside_busy_processes(lambda: rates(workers))
     finally:
         for worker in workers.values():
@@ -55,25 +56,9 @@ def compared(work: str) -> dict[str, object]:
     }
 
 
-def started(name: str, **variables: str) -> subprocess.Popen[str]:
-    """The process of a piece of work, which has done it once."""
-    environment = {key: value for key, value in os.environ.items() if key != OURS} | variables
-    pipe = subprocess.PIPE
-    worker = subprocess.Popen([sys.executable, __file__, name], env=environment, stdin=pipe, stdout=pipe, text=True)
-    rate(worker)
-    return worker
-
-
-def rate(worker: subprocess.Popen[str]) -> float:
-    """Let a process measure. Returns images/s."""
-    assert worker.stdin and worker.stdout
-    print(file=worker.stdin, flush=True)
-    return float(worker.stdout.readline())
-
-
 def rates(workers: dict[str, subprocess.Popen[str]]) -> dict[str, float]:
     """Median rates of processes, which measure in turn."""
-    found = [{name: rate(worker) for name, worker in workers.items()} for _ in range(ROUNDS)]
+    found = [{name: float(ask(worker)) for name, worker in workers.items()} for _ in range(ROUNDS)]
     return {name: statistics.median(each[name] for each in found) for name in workers}
 
 
@@ -147,17 +132,16 @@ def step(network: object) -> Callable[[], object]:
     return do
 
 
-def serve(name: str) -> None:
-    """Measure at each line of input, and print images/s."""
-    do, batch = globals()[name]()
-    do()
-    for _ in sys.stdin:
-        start, done = time.perf_counter(), 0
-        while time.perf_counter() - start < SECONDS:
-            do()
-            done += batch
-        print(done / (time.perf_counter() - start), flush=True)
+def rate(do: Callable[[], object], batch: int) -> float:
+    """Images/s of some seconds."""
+    start, done = time.perf_counter(), 0
+    while time.perf_counter() - start < SECONDS:
+        do()
+        done += batch
+    return done / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    do, batch = globals()[sys.argv[1]]()
+    do()
+    serve(lambda: rate(do, batch))

@@ -1,6 +1,8 @@
 """Shared by the benchmarks: drawn photos, timing and memory. Importing it puts src/ and tests/ on the import path."""
 
 import ctypes
+import io
+import math
 import shutil
 import statistics
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
@@ -22,12 +25,13 @@ from plumage.common.workers import map_in_processes  # noqa: E402
 from plumage.data.dataset.ingest import ingest  # noqa: E402
 from plumage.data.dataset.store import Dataset  # noqa: E402
 from plumage.data.sources.folder import FolderSource  # noqa: E402
-from plumage.data.sources.sample import SampleSource  # noqa: E402
+from plumage.data.sources.sample import JPEG_QUALITY, SampleSource  # noqa: E402
 
 SIZES = (1_000, 10_000, 58_400)
 ROUNDS = 3
 SIDE = 224
 PER_CLASS = 146
+TURNS = (None, *Image.Transpose)
 
 
 class Usage:
@@ -91,23 +95,28 @@ def dataset_of(photos: int, folder: Path) -> tuple[Path, Dataset]:
     return root, Dataset(folder / "dataset")
 
 
-def draw(job: tuple[Callable[[], list[Any]], Path]) -> None:
-    chunk, root = job
+def draw(job: tuple[Callable[[], list[Any]], Path, int]) -> None:
+    chunk, root, per_class = job
     for photo in chunk():
-        path = root / photo.key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(photo.data)
+        drawn = Image.open(io.BytesIO(photo.data))
+        first = len(TURNS) * int(Path(photo.key).stem)
+        folder = root / photo.label
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, turn in enumerate(TURNS[: per_class - first], first):
+            turned = drawn if turn is None else drawn.transpose(turn)
+            turned.save(folder / f"{number:04d}.jpg", quality=JPEG_QUALITY)
 
 
 def folder_of(photos: int, parent: Path) -> Path:
-    """A folder of about `photos` drawn photos, kept for the next run."""
+    """A folder of about `photos` drawn photos, kept for the next run. Each is there eight times, turned and mirrored."""
     classes = max(4, photos // PER_CLASS)
-    root = parent / f"{photos}x{SIDE}"
+    per_class = photos // classes
+    root = parent / f"{photos}x{SIDE}-turned"
     if not root.is_dir():
         draft = parent / "draft"
         shutil.rmtree(draft, ignore_errors=True)
-        source = SampleSource(classes, photos // classes, SIDE, 0)
-        for _ in map_in_processes(draw, ((chunk, draft) for chunk in source.chunks())):
+        source = SampleSource(classes, math.ceil(per_class / len(TURNS)), SIDE, 0)
+        for _ in map_in_processes(draw, ((chunk, draft, per_class) for chunk in source.chunks())):
             pass
         draft.rename(root)
     return root

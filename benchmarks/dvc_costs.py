@@ -39,12 +39,12 @@ def measure(parent: Path, photos: Path | None) -> Rows:
         clone.commit()
         with measured() as first:
             clone.run("dvc", "repro", "split", limit=3600)
-        for stage in ("train", "folds", "evaluate", "register"):
-            for output in stage_outputs(stage):
-                path = clone.folder / output
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text("a placeholder")
-            clone.run("dvc", "commit", "-f", stage)
+        placeholders = ("train", "folds", "evaluate", "register")
+        for output in (output for stage in placeholders for output in stage_outputs(stage)):
+            path = clone.folder / output
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("a placeholder")
+        clone.run("dvc", "commit", "-f", *placeholders)
         clone.commit()
         nothing = []
         for _ in range(ROUNDS):

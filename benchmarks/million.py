@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 import yaml
 from common import ROOT, Rows, measured
 from PIL import Image
@@ -45,12 +46,8 @@ def measure(parent: Path, photos: Path | None) -> Rows:
     return rows
 
 
-def paint(rows: range) -> list[bytes]:
+def paint(numbers: range) -> list[bytes]:
     """Photos of blurred random colours, 32 pixels: much faster to make than drawn birds."""
-    photos = []
-    for row in rows:
-        colors = Image.fromarray(np.random.default_rng(row).integers(0, 255, (10, 10, 3), dtype=np.uint8))
-        file = io.BytesIO()
-        colors.resize((32, 32), Image.Resampling.BICUBIC).save(file, "JPEG")
-        photos.append(file.getvalue())
-    return photos
+    colors = np.random.default_rng(numbers.start).integers(0, 255, (len(numbers), 10, 10, 3), dtype=np.uint8)
+    blurred = (Image.fromarray(of_one).resize((32, 32), Image.Resampling.BICUBIC) for of_one in colors)
+    return [simplejpeg.encode_jpeg(np.asarray(photo), quality=75) for photo in blurred]
