@@ -41,18 +41,14 @@ def read_yaml(path: Path) -> Any:
     Raises:
         ConfigError: it can't be read or is not valid YAML; one line with the file, line and column.
     """
-    return parse_yaml(read_text(path), str(path))
-
-
-def read_text(path: Path) -> str:
-    """The text of a YAML file. ConfigError as `read_yaml`."""
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: can't be read ({error.strerror}); takes a YAML file") from None
     except UnicodeDecodeError as error:
         where = _position(error.object[: error.start].decode("utf-8"))
         raise ConfigError(f"{path}{where}: is not valid YAML (not UTF-8); save it as UTF-8") from None
+    return parse_yaml(text, str(path))
 
 
 def parse_yaml(text: str, source: str) -> Any:
