@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from kernel_checks import ACTIVATIONS, assert_near, both, gradients, map_of, norms
 from support import needs_kernels
-from torch import nn
+from torch import Tensor, nn
 
 from plumage.accelerate.kernels.depthwise import depthwise, expand_depthwise, norm_act_depthwise
 from plumage.accelerate.layers import geometry as geometry_of
@@ -56,7 +56,9 @@ def test_batch_norm_and_activation_with_a_depthwise_convolution(
             weight = conv.weight.detach().clone().requires_grad_()
             expected = conv.double()(ACTIVATIONS[activation](exact(x)))
             wanted = torch.randn_like(expected).to(dtype).double()
-            made = norm_act_depthwise(mine, ours, activation, weight, geometry_of(conv, mine))  # type: ignore[arg-type]
+            layers = ours, activation, weight, geometry_of(conv, mine)
+            made, moments = norm_act_depthwise(mine, *layers)  # type: ignore[arg-type]
+            assert_near(list(moments), moments_of(made))
             assert_near(
                 gradients(made, wanted.to(dtype), mine, ours.weight, ours.bias, weight),
                 gradients(expected, wanted, x, exact.weight, exact.bias, conv.weight),
@@ -85,12 +87,19 @@ def test_a_pointwise_convolution_with_what_follows(dtype: torch.dtype, kernel: i
             parameters = [layer.weight.detach().clone().requires_grad_() for layer in (expand, conv)]
             expected = conv.double()(ACTIVATIONS[activation](exact(expand.double()(x))))
             wanted = torch.randn_like(expected).to(dtype).double()
-            made = expand_depthwise(
+            made, moments = expand_depthwise(
                 mine, parameters[0].flatten(1), ours, activation, parameters[1], geometry_of(conv, mine)
             )  # type: ignore[arg-type]
+            assert_near(list(moments), moments_of(made))
             assert_near(
                 gradients(made, wanted.to(dtype), mine, ours.weight, ours.bias, *parameters),
                 gradients(expected, wanted, x, exact.weight, exact.bias, expand.weight, conv.weight),
                 dtype,
             )
             assert_near(list(ours.buffers()), list(exact.buffers()))
+
+
+def moments_of(made: Tensor) -> list[Tensor]:
+    """The mean and variance of each channel, in float64."""
+    exact = made.detach().double()
+    return [exact.mean((0, 2, 3)), exact.var((0, 2, 3), correction=0)]

@@ -125,8 +125,8 @@ def test_activations_of_extreme_values(activation: str) -> None:
 
 def activations_of(x: Tensor, activation: str) -> Tensor:
     """What the kernel makes of `x` with a scale of 1 and a shift of 0."""
-    y, one, zero = torch.empty_like(x), torch.ones(1), torch.zeros(1)
-    call("norm_act", x, y, len(x), 1, one, zero, kernels.ACTIVATIONS[activation], 1)  # type: ignore[index]
+    y, unchanged = torch.empty_like(x), torch.tensor([1.0, 0.0, 0.0, 1.0])
+    call("norm_act", x, y, len(x), 1, unchanged, kernels.ACTIVATIONS[activation], 1)  # type: ignore[index]
     return y
 
 
@@ -140,8 +140,9 @@ def test_the_number_of_threads_changes_nothing_but_rounding() -> None:
     def results(threads: int) -> list[Tensor]:
         torch.set_num_threads(threads)
         x = torch.randn(3, 144, 14, 14, generator=torch.Generator().manual_seed(1)).requires_grad_()
-        y = norm_act_depthwise(x, norm, "silu", weight, geometry)
-        z = norm_act_excite(x, norm, "silu", *layers) + expand_depthwise(x, expand, norm, "silu", weight, geometry)
+        y, _ = norm_act_depthwise(x, norm, "silu", weight, geometry)
+        z, _ = expand_depthwise(x, expand, norm, "silu", weight, geometry)
+        z = z + norm_act_excite(x, norm, "silu", *layers)
         z = z + norm_act_excite_project(x, norm, "silu", *layers, expand)
         return [y.detach(), *torch.autograd.grad((y.square() + z.square()).sum(), [x, weight, norm.weight, expand])]
 

@@ -37,10 +37,10 @@ class FastConvNormAct(ConvNormAct):
             return activated(self.convolve(x, *scale_and_offset(self.norm)), self.act)
         return self.normalise(self.convolve(x))
 
-    def normalise(self, x: Tensor) -> Tensor:
-        """Batch norm, in training mode, and activation of what `convolve` returns."""
+    def normalise(self, x: Tensor, moments: Tensor | None = None) -> Tensor:
+        """Batch norm, in training mode, and activation of what `convolve` returns; `moments` as `norm_act` takes them."""
         if self.normalises(x):
-            return norm_act(x, self.norm, self.activation)
+            return norm_act(x, self.norm, self.activation, moments)
         if type(self.norm) is nn.BatchNorm2d and gpu.supports_training(x):
             return gpu.norm_act(x, self.norm, self.activation)
         return activated(self.norm(x), self.act)
@@ -101,27 +101,27 @@ class FastMBConv(MBConv):
         assert isinstance(depthwise, FastConvNormAct) and isinstance(project, FastConvNormAct)
         if not depthwise.norm.training:
             return cast(Tensor, project(excite(depthwise(self.expand(x)))))
-        x = self._convolved(x, depthwise)
+        x, moments = self._convolved(x, depthwise)
         if not isinstance(excite, FastSqueezeExcite) or not depthwise.normalises(x):
-            return cast(Tensor, project(excite(depthwise.normalise(x))))
+            return cast(Tensor, project(excite(depthwise.normalise(x, moments))))
         layers = depthwise.norm, depthwise.activation, excite.reduce, excite.expand
         weight = project.conv.weight.flatten(1)
         if project.norm.training and in_rows(x, *weight.shape):
-            return project.normalise(norm_act_excite_project(x, *layers, weight))
-        return cast(Tensor, project(norm_act_excite(x, *layers)))
+            return project.normalise(norm_act_excite_project(x, *layers, weight, moments))
+        return cast(Tensor, project(norm_act_excite(x, *layers, moments)))
 
-    def _convolved(self, x: Tensor, depthwise: FastConvNormAct) -> Tensor:
-        """The block up to the depthwise convolution."""
+    def _convolved(self, x: Tensor, depthwise: FastConvNormAct) -> tuple[Tensor, Tensor | None]:
+        """The block up to the depthwise convolution, and its moments if they came along."""
         expand, conv = self.expand, depthwise.conv
         if not isinstance(expand, FastConvNormAct) or not expand.norm.training:
-            return depthwise.convolve(expand(x))
+            return depthwise.convolve(expand(x)), None
         if expand.normalises(x) and in_rows(x, x.shape[1], conv.groups):
             weight = expand.conv.weight.flatten(1)
             return expand_depthwise(x, weight, expand.norm, expand.activation, conv.weight, geometry(conv, x))
         x = expand.convolve(x)
         if expand.normalises(x) and conv.groups % kernels.BLOCK == 0:
             return norm_act_depthwise(x, expand.norm, expand.activation, conv.weight, geometry(conv, x))
-        return depthwise.convolve(expand.normalise(x))
+        return depthwise.convolve(expand.normalise(x)), None
 
 
 def in_rows(x: Tensor, few: int, many: int) -> bool:

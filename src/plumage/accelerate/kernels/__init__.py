@@ -41,23 +41,24 @@ class MAP(ctypes.c_void_p):
     """A pointer to a feature map, in the dtype that the C was compiled for."""
 
 
-_POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float
+_POINTER, _LONG, _INT, _FLOAT, _DOUBLE = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float, ctypes.c_double
 _CONVOLUTION: list[type] = [*[_LONG] * 10, _INT]  # its sizes, and the threads
 ARGUMENTS: dict[str, list[type]] = {
-    "norm_act": [MAP] * 2 + [_LONG] * 2 + [_POINTER] * 2 + [_INT] * 2,
-    "channel_sums": [MAP] * 2 + [_LONG] * 2 + [_POINTER] * 3 + [_INT, _POINTER, _INT],
-    "norm_act_grad": [MAP] * 3 + [_LONG] * 3 + [_POINTER] * 6 + [_INT] * 2,
+    "norm_act": [MAP] * 2 + [_LONG] * 2 + [_POINTER] + [_INT] * 2,
+    "batch_norm": [MAP, _POINTER, *[_LONG] * 2, *[_POINTER] * 2, *[_DOUBLE] * 2, *[_POINTER] * 4, _INT],
+    "norm_act_grad": [*[MAP] * 3, *[_LONG] * 2, _POINTER, _INT, _POINTER, _INT],
     "norm_act_depthwise": [*[MAP] * 2, *[_POINTER] * 3, _INT, *_CONVOLUTION],
-    "norm_act_depthwise_grad": [*[MAP] * 3, *[_POINTER] * 4, _INT, *[_POINTER] * 2, *_CONVOLUTION],
-    "expand_depthwise": [*[MAP] * 2, *[_POINTER] * 4, _INT, _LONG, *_CONVOLUTION],
+    "norm_act_depthwise_grad": [*[MAP] * 3, *[_POINTER] * 2, _INT, *[_POINTER] * 2, *_CONVOLUTION],
+    "expand_depthwise": [*[MAP] * 2, *[_POINTER] * 5, _INT, _LONG, *_CONVOLUTION],
     "expand_depthwise_grad": [*[MAP] * 3, *[_POINTER] * 5, _INT, *[_POINTER] * 3, _LONG, *_CONVOLUTION],
     "channel_products": [MAP] + [_LONG] * 2 + [_POINTER] * 3 + [_INT],
     "add_pointwise": [MAP] * 2 + [_LONG] * 2 + [_POINTER] * 2 + [_INT],
-    "norm_act_sums": [MAP] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT, _POINTER, _INT],
-    "norm_act_excite_sums": [MAP] * 2 + [_LONG] * 3 + [_POINTER] * 3 + [_INT, _POINTER, _INT],
-    "norm_act_project": [*[MAP] * 2, *[_LONG] * 4, *[_POINTER] * 2, _INT, *[_POINTER] * 2, _INT],
-    "norm_act_project_sums": [*[MAP] * 2, *[_LONG] * 4, *[_POINTER] * 3, _INT, *[_POINTER] * 3, _INT],
-    "norm_act_project_grad": [MAP] * 3 + [_LONG] * 4 + [_POINTER] * 7 + [_INT] * 2,
+    "norm_act_sums": [MAP] * 2 + [_LONG] * 3 + [_POINTER, _INT] * 2,
+    "norm_act_excite_sums": [MAP] * 2 + [_LONG] * 3 + [_POINTER, _INT] * 2,
+    "norm_act_excite_grad": [*[MAP] * 3, *[_LONG] * 3, *[_POINTER] * 4, _INT, _POINTER, _INT],
+    "norm_act_project": [*[MAP] * 2, *[_LONG] * 4, _POINTER, _INT, *[_POINTER] * 2, _INT],
+    "norm_act_project_sums": [*[MAP] * 2, *[_LONG] * 4, _POINTER, _INT, *[_POINTER] * 3, _INT],
+    "norm_act_project_grad": [*[MAP] * 3, *[_LONG] * 4, *[_POINTER] * 5, _INT, _POINTER, _INT],
     "excite": [MAP] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT],
     "excite_sums": [MAP] * 2 + [_LONG] * 3 + [_POINTER, _INT],
     "normalise": [_POINTER, MAP] + [_LONG] * 2 + [_POINTER] * 2 + [_INT],

@@ -112,3 +112,19 @@ static inline Task task(long number, long parts, long channels) {
     long part = number % parts, blocks = channels / BLOCK;
     return (Task){number / parts, blocks * part / parts * BLOCK, part + 1 < parts ? blocks * (part + 1) / parts * BLOCK : channels};
 }
+
+/* Of a batch norm, 4 x channels, and of the gradient before the activation, its sums and those of its product with x - mean: what times
+   x, and what, is added to that gradient times scale, for the gradient of x; and the gradients of the norm's weight and bias. */
+static inline void norm_gradients(const float *norm, const double *sums, long rows, long channels, float *x_scale, float *offset,
+                                  float *grads) {
+    for (long c = 0; c < channels; c++) {
+        double scale = norm[c], mean = norm[2 * channels + c], inv_std = norm[3 * channels + c];
+        double factor = -scale * inv_std * inv_std * sums[channels + c] / rows;
+        x_scale[c] = (float)factor;
+        offset[c] = (float)(-scale * sums[c] / rows - factor * mean);
+        grads[c] = (float)(sums[channels + c] * inv_std);
+        grads[channels + c] = (float)sums[c];
+    }
+}
+void norm_gradient(const element *grad, const element *x, element *out, long photos, long rows, long channels, const float *gate,
+                   const float *gate_offset, const float *norm, const double *sums, int act, float *grads, int threads);

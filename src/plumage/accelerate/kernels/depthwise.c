@@ -178,19 +178,54 @@ INLINE void unpack_row(const element *x, long width, long channels, float *out) 
     if (kernel == 3 && stride == 1) { CALL(3, 1) } else if (kernel == 3) { CALL(3, 2) } \
     else if (stride == 1) { CALL(5, 1) } else { CALL(5, 2) }
 
+/* Adds to the sums of y - pivot and of its square, for BLOCK channels, what a row of y gives. */
+INLINE void add_moments(const element *y, long width, long channels, const lanes *pivot, double *sums, double *squares) {
+    lanes sum[VECTORS] = {{0}}, square[VECTORS] = {{0}};
+    for (long column = 0; column < width; column++) UNROLL for (int v = 0; v < VECTORS; v++) {
+        lanes difference = load(y + column * channels + v * LANES) - pivot[v];
+        sum[v] += difference;
+        square[v] += difference * difference;
+    }
+    for (int k = 0; k < BLOCK; k++) {
+        sums[k] += sum[k / LANES][k % LANES];
+        squares[k] += square[k / LANES][k % LANES];
+    }
+}
+
+/* The mean and variance of each channel (Chan, Golub & LeVeque 1983). sums: per photo, of y - pivot and of its square, where pivot is the
+   photo's first row. */
+static void combine_moments(const element *y, const double *sums, long n, long rows, long channels, double *moments) {
+    double *means = malloc(n * sizeof(double));
+    for (long c = 0; c < channels; c++) {
+        double mean = 0, variance = 0;
+        for (long photo = 0; photo < n; photo++) {
+            means[photo] = get(y[photo * rows * channels + c]) + sums[photo * 2 * channels + c] / rows;
+            mean += means[photo] / n;
+        }
+        for (long photo = 0; photo < n; photo++) {
+            double offset = sums[photo * 2 * channels + c] / rows, apart = means[photo] - mean;
+            variance += (sums[(photo * 2 + 1) * channels + c] / rows - offset * offset + apart * apart) / n;
+        }
+        moments[c] = mean;
+        moments[channels + c] = variance;
+    }
+    free(means);
+}
+
 /* norm_act_depthwise and expand_depthwise. */
-static void forward(const element *x, element *y, Input from, Conv conv, long n, long kernel, long stride, int threads) {
+static void forward(const element *x, element *y, double *moments, Input from, Conv conv, long n, long kernel, long stride, int threads) {
     const int expands = from.expand != NULL;
     long height = conv.x.height, width = conv.x.width, channels = conv.channels, inputs = expands ? from.inputs : channels;
     long per_photo = parts(n, channels, threads), wide = most(width + conv.pad.width, (conv.y.width - 1) * stride + kernel);
     long size = kernel * wide * BLOCK, row_size = width * padded(inputs);
+    double *sums = calloc(n * 2 * channels, sizeof(double));
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long number = 0; number < n * per_photo; number++) {
         Task of = task(number, per_photo, channels);
         float *ring = calloc((of.stop - of.first) / BLOCK * size + expands * kernel * row_size, sizeof(float));
         float *centred = ring + (of.stop - of.first) / BLOCK * size;
         const element *in = x + of.photo * height * width * inputs;
-        element *out = y + of.photo * conv.y.height * conv.y.width * channels;
+        element *out = y + of.photo * conv.y.height * conv.y.width * channels, *first = out;
         for (long row = 0, next = 0, stop; row < conv.y.height; row++, next = stop, out += conv.y.width * channels) {
             stop = most(next, least(height, row * stride - conv.pad.height + kernel));
             if (expands)
@@ -214,27 +249,34 @@ static void forward(const element *x, element *y, Input from, Conv conv, long n,
             convolve(block, wide, conv, row, c, group(column, COLUMNS, conv.y.width), out + c, COLUMNS, KERNEL, STRIDE);
                 PER_CONVOLUTION(ROW)
 #undef ROW
+                lanes pivot[VECTORS];
+                for (int v = 0; v < VECTORS; v++) pivot[v] = load(first + c + v * LANES);
+                double *sum = sums + of.photo * 2 * channels + c;
+                add_moments(out + c, conv.y.width, channels, pivot, sum, sum + channels);
             }
         }
         free(ring);
     }
+    combine_moments(y, sums, n, conv.y.height * conv.y.width, channels, moments);
+    free(sums);
 }
 
 /* y: the depthwise convolution of a = activation(x * scale + shift). x: n x height x width, y: n x out_height x out_width, each of
-   channels, a multiple of BLOCK; weight: kernel x kernel x channels, kernel 3 or 5, stride 1 or 2; a is zero outside its borders. */
-void norm_act_depthwise(const element *x, element *y, const float *weight, const float *scale, const float *shift, int act, long n,
-                        long height, long width, long out_height, long out_width, long channels, long kernel, long stride,
-                        long pad_height, long pad_width, int threads) {
+   channels, a multiple of BLOCK; weight: kernel x kernel x channels, kernel 3 or 5, stride 1 or 2; a is zero outside its borders.
+   moments: 2 x channels, y's mean and variance. */
+void norm_act_depthwise(const element *x, element *y, double *moments, const float *weight, const float *norm, int act, long n, long height,
+                        long width, long out_height, long out_width, long channels, long kernel, long stride, long pad_height,
+                        long pad_width, int threads) {
     Conv conv = {{height, width}, {out_height, out_width}, {pad_height, pad_width}, channels, weight};
-    forward(x, y, (Input){scale, shift, NULL, NULL, channels, act}, conv, n, kernel, stride, threads);
+    forward(x, y, moments, (Input){norm, norm + channels, NULL, NULL, channels, act}, conv, n, kernel, stride, threads);
 }
 
 /* The same of a = activation((x - mean) expand + shift), with x of `inputs` channels and inputs x channels weights to expand it. */
-void expand_depthwise(const element *x, element *y, const float *weight, const float *expand, const float *mean, const float *shift,
-                      int act, long inputs, long n, long height, long width, long out_height, long out_width, long channels, long kernel,
-                      long stride, long pad_height, long pad_width, int threads) {
+void expand_depthwise(const element *x, element *y, double *moments, const float *weight, const float *expand, const float *mean,
+                      const float *shift, int act, long inputs, long n, long height, long width, long out_height, long out_width,
+                      long channels, long kernel, long stride, long pad_height, long pad_width, int threads) {
     Conv conv = {{height, width}, {out_height, out_width}, {pad_height, pad_width}, channels, weight};
-    forward(x, y, (Input){NULL, shift, mean, expand, inputs, act}, conv, n, kernel, stride, threads);
+    forward(x, y, moments, (Input){NULL, shift, mean, expand, inputs, act}, conv, n, kernel, stride, threads);
 }
 
 /* Sums over photos of `count` values of each. */
@@ -339,15 +381,18 @@ static void backward(const element *x, const element *grad, element *x_grad, Inp
     free(sum_parts);
 }
 
-/* The gradients of norm_act_depthwise: v, before the activation; of the weights; and per channel the sums[0] of v and sums[1] of
-   v * (x - mean). */
-void norm_act_depthwise_grad(const element *x, const element *grad, element *v, const float *weight, const float *scale,
-                             const float *shift, const float *mean, int act, float *weight_grads, double *sums, long n, long height,
-                             long width, long out_height, long out_width, long channels, long kernel, long stride, long pad_height,
-                             long pad_width, int threads) {
+/* The gradients of norm_act_depthwise: of x, of the weights, and of the norm's weight and bias. If norm_grads is NULL, x_grad is the
+   gradient before the activation. */
+void norm_act_depthwise_grad(const element *x, const element *grad, element *x_grad, const float *weight, const float *norm, int act,
+                             float *weight_grads, float *norm_grads, long n, long height, long width, long out_height, long out_width,
+                             long channels, long kernel, long stride, long pad_height, long pad_width, int threads) {
     Conv conv = {{height, width}, {out_height, out_width}, {pad_height, pad_width}, channels, weight};
-    Input from = {scale, shift, mean, NULL, channels, act};
-    backward(x, grad, v, from, NULL, conv, weight_grads, NULL, sums, n, kernel, stride, threads);
+    Input from = {norm, norm + channels, norm + 2 * channels, NULL, channels, act};
+    double *sums = malloc(2 * channels * sizeof(double));
+    backward(x, grad, x_grad, from, NULL, conv, weight_grads, NULL, sums, n, kernel, stride, threads);
+    if (norm_grads)
+        norm_gradient(x_grad, x, x_grad, 1, n * height * width, channels, NULL, NULL, norm, sums, NONE, norm_grads, threads);
+    free(sums);
 }
 
 /* From the gradient v before the activation: x_grad, v `back`, with channels x inputs weights; the gradient of the weights; expand_grads,

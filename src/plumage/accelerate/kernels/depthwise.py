@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from plumage.accelerate.kernels import Activation
 from plumage.accelerate.kernels.dispatch import call
-from plumage.accelerate.kernels.training import NONE, Statistics, norm_gradients, norm_parameters, statistics, updated
+from plumage.accelerate.kernels.training import NONE, NormAct, batch_norm, norm_parameters
 
 
 class Geometry(NamedTuple):
@@ -34,18 +34,19 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, paddi
 
 def norm_act_depthwise(
     x: Tensor, norm: nn.BatchNorm2d, activation: Activation, weight: Tensor, geometry: Geometry
-) -> Tensor:
-    """The depthwise convolution of `norm_act`, C x 1 x K x K weights: C a multiple of BLOCK, K 3 or 5, stride 1 or 2."""
-    return updated(x, norm, _NormActDepthwise.apply(x, *norm_parameters(norm, activation), weight, geometry))
+) -> tuple[Tensor, Tensor]:
+    """The depthwise convolution of `norm_act`, C x 1 x K x K weights: C a multiple of BLOCK, K 3 or 5, stride 1 or 2.
+
+    Also the mean and variance of its channels, 2 x C in float64."""
+    return cast(tuple[Tensor, Tensor], _NormActDepthwise.apply(x, *norm_parameters(norm, activation), weight, geometry))
 
 
 def expand_depthwise(
     x: Tensor, expand: Tensor, norm: nn.BatchNorm2d, activation: Activation, weight: Tensor, geometry: Geometry
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """`norm_act_depthwise` of the pointwise convolution of `x` with C x I weights."""
-    parameters = norm_parameters(norm, activation)
-    y, mean, variance = _ExpandDepthwise.apply(x, expand, *parameters, weight, geometry)
-    return updated(x, norm, (y, mean, variance))
+    layers = *norm_parameters(norm, activation), weight, geometry
+    return cast(tuple[Tensor, Tensor], _ExpandDepthwise.apply(x, expand, *layers))
 
 
 class _Depthwise(torch.autograd.Function):
@@ -63,9 +64,9 @@ class _Depthwise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        zeros, ones = torch.zeros(len(weight)), torch.ones(len(weight))
-        unchanged = Statistics(ones, zeros, zeros, ones)
-        x_grad, weight_grad, _ = _depthwise_gradients(grad, x, weight, unchanged, NONE, ctx.stride, ctx.padding)
+        unchanged = torch.tensor([[1.0], [0.0], [0.0], [1.0]]).repeat(1, len(weight))
+        geometry = Geometry(ctx.stride, ctx.padding, (grad.shape[2], grad.shape[3]))
+        x_grad, weight_grad = _depthwise_gradients(grad, x, weight, unchanged, NONE, geometry, None)
         bias_grad = grad.sum((0, 2, 3), dtype=torch.float32) if ctx.biased else None
         return x_grad, weight_grad, bias_grad, None, None
 
@@ -75,27 +76,25 @@ class _NormActDepthwise(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, act: int, taps: Tensor, geometry: Geometry
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, layer: NormAct, taps: Tensor, geometry: Geometry
+    ) -> tuple[Tensor, Tensor]:
         x = x.contiguous(memory_format=torch.channels_last)
-        norm, variance = statistics(x, weight, bias, eps)
-        y = torch.empty(*x.shape[:2], *geometry.size, dtype=x.dtype, memory_format=torch.channels_last)
-        sizes = _depthwise_sizes(x, taps, geometry.size, geometry.stride, geometry.padding)
-        call("norm_act_depthwise", x, y, _by_tap(taps), norm.scale, norm.shift, act, *sizes)
-        ctx.save_for_backward(x, taps, *norm)
-        ctx.act, ctx.geometry = act, geometry
-        ctx.mark_non_differentiable(norm.mean, variance)
-        return y, norm.mean, variance
+        norm = batch_norm(x, len(taps), weight, bias, layer, None)
+        y, moments = _outputs(x, taps, geometry)
+        sizes = _depthwise_sizes(x, taps, geometry)
+        call("norm_act_depthwise", x, y, moments, _by_tap(taps), norm, layer.act, *sizes)
+        ctx.save_for_backward(x, taps, norm)
+        ctx.act, ctx.geometry = layer.act, geometry
+        ctx.mark_non_differentiable(moments)
+        return y, moments
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, taps, *saved = ctx.saved_tensors
-        norm = Statistics(*saved)
-        x_grad, taps_grad, sums = _depthwise_gradients(
-            grad, x, taps, norm, ctx.act, ctx.geometry.stride, ctx.geometry.padding
-        )
-        return *norm_gradients(x_grad, x, norm, sums, NONE, into=x_grad), None, None, taps_grad, None
+    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+        x, taps, norm = ctx.saved_tensors
+        norm_grads = torch.empty(2, len(taps))
+        x_grad, taps_grad = _depthwise_gradients(grad, x, taps, norm, ctx.act, ctx.geometry, norm_grads)
+        return x_grad, *norm_grads, None, taps_grad, None
 
 
 class _ExpandDepthwise(torch.autograd.Function):
@@ -106,29 +105,39 @@ class _ExpandDepthwise(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, expand: Tensor, weight: Tensor, bias: Tensor, eps: float, act: int, taps: Tensor,
+        ctx: Any, x: Tensor, expand: Tensor, weight: Tensor, bias: Tensor, layer: NormAct, taps: Tensor,
         geometry: Geometry,
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         x = x.contiguous(memory_format=torch.channels_last)
         x_mean, covariance = _covariance(x)
         exact = expand.double()
-        mean, variance = exact @ x_mean, ((exact @ covariance) * exact).sum(1).clamp(min=0)
-        inv_std = (variance + eps).rsqrt()
-        scale = weight * inv_std
-        y = torch.empty(len(x), len(expand), *geometry.size, dtype=x.dtype, memory_format=torch.channels_last)
-        folded, shift = (exact * scale[:, None]).T.float().contiguous(), bias.detach().float()
-        sizes = _depthwise_sizes(x, taps, geometry.size, geometry.stride, geometry.padding)
-        call("expand_depthwise", x, y, _by_tap(taps), folded, x_mean.float(), shift, act, x.shape[1], *sizes)
-        ctx.save_for_backward(x, expand, bias, taps, folded, x_mean, covariance, scale, inv_std)
-        ctx.act, ctx.geometry = act, geometry
-        mean, variance = mean.float(), variance.float()
-        ctx.mark_non_differentiable(mean, variance)
-        return y, mean, variance
+        expanded = torch.stack((exact @ x_mean, ((exact @ covariance) * exact).sum(1)))
+        norm = batch_norm(x, len(taps), weight, bias, layer, expanded)
+        y, moments = _outputs(x, taps, geometry)
+        folded, shift = (expand * norm[0, :, None]).T.float().contiguous(), bias.detach().float()
+        sizes = _depthwise_sizes(x, taps, geometry)
+        call(
+            "expand_depthwise",
+            x,
+            y,
+            moments,
+            _by_tap(taps),
+            folded,
+            x_mean.float(),
+            shift,
+            layer.act,
+            x.shape[1],
+            *sizes,
+        )
+        ctx.save_for_backward(x, expand, bias, taps, folded, x_mean, covariance, norm)
+        ctx.act, ctx.geometry = layer.act, geometry
+        ctx.mark_non_differentiable(moments)
+        return y, moments
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, expand, bias, taps, folded, x_mean, covariance, scale, inv_std = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+        x, expand, bias, taps, folded, x_mean, covariance, norm = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         channels, inputs = expand.shape
         rows = x.numel() // inputs
@@ -136,7 +145,7 @@ class _ExpandDepthwise(torch.autograd.Function):
         by_tap = _by_tap(taps)
         x_grad, taps_grad, products = torch.empty_like(x), torch.empty_like(by_tap), torch.empty(channels, inputs)
         sums, threads = torch.empty(2, channels, dtype=torch.float64), torch.get_num_threads()
-        sizes = _depthwise_sizes(x, taps, (grad.shape[2], grad.shape[3]), ctx.geometry.stride, ctx.geometry.padding)
+        sizes, (scale, _, _, inv_std) = _depthwise_sizes(x, taps, ctx.geometry), norm.double()
         call(
             "expand_depthwise_grad", x, grad, x_grad, by_tap, folded, x_mean.float(), bias.float(), back, ctx.act,
             taps_grad, products, sums, inputs, *sizes,
@@ -150,7 +159,7 @@ class _ExpandDepthwise(torch.autograd.Function):
         matrix, offset = matrix.float().contiguous(), offset.float()
         call("add_pointwise", x, x_grad, rows, inputs, matrix, offset, threads)
         norm_grads = (product * inv_std).float(), total.float()
-        return x_grad, expand_grad.float(), *norm_grads, None, None, taps_grad.T.reshape(taps.shape), None
+        return x_grad, expand_grad.float(), *norm_grads, None, taps_grad.T.reshape(taps.shape), None
 
 
 def _covariance(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,17 +174,16 @@ def _covariance(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _depthwise_gradients(
-    grad: Tensor, x: Tensor, weight: Tensor, norm: Statistics, act: int, stride: int, padding: tuple[int, int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients before the activation and of the weights, and `norm_gradients`'s sums."""
+    grad: Tensor, x: Tensor, weight: Tensor, norm: Tensor, act: int, geometry: Geometry, norm_grads: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The gradients of x and of the weights, and in `norm_grads` those of the norm; without it, that before the activation in place of
+    x's."""
     grad = grad.contiguous(memory_format=torch.channels_last)
     taps = _by_tap(weight)
     x_grad, taps_grad = torch.empty_like(x), torch.empty_like(taps)
-    sums = torch.empty(2, len(weight), dtype=torch.float64)
-    sizes = _depthwise_sizes(x, weight, (grad.shape[2], grad.shape[3]), stride, padding)
-    scale, shift, mean, _ = norm
-    call("norm_act_depthwise_grad", x, grad, x_grad, taps, scale, shift, mean, act, taps_grad, sums, *sizes)
-    return x_grad, taps_grad.T.reshape(weight.shape), sums
+    sizes = _depthwise_sizes(x, weight, geometry)
+    call("norm_act_depthwise_grad", x, grad, x_grad, taps, norm, act, taps_grad, norm_grads, *sizes)
+    return x_grad, taps_grad.T.reshape(weight.shape)
 
 
 def _by_tap(weight: Tensor) -> Tensor:
@@ -183,9 +191,14 @@ def _by_tap(weight: Tensor) -> Tensor:
     return weight.reshape(len(weight), -1).T.float().contiguous()
 
 
-def _depthwise_sizes(
-    x: Tensor, weight: Tensor, size: tuple[int, int], stride: int, padding: tuple[int, int]
-) -> tuple[int, ...]:
+def _outputs(x: Tensor, weight: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """A depthwise convolution's output and its moments, not yet computed."""
+    channels = len(weight)
+    y = torch.empty(len(x), channels, *geometry.size, dtype=x.dtype, memory_format=torch.channels_last)
+    return y, torch.empty(2, channels, dtype=torch.float64)
+
+
+def _depthwise_sizes(x: Tensor, weight: Tensor, geometry: Geometry) -> tuple[int, ...]:
     """The last arguments of a depthwise kernel."""
-    channels, kernel = len(weight), weight.shape[-1]
+    (stride, padding, size), channels, kernel = geometry, len(weight), weight.shape[-1]
     return len(x), *x.shape[2:], *size, channels, kernel, stride, *padding, torch.get_num_threads()

@@ -9,7 +9,7 @@ from plumage.config import Precision
 
 LIBRARIES: dict[torch.dtype, Library] = {torch.float32: "training", torch.bfloat16: "training in bf16"}
 """The compiled C for maps of each dtype."""
-_OTHERS = (torch.float32, torch.float64, torch.uint8)
+_OTHERS = (torch.float32, torch.float64, torch.int64, torch.uint8)
 """Dtypes behind pointers to anything but a map."""
 
 

@@ -92,8 +92,9 @@ ADD_ROW(add_activation) {
 }
 
 /* sums[photo][c] of y = activation(x * scale + shift) over the rows of the photo. y is kept unless it is NULL. */
-void norm_act_sums(const element *x, element *y, long photos, long rows, long channels, const float *scale, const float *shift, int act,
-                   float *sums, int threads) {
+void norm_act_sums(const element *x, element *y, long photos, long rows, long channels, const float *norm, int act, float *sums,
+                   int threads) {
+    const float *scale = norm, *shift = scale + channels;
     if (y)
         photo_sums(add_activated, 1, x, NULL, y, photos, rows, channels, scale, shift, NULL, act, sums, threads);
     else
@@ -102,9 +103,33 @@ void norm_act_sums(const element *x, element *y, long photos, long rows, long ch
 
 /* sums[k][photo][c] over the rows of the photo: of grad * a, s, grad * s, s * (x - mean) and grad * s * (x - mean), with the activation a
    of x * scale + shift and its slope s. */
-void norm_act_excite_sums(const element *x, const element *grad, long photos, long rows, long channels, const float *scale,
-                          const float *shift, const float *mean, int act, float *sums, int threads) {
+void norm_act_excite_sums(const element *x, const element *grad, long photos, long rows, long channels, const float *norm, int act,
+                          float *sums, int threads) {
+    const float *scale = norm, *shift = scale + channels, *mean = shift + channels;
     photo_sums(add_gradients, 5, x, grad, NULL, photos, rows, channels, scale, shift, mean, act, sums, threads);
+}
+
+/* norm_gradient's sums, to be freed, of the last four that norm_act_excite_sums gives per photo. */
+static double *gated_sums(const float *sums, const float *gate, const float *gate_offset, long photos, long channels) {
+    double *totals = calloc(2 * channels, sizeof(double));
+    long count = photos * channels;
+    const float *slopes = sums, *grads = slopes + count, *slope_products = grads + count, *products = slope_products + count;
+    for (long k = 0; k < count; k++) {
+        double factor = gate[k], more = gate_offset[k];
+        totals[k % channels] += factor * grads[k] + more * slopes[k];
+        totals[channels + k % channels] += factor * products[k] + more * slope_products[k];
+    }
+    return totals;
+}
+
+/* From the sums of norm_act_excite_sums but the first, the gradients of x and of the norm's weight and bias: gate_offset is the gradient
+   of the gate's input. */
+void norm_act_excite_grad(const element *grad, const element *x, element *x_grad, long photos, long rows, long channels,
+                          const float *gate, const float *gate_offset, const float *norm, const float *sums, int act, float *grads,
+                          int threads) {
+    double *totals = gated_sums(sums, gate, gate_offset, photos, channels);
+    norm_gradient(grad, x, x_grad, photos, rows, channels, gate, gate_offset, norm, totals, act, grads, threads);
+    free(totals);
 }
 
 /* Rows of a photo: what a thread computes at a time. */
@@ -123,14 +148,16 @@ static void copy_rows(const element *x, long rows, long columns, float *out) {
 }
 
 /* y = (activation(x * scale + shift) * gate) weight, with a gate per photo and channel, and channels x outputs weights. */
-void norm_act_project(const element *x, element *y, long photos, long rows, long channels, long outputs, const float *scale,
-                      const float *shift, int act, const float *gate, const float *weight, int threads) {
+void norm_act_project(const element *x, element *y, long photos, long rows, long channels, long outputs, const float *norm, int act,
+                      const float *gate, const float *weight, int threads) {
+    const float *scale = norm, *shift = scale + channels;
     long per_photo = (rows + ROWS - 1) / ROWS, wide = padded(outputs);
     float *padded_weight = pad(weight, channels, outputs);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long number = 0; number < photos * per_photo; number++) {
         Rows of = rows_of(number, per_photo, rows);
-        float *out = calloc(ROWS * (wide + channels), sizeof(float)), *a = out + ROWS * wide;
+        float *out = malloc(ROWS * (wide + channels) * sizeof(float)), *a = out + ROWS * wide;
+        memset(out, 0, ROWS * wide * sizeof(float));
         const float *factor = gate + of.photo * channels;
 #define LOOP(ACT)                                                                                \
     for (long row = 0; row < of.count; row++) {                                                  \
@@ -152,8 +179,8 @@ void norm_act_project(const element *x, element *y, long photos, long rows, long
    slope s: sums[k][photo][c] over the rows of the photo, of s, g * s, s * (x - mean) and g * s * (x - mean), and
    products[photo][c][output] of a * grad. */
 void norm_act_project_sums(const element *x, const element *grad, long photos, long rows, long channels, long outputs,
-                           const float *scale, const float *shift, const float *mean, int act, const float *weight, float *sums,
-                           float *products, int threads) {
+                           const float *norm, int act, const float *weight, float *sums, float *products, int threads) {
+    const float *scale = norm, *shift = scale + channels, *mean = shift + channels;
     long per_photo = parts(photos, channels, threads), wide = padded(outputs);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long number = 0; number < photos * per_photo; number++) {
@@ -197,11 +224,16 @@ void norm_act_project_sums(const element *x, const element *grad, long photos, l
     }
 }
 
-/* norm_act_grad of the gradient grad weight, with outputs x channels weights. */
+/* norm_act_excite_grad of the gradient grad weight, with outputs x channels weights. */
 void norm_act_project_grad(const element *grad, const element *x, element *x_grad, long photos, long rows, long channels, long outputs,
-                           const float *weight, const float *gate, const float *gate_offset, const float *scale, const float *shift,
-                           const float *x_scale, const float *offset, int act, int threads) {
+                           const float *weight, const float *gate, const float *gate_offset, const float *norm, const float *sums, int act,
+                           float *grads, int threads) {
+    const float *scale = norm, *shift = scale + channels;
     long per_photo = (rows + ROWS - 1) / ROWS, wide = padded(outputs);
+    float *x_scale = malloc(2 * channels * sizeof(float)), *offset = x_scale + channels;
+    double *totals = gated_sums(sums, gate, gate_offset, photos, channels);
+    norm_gradients(norm, totals, photos * rows, channels, x_scale, offset, grads);
+    free(totals);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long number = 0; number < photos * per_photo; number++) {
         Rows of = rows_of(number, per_photo, rows);
@@ -223,4 +255,5 @@ void norm_act_project_grad(const element *grad, const element *x, element *x_gra
 #undef LOOP
         free(g);
     }
+    free(x_scale);
 }

@@ -13,32 +13,25 @@ from torch.autograd.function import once_differentiable
 
 from plumage.accelerate.kernels import Activation
 from plumage.accelerate.kernels.dispatch import call
-from plumage.accelerate.kernels.training import (
-    Statistics,
-    norm_gradients,
-    norm_offsets,
-    norm_parameters,
-    photos_rows_channels,
-    statistics,
-    updated,
-)
+from plumage.accelerate.kernels.training import NormAct, batch_norm, norm_parameters, photos_rows_channels
 
 
 def norm_act_excite(
-    x: Tensor, norm: nn.BatchNorm2d, activation: Activation, reduce: nn.Conv2d, expand: nn.Conv2d
-) -> Tensor:
+    x: Tensor, norm: nn.BatchNorm2d, activation: Activation, reduce: nn.Conv2d, expand: nn.Conv2d,
+    moments: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Squeeze-and-excitation of `norm_act`."""
-    return updated(
-        x, norm, _NormActExcite.apply(x, *norm_parameters(norm, activation), *_excite_weights(reduce, expand))
-    )
+    layers = *norm_parameters(norm, activation), moments, *_excite_weights(reduce, expand)
+    return cast(Tensor, _NormActExcite.apply(x, *layers))
 
 
 def norm_act_excite_project(
-    x: Tensor, norm: nn.BatchNorm2d, activation: Activation, reduce: nn.Conv2d, expand: nn.Conv2d, project: Tensor
-) -> Tensor:
+    x: Tensor, norm: nn.BatchNorm2d, activation: Activation, reduce: nn.Conv2d, expand: nn.Conv2d, project: Tensor,
+    moments: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """The pointwise convolution of `norm_act_excite`, O x C weights: C a multiple of BLOCK."""
-    weights = *_excite_weights(reduce, expand), project
-    return updated(x, norm, _NormActExciteProject.apply(x, *norm_parameters(norm, activation), *weights))
+    layers = *norm_parameters(norm, activation), moments, *_excite_weights(reduce, expand), project
+    return cast(Tensor, _NormActExciteProject.apply(x, *layers))
 
 
 def excite(x: Tensor, reduce: nn.Conv2d, expand: nn.Conv2d) -> Tensor:
@@ -83,34 +76,39 @@ class _NormActExcite(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, act: int, *excite_weights: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        layer: NormAct,
+        moments: Tensor | None,
+        *excite_weights: Tensor,
+    ) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        norm, variance = statistics(x, weight, bias, eps)
         photos, rows, channels = photos_rows_channels(x)
+        norm = batch_norm(x, channels, weight, bias, layer, moments)
         y, means, threads = torch.empty_like(x), torch.empty(photos, channels), torch.get_num_threads()
-        call("norm_act_sums", x, y, photos, rows, channels, norm.scale, norm.shift, act, means, threads)
+        call("norm_act_sums", x, y, photos, rows, channels, norm, layer.act, means, threads)
         squeezed, gate = gate_of(means.div_(rows), *excite_weights)
         call("excite", y, y, photos, rows, channels, gate, torch.zeros_like(gate), threads)
-        ctx.save_for_backward(x, *norm, means, squeezed, gate, excite_weights[0], excite_weights[2])
-        ctx.act = act
-        ctx.mark_non_differentiable(norm.mean, variance)
-        return y, norm.mean, variance
+        ctx.save_for_backward(x, norm, means, squeezed, gate, excite_weights[0], excite_weights[2])
+        ctx.act = layer.act
+        return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, scale, shift, mean, inv_std, means, squeezed, gate, reduce, expand = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, norm, means, squeezed, gate, reduce, expand = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
-        photos, rows, channels = photos_rows_channels(x)
+        sizes = photos, rows, channels = photos_rows_channels(x)
         sums, threads = torch.empty(5, photos, channels), torch.get_num_threads()
-        call("norm_act_excite_sums", x, grad, photos, rows, channels, scale, shift, mean, ctx.act, sums, threads)
-        gate_grad, slopes, grads, slope_products, products = sums
-        means_grad, weight_grads = gate_gradients(gate_grad, means, squeezed, gate, reduce, expand)
-        offset = means_grad.div_(rows)
-        totals = _totals(gate, offset, slopes, grads, slope_products, products)
-        norm = Statistics(scale, shift, mean, inv_std)
-        return *norm_gradients(grad, x, norm, totals, ctx.act, (gate, offset)), None, None, *weight_grads
+        call("norm_act_excite_sums", x, grad, *sizes, norm, ctx.act, sums, threads)
+        means_grad, weight_grads = gate_gradients(sums[0], means, squeezed, gate, reduce, expand)
+        offset, x_grad, norm_grads = means_grad.div_(rows), torch.empty_like(x), torch.empty(2, channels)
+        call(
+            "norm_act_excite_grad", grad, x, x_grad, *sizes, gate, offset, norm, sums[1:], ctx.act, norm_grads, threads
+        )
+        return x_grad, *norm_grads, None, None, *weight_grads
 
 
 class _NormActExciteProject(torch.autograd.Function):
@@ -118,53 +116,40 @@ class _NormActExciteProject(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, act: int, *weights: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, layer: NormAct, moments: Tensor | None, *weights: Tensor
+    ) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         *excite_weights, project = weights
-        norm, variance = statistics(x, weight, bias, eps)
         photos, rows, channels = photos_rows_channels(x)
+        norm = batch_norm(x, channels, weight, bias, layer, moments)
         means, threads = torch.empty(photos, channels), torch.get_num_threads()
-        call("norm_act_sums", x, None, photos, rows, channels, norm.scale, norm.shift, act, means, threads)
+        call("norm_act_sums", x, None, photos, rows, channels, norm, layer.act, means, threads)
         squeezed, gate = gate_of(means.div_(rows), *excite_weights)
         y = torch.empty(photos, len(project), *x.shape[2:], dtype=x.dtype, memory_format=torch.channels_last)
         sizes, columns = (photos, rows, channels, len(project)), project.T.float().contiguous()
-        call("norm_act_project", x, y, *sizes, norm.scale, norm.shift, act, gate, columns, threads)
-        ctx.save_for_backward(x, *norm, means, squeezed, gate, excite_weights[0], excite_weights[2], project)
-        ctx.act = act
-        ctx.mark_non_differentiable(norm.mean, variance)
-        return y, norm.mean, variance
+        call("norm_act_project", x, y, *sizes, norm, layer.act, gate, columns, threads)
+        ctx.save_for_backward(x, norm, means, squeezed, gate, excite_weights[0], excite_weights[2], project)
+        ctx.act = layer.act
+        return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, scale, shift, mean, inv_std, means, squeezed, gate, reduce, expand, project = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, norm, means, squeezed, gate, reduce, expand, project = ctx.saved_tensors
         grad, project = grad.contiguous(memory_format=torch.channels_last), project.float().contiguous()
         sizes = photos, rows, channels, outputs = *photos_rows_channels(x), len(project)
-        threads, norm = torch.get_num_threads(), Statistics(scale, shift, mean, inv_std)
         sums, products = torch.empty(4, photos, channels), torch.empty(photos, channels, outputs)
-        call("norm_act_project_sums", x, grad, *sizes, scale, shift, mean, ctx.act, project, sums, products, threads)
+        threads = torch.get_num_threads()
+        call("norm_act_project_sums", x, grad, *sizes, norm, ctx.act, project, sums, products, threads)
         gate_grad = torch.einsum("pco,oc->pc", products, project)
         means_grad, weight_grads = gate_gradients(gate_grad, means, squeezed, gate, reduce, expand)
-        offset, totals = means_grad.div_(rows), _totals(gate, means_grad, *sums)
-        x_scale, x_offset = norm_offsets(norm, totals, photos * rows)
-        x_grad = torch.empty_like(x)
+        offset, x_grad, norm_grads = means_grad.div_(rows), torch.empty_like(x), torch.empty(2, channels)
         call(
-            "norm_act_project_grad", grad, x, x_grad, *sizes, project, gate, offset, scale, shift, x_scale, x_offset,
-            ctx.act, threads,
+            "norm_act_project_grad", grad, x, x_grad, *sizes, project, gate, offset, norm, sums, ctx.act, norm_grads,
+            threads,
         )  # fmt: skip
         project_grad = torch.einsum("pco,pc->oc", products, gate)
-        norm_grads = (totals[1] * inv_std).float(), totals[0].float()
         return x_grad, *norm_grads, None, None, *weight_grads, project_grad
-
-
-def _totals(
-    gate: Tensor, offset: Tensor, slopes: Tensor, grads: Tensor, slope_products: Tensor, products: Tensor
-) -> Tensor:
-    """`norm_gradients`'s sums, of sums per photo."""
-    factor = gate.double()
-    sums = (factor * grads + offset * slopes).sum(0), (factor * products + offset * slope_products).sum(0)
-    return torch.stack(sums)
 
 
 def gate_of(
@@ -179,8 +164,8 @@ def gate_of(
 def gate_gradients(
     gate_grad: Tensor, means: Tensor, squeezed: Tensor, gate: Tensor, reduce: Tensor, expand: Tensor
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The gradients of the means, N x C, and of `gate_of`'s weights and biases, in their order. Changes `gate_grad`."""
-    gate_grad *= gate * (1 - gate)
+    """The gradients of the means, N x C, and of `gate_of`'s weights and biases, in their order."""
+    gate_grad = torch.ops.aten.sigmoid_backward(gate_grad, gate)
     with torch.autocast(means.device.type, enabled=False):
         squeezed_grad = torch.ops.aten.silu_backward(gate_grad @ expand, squeezed)
         reduce_grad, expand_grad = squeezed_grad.T @ means, gate_grad.T @ F.silu(squeezed)
