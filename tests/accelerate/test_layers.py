@@ -32,7 +32,7 @@ def network(name: str, padding: str = "symmetric", drop_path: float = 0.0) -> Im
     for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
         norm.momentum = 1.0
         nn.init.uniform_(norm.weight, 0.5, 1.5)
-    model.train()(torch.randn(8, 3, 65, 49))
+    model.train()(torch.randn(8, 3, 49, 33))
     for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
         norm.momentum = 0.1
     return model.to(memory_format=torch.channels_last)
@@ -74,19 +74,20 @@ CASES = [
 @pytest.mark.parametrize("mode", ["train", "eval", "frozen"])
 @pytest.mark.parametrize(("name", "padding"), CASES)
 def test_logits_gradients_and_statistics_equal_the_plain_networks(name: str, padding: str, mode: str) -> None:
-    assert_equal(network(name, padding), mode, (64, 64))
-    assert_equal(network(name, padding), mode, (65, 49))
+    plain = network(name, padding)
+    for size in ((48, 48), (49, 33)):
+        assert_equal(plain, mode, size)
 
 
 def test_without_the_kernels_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "compiled", lambda *_: None)
     monkeypatch.setattr(layers, "POINTWISE_AS_LINEAR", True)  # as without AVX-512
     for mode in ("train", "frozen"):
-        assert_equal(network("efficientnet_b0"), mode, (65, 49))
+        assert_equal(network("efficientnet_b0"), mode, (49, 33))
 
 
 def test_stochastic_depth_draws_the_same_samples() -> None:
-    assert_equal(network("efficientnet_b0", drop_path=0.5), "train", (64, 64))
+    assert_equal(network("efficientnet_b0", drop_path=0.5), "train", (48, 48))
 
 
 def test_synced_norms_are_left_to_themselves() -> None:

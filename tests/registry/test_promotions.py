@@ -1,6 +1,7 @@
 """Every promotion, by the gate or by hand, is recorded: from, to, when, who and why."""
 
 import json
+import shutil
 import subprocess
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -12,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from registering import NAME, add, hits
+from stores import STORES
 
 from plumage.cli.registry import history
 from plumage.errors import TrackingError
@@ -32,12 +34,26 @@ def entries(*moves: tuple[int | None, int, str]) -> list[Promotion]:
     return [Promotion(before, to, how, "why", "who") for before, to, how in moves]  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def three(photos: Path) -> Path:
+@pytest.fixture(scope="module")
+def made_once(photos_made_once: Path, empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository whose gate made versions 1, 2 and 3 champion, one after the other."""
-    for seed, right in ((1, 20), (2, 40), (3, 60)):
-        assert add(photos, seed, hits(right))["decision"]["promoted"]
-    return photos
+    folder = tmp_path_factory.mktemp("three")
+    shutil.copy(empty_database, folder)
+    shutil.copytree(photos_made_once, folder / "dataset")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in STORES:
+            patch.delenv(name, raising=False)
+        patch.chdir(folder)
+        for seed, right in ((1, 20), (2, 40), (3, 60)):
+            assert add(folder, seed, hits(right))["decision"]["promoted"]
+    return folder
+
+
+@pytest.fixture
+def three(root: Path, made_once: Path) -> Path:
+    """A copy of it."""
+    shutil.copytree(made_once, root, dirs_exist_ok=True)
+    return root
 
 
 def test_each_move_of_the_gate_or_a_person_is_one_entry_in_order(three: Path) -> None:
