@@ -36,7 +36,7 @@ BATCH = 16
 def measure(folder: Path, photos: Path | None) -> Rows:
     """One row for the sample with 10 species, one for the real photos in the archive `photos`."""
     ingest(SampleSource(10, 60, 64, 0), folder / "accuracy", min_size=1, max_refused=1)
-    rows = [compare("sample, 10 species, 60 photos each", Store(folder / "accuracy"), Model(), Train())]
+    rows = [compare("sample, 10 species, 60 photos each", Store(folder / "accuracy"), Model(), Train(epochs=8))]
     if photos:
         ingest(ArchiveSource(photos, folder / "unpacked"), folder / "accuracy", min_size=1, max_refused=1)
         train = Train(epochs=24, batch_size=32, min_scale=0.35)

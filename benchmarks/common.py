@@ -76,14 +76,14 @@ def plain_memory() -> None:
             libc.malloc_trim(0)
 
 
-def in_turn(work: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Median seconds of each piece of work. They take turns in every round; the first round doesn't count."""
+def in_turn(work: dict[str, Callable[[], object]], rounds: int = ROUNDS, warm: bool = False) -> dict[str, float]:
+    """Median seconds of each piece of work. They take turns in every round; unless all are `warm`, the first doesn't count."""
     seconds: dict[str, list[float]] = {name: [] for name in work}
-    for number in range(rounds + 1):
+    for number in range(rounds + (not warm)):
         for name, do in work.items():
             start = time.perf_counter()
             do()
-            if number:
+            if warm or number:
                 seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
 

@@ -1,6 +1,7 @@
 """An epoch of training from scratch on a CPU, from photos on disk to weights, against the article's code.
 
-Each side has a process of its own: `python epochs.py SIDE FOLDER` trains for an epoch at each line that it reads.
+Each side has a process of its own: `python epochs.py SIDE FOLDER` trains for an epoch at each line that it reads, and before the first
+on a few photos.
 """
 
 import sys
@@ -18,7 +19,9 @@ NOTE = (
 )
 BATCH = 16
 DRAWN, TRAIN, VAL = 1_000, 256, 16
-ROWS = {"train": list(range(TRAIN)), "val": list(range(TRAIN, TRAIN + VAL))}
+VAL_ROWS = list(range(TRAIN, TRAIN + VAL))
+Train = Callable[[int], object]
+"""Training on as many photos, from random weights."""
 
 
 def measure(folder: Path, photos: Path | None) -> Rows:
@@ -31,7 +34,7 @@ def measure(folder: Path, photos: Path | None) -> Rows:
         "ours": started(__file__, "ours", str(folder / "dataset")),
     }
     try:
-        seconds = in_turn({name: partial(ask, worker) for name, worker in workers.items()})
+        seconds = in_turn({name: partial(ask, worker) for name, worker in workers.items()}, warm=True)
     finally:
         for worker in workers.values():
             worker.kill()
@@ -43,10 +46,10 @@ def measure(folder: Path, photos: Path | None) -> Rows:
     ]
 
 
-def ours(folder: Path) -> Callable[[], object]:
+def ours(folder: Path) -> Train:
     """Plumage's training on a data set."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-    from plumage.config import Train
+    from plumage.config import Train as Settings
     from plumage.data.dataset.store import Dataset
     from plumage.models import create_model
     from plumage.models.preprocessing import Preprocessing
@@ -56,16 +59,17 @@ def ours(folder: Path) -> Callable[[], object]:
 
     dataset, device = Dataset(folder), choose_device("cpu")
 
-    def train() -> None:
+    def train(photos: int) -> None:
         model = create_model("efficientnet_b0", len(dataset.classes))
-        data = TrainingData(dataset, ROWS, Preprocessing(size=224, crop_fraction=1.0))
-        once = Train(epochs=1, batch_size=BATCH).resolved()
+        rows = {"train": list(range(photos)), "val": VAL_ROWS}
+        data = TrainingData(dataset, rows, Preprocessing(size=224, crop_fraction=1.0))
+        once = Settings(epochs=1, batch_size=BATCH).resolved()
         train_model(model, data, TrainingContext(once, device))
 
     return train
 
 
-def theirs(folder: Path) -> Callable[[], object]:
+def theirs(folder: Path) -> Train:
     """The article's training on class folders."""
     import torch
     import torch.nn.functional as F
@@ -76,19 +80,20 @@ def theirs(folder: Path) -> Callable[[], object]:
 
     images = ImageFolder(str(folder), transforms.Compose([transforms.Resize((224, 224)), transforms.ToTensor()]))
 
-    def train() -> None:
+    def train(photos: int) -> None:
         model = efficientnet_b0(num_classes=len(images.classes))
         optimizer = torch.optim.Adam(model.parameters())
-        for inputs, labels in DataLoader(Subset(images, ROWS["train"]), BATCH, shuffle=True):
+        for inputs, labels in DataLoader(Subset(images, range(photos)), BATCH, shuffle=True):
             optimizer.zero_grad()
             F.cross_entropy(model.train()(inputs), labels).backward()
             optimizer.step()
         with torch.no_grad():
-            for inputs, _ in DataLoader(Subset(images, ROWS["val"]), BATCH):
+            for inputs, _ in DataLoader(Subset(images, VAL_ROWS), BATCH):
                 model.eval()(inputs)
 
     return train
 
 
 if __name__ == "__main__":
-    serve({"ours": ours, "theirs": theirs}[sys.argv[1]](Path(sys.argv[2])))
+    train = {"ours": ours, "theirs": theirs}[sys.argv[1]](Path(sys.argv[2]))
+    serve(partial(train, TRAIN), first=partial(train, 2 * BATCH))

@@ -24,6 +24,8 @@ NOTE = (
 )
 BATCHES = {1: 15, 8: 9, 32: 5}
 """Batch sizes, and rounds of each."""
+CHECKED = 8
+"""Photos of a batch that are also computed in float64, which takes seconds."""
 Peer = Callable[[Tensor], object]
 
 
@@ -39,8 +41,8 @@ def measure(folder: Path, photos: Path | None) -> Rows:
             work = {label: (lambda peer=peer: peer(inputs)) for label, peer in {"ours": ours, **peers}.items()}  # noqa: B023
             with torch.inference_mode():
                 seconds = in_turn(work, rounds)
-                expected = network.double()(inputs.double()).softmax(1)
-                difference = (ours(inputs).softmax(1) - expected).abs().max().item()
+                expected = network.double()(inputs[:CHECKED].double()).softmax(1)
+                difference = (ours(inputs)[:CHECKED].softmax(1) - expected).abs().max().item()
                 network.float()
             best = min(seconds[label] for label in peers)
             rates = {label: batch_size / took for label, took in seconds.items()}

@@ -34,8 +34,8 @@ def measure(folder: Path, photos: Path | None) -> Rows:
     write_dataset(many, (again(batch, number) for number in range(TIMES) for batch in few.batches_without(set())))
     rows: Rows = []
     for name, size, batch, seen in (
-        ("efficientnet_lite0", 32, 128, 10_000),
-        ("efficientnet_b0", 224, 16, 320),
+        ("efficientnet_lite0", 32, 128, 5_000),
+        ("efficientnet_b0", 224, 16, 160),
     ):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             peaks = pool.submit(train, many, name, size, batch, seen).result()
@@ -60,7 +60,7 @@ def again(batch: pa.RecordBatch, number: int) -> pa.RecordBatch:
 def train(folder: Path, name: str, size: int, batch: int, seen: int) -> list[float]:
     store, peaks = Dataset(folder), list[float]()
     model = create_model(name, len(store.classes))
-    rows = {"train": np.random.default_rng(0).choice(len(store), seen, replace=False).tolist(), "val": list(range(320))}
+    rows = {"train": np.random.default_rng(0).choice(len(store), seen, replace=False).tolist(), "val": list(range(64))}
 
     def on_epoch(*_: object) -> None:
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)

@@ -1,6 +1,5 @@
 """A million photos through the stages download and split, as DVC runs them."""
 
-import io
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from plumage.common.paths import PARAMS, REPORTS
 from plumage.common.workers import map_in_processes
 from plumage.common.yaml_file import read_yaml
 
+PER_CLASS = 1_000
 NOTE = "A million photos of 32 pixels in a tar file: `pipeline/download.py`, then `pipeline/split.py`."
 
 
@@ -25,14 +25,10 @@ def measure(parent: Path, photos: Path | None) -> Rows:
     work = parent / "million"
     shutil.rmtree(work, ignore_errors=True)
     (work / REPORTS).mkdir(parents=True)
-    with tarfile.open(work / "photos.tar", "w") as archive:
-        per_class = 1_000
-        classes = map_in_processes(paint, (range(start, start + per_class) for start in range(0, 1_000_000, per_class)))
-        for number, of_class in enumerate(classes):
-            for index, photo in enumerate(of_class):
-                member = tarfile.TarInfo(f"CLASS {number:03d}/{index:03d}.jpg")
-                member.size = len(photo)
-                archive.addfile(member, io.BytesIO(photo))
+    with (work / "photos.tar").open("wb") as archive:
+        classes = (range(first, first + PER_CLASS) for first in range(0, 1_000_000, PER_CLASS))
+        archive.writelines(map_in_processes(paint, classes))
+        archive.write(bytes(tarfile.RECORDSIZE))  # a tar file's end
     params = read_yaml(ROOT / PARAMS)
     params["data"] |= {"source": "archive", "path": "photos.tar"}
     (work / PARAMS).write_text(yaml.safe_dump(params))
@@ -46,8 +42,21 @@ def measure(parent: Path, photos: Path | None) -> Rows:
     return rows
 
 
-def paint(numbers: range) -> list[bytes]:
-    """Photos of blurred random colours, 32 pixels: much faster to make than drawn birds."""
+def paint(numbers: range) -> bytes:
+    """A class in a tar file: photos of blurred random colours, 32 pixels, which are much faster to make than drawn birds."""
     colors = np.random.default_rng(numbers.start).integers(0, 255, (len(numbers), 10, 10, 3), dtype=np.uint8)
     blurred = (Image.fromarray(of_one).resize((32, 32), Image.Resampling.BICUBIC) for of_one in colors)
-    return [simplejpeg.encode_jpeg(np.asarray(photo), quality=75) for photo in blurred]
+    return b"".join(
+        member(
+            f"CLASS {numbers.start // PER_CLASS:03d}/{index:03d}.jpg",
+            simplejpeg.encode_jpeg(np.asarray(photo), quality=75),
+        )
+        for index, photo in enumerate(blurred)
+    )
+
+
+def member(name: str, content: bytes) -> bytes:
+    """A file in a tar file."""
+    header = tarfile.TarInfo(name)
+    header.size = len(content)
+    return header.tobuf() + content + bytes(-len(content) % tarfile.BLOCKSIZE)
