@@ -16,16 +16,17 @@ from plumage.accelerate.onnx_graph import INPUT, onnx_model
 from plumage.models.efficientnet import EfficientNet
 from plumage.models.networks import build_network, configure
 
+CHECKED = 8
+"""Photos of a batch that are also computed in float64, which takes seconds."""
+
 NOTE = (
     "Images/s in fp32 at 224 pixels, all in turn in one process, which keeps freed memory. ONNX Runtime with its defaults and OpenVINO (if "
     "installed) run the graph that Plumage makes, on as many threads. Eager is torchvision's network for B0 and Plumage's for Lite0, in "
     "channels_last memory; torch.compile compiles that network for each batch size, with frozen weights. "
-    "The difference is the largest of a probability to that of torch in float64."
+    f"The difference is the largest of a probability to that of torch in float64, of the first {CHECKED} photos."
 )
 BATCHES = {1: 15, 8: 9, 32: 5}
 """Batch sizes, and rounds of each."""
-CHECKED = 8
-"""Photos of a batch that are also computed in float64, which takes seconds."""
 Peer = Callable[[Tensor], object]
 
 
