@@ -115,8 +115,8 @@ static inline Task task(long number, long parts, long channels) {
 
 /* Of a batch norm, 4 x channels, and of the gradient before the activation, its sums and those of its product with x - mean: what times
    x, and what, is added to that gradient times scale, for the gradient of x; and the gradients of the norm's weight and bias. */
-static inline void norm_gradients(const float *norm, const double *sums, long rows, long channels, float *x_scale, float *offset,
-                                  float *grads) {
+static inline void norm_offsets(const float *norm, const double *sums, long rows, long channels, float *x_scale, float *offset,
+                                float *grads) {
     for (long c = 0; c < channels; c++) {
         double scale = norm[c], mean = norm[2 * channels + c], inv_std = norm[3 * channels + c];
         double factor = -scale * inv_std * inv_std * sums[channels + c] / rows;

@@ -117,18 +117,8 @@ class _ExpandDepthwise(torch.autograd.Function):
         folded, shift = (expand * norm[0, :, None]).T.float().contiguous(), bias.detach().float()
         sizes = _depthwise_sizes(x, taps, geometry)
         call(
-            "expand_depthwise",
-            x,
-            y,
-            moments,
-            _by_tap(taps),
-            folded,
-            x_mean.float(),
-            shift,
-            layer.act,
-            x.shape[1],
-            *sizes,
-        )
+            "expand_depthwise", x, y, moments, _by_tap(taps), folded, x_mean.float(), shift, layer.act, x.shape[1], *sizes,
+        )  # fmt: skip
         ctx.save_for_backward(x, expand, bias, taps, folded, x_mean, covariance, norm)
         ctx.act, ctx.geometry = layer.act, geometry
         ctx.mark_non_differentiable(moments)

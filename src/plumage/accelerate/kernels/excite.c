@@ -232,7 +232,7 @@ void norm_act_project_grad(const element *grad, const element *x, element *x_gra
     long per_photo = (rows + ROWS - 1) / ROWS, wide = padded(outputs);
     float *x_scale = malloc(2 * channels * sizeof(float)), *offset = x_scale + channels;
     double *totals = gated_sums(sums, gate, gate_offset, photos, channels);
-    norm_gradients(norm, totals, photos * rows, channels, x_scale, offset, grads);
+    norm_offsets(norm, totals, photos * rows, channels, x_scale, offset, grads);
     free(totals);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long number = 0; number < photos * per_photo; number++) {

@@ -98,7 +98,7 @@ void norm_gradient(const element *grad, const element *x, element *out, long pho
                    const float *gate_offset, const float *norm, const double *sums, int act, float *grads, int threads) {
     const float *scale = norm, *shift = scale + channels;
     float *x_scale = malloc(4 * channels * sizeof(float)), *offset = x_scale + channels, *one = offset + channels, *zero = one + channels;
-    norm_gradients(norm, sums, photos * rows, channels, x_scale, offset, grads);
+    norm_offsets(norm, sums, photos * rows, channels, x_scale, offset, grads);
     for (long c = 0; c < channels; c++) one[c] = 1.f, zero[c] = 0.f;
 #define LOOP(ACT)                                                                                                      \
     _Pragma("omp parallel for num_threads(threads) schedule(static)") for (long row = 0; row < photos * rows; row++) { \
