@@ -1,6 +1,8 @@
 """Passwords, tokens and signatures are hidden in text, wherever they stand; and found in files."""
 
 import secrets
+import string
+from collections.abc import Callable
 
 import pytest
 
@@ -84,10 +86,26 @@ def test_a_secret_in_a_file_is_found(text: str) -> None:
     assert any(found)
 
 
-def test_random_values_are_found_and_names_hashes_and_placeholders_are_not() -> None:
-    for make in (lambda: secrets.token_urlsafe(32), lambda: secrets.token_hex(20)):
-        assert sum(find_secret(f"x = call('{make()}')", is_code=True) is not None for _ in range(50)) > 45
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: secrets.token_urlsafe(18),
+        lambda: secrets.token_urlsafe(32),
+        lambda: f"s3cret10-{secrets.token_urlsafe(18)}",
+        lambda: "".join(secrets.choice(string.ascii_letters) for _ in range(24)),
+        lambda: "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(24)),
+        lambda: secrets.token_hex(16),
+    ],
+    ids=["24 of Base64", "43 of Base64", "after a name", "letters", "letters and digits", "hexadecimal"],
+)
+def test_random_values_are_found(make: Callable[[], str]) -> None:
+    assert sum(find_secret(f"x = call('{make()}')", is_code=True) is not None for _ in range(1000)) > 985
+
+
+def test_names_hashes_and_placeholders_are_not_taken_for_random_values() -> None:
     for line in (
+        "numberOfBytesToRead = JavaScriptObjectNotation.HTTPServerRequestHandler",
+        "FROM WeightOnlyQuantizedEfficientNetV2Features IMPORT getThreadPriorityOfTheIOWorkers",
         "def test_a_classifier_with_EfficientNetB0_and_2048_features_is_accurate(self) -> None:",
         "from plumage.data.sources.huggingface import HuggingfaceDataset2Source",
         "- md5: 7670babb1e464f2f52246195e9647d20.dir",

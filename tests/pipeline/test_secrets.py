@@ -108,7 +108,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def test_no_secret_reaches_an_artifact_the_registry_a_page_a_line_or_a_command_line(
     tmp_path: Path, server: Server
 ) -> None:
-    planted = {place: f"s3cret{number}-{secrets.token_urlsafe(18)}" for number, place in enumerate(PLACES)}
+    planted = {place: f"s3cret{number}-{secrets.token_urlsafe(32)}" for number, place in enumerate(PLACES)}
     (tmp_path / "project").mkdir()
     clone = Clone.of_working_tree(tmp_path / "project")
     with serve(StandIn()) as site:

@@ -122,6 +122,12 @@ HASH = re.compile(
     r"(?:md5|sha-?\d+|hash|digest|checksum|etag|commit|integrity|rev|revision|oid|index)\W{0,6}$", re.IGNORECASE
 )
 """What stands before a value that is a hash, not a secret."""
+COMMON_PAIR = re.compile(
+    r"a[bcdilmnprst]|b[ail]|c[aehklot]|d[aei]|e[acdeflmnprstx]|f[fio]|g[er]|h[aeo]|i[acdeglmnostz]|ke|"
+    r"l[aeilot]|m[aeimop]|n[acdegiost]|o[cdlmnprstuw]|p[aelor]|r[aceimost]|s[cehiopstu]|t[aehiorsy]|u[lnrst]|v[eio]",
+    re.IGNORECASE,
+)
+"""The pairs of letters that are most common in the names of Python packages' code: three in four of all pairs there."""
 
 
 def redacted(text: str) -> str:
@@ -188,24 +194,25 @@ def _environment_secrets() -> list[str]:
 def _is_random(value: str, before: str) -> bool:
     """Whether `value`, of 20 letters and digits or more, looks drawn at random and is no hash, as the text `before` it tells.
 
-    Random text changes between upper case, lower case and digits about every other character, and names do not. Its
-    characters have over 3.5 bits of entropy (3 for hexadecimal digits).
+    Random text changes between upper case, lower case and digits about every other character, and names do not; one in five
+    of its pairs of letters is common in names, of a name's most are. Its characters have over 3.5 bits of entropy (3 for
+    hexadecimal digits).
     """
     if HASH.search(before):
         return False
     kinds = [_kind(character) for character in value if character.isalnum()]
     changes = sum(one != other for one, other in pairwise(kinds)) / len(kinds) if kinds else 0.0
     entropy = -sum(count / len(value) * math.log2(count / len(value)) for count in Counter(value).values())
-    if set(kinds) == {"upper", "lower", "digit"}:
-        return changes > 0.4 and entropy > 3.5
-    return (
-        len(set(kinds)) == 2
-        and "digit" in kinds
-        and len(value) >= 24
-        and kinds.count("digit") > 2
-        and changes > 0.15
-        and entropy > 3.0
-    )
+    if {"upper", "lower"} <= set(kinds):
+        return entropy > 3.5 and (("digit" in kinds and changes > 0.4) or _common_pairs(value) < 0.4)
+    return len(set(kinds)) == 2 and len(value) >= 24 and kinds.count("digit") > 2 and changes > 0.15 and entropy > 3.0
+
+
+def _common_pairs(value: str) -> float:
+    """How many of the pairs of letters in `value` are common in names, as a share; one that starts a camelCase word is not."""
+    pairs = [one + other for one, other in pairwise(value) if one.isalpha() and other.isalpha()]
+    common = sum(bool(COMMON_PAIR.match(pair)) and not (pair[0].islower() and pair[1].isupper()) for pair in pairs)
+    return common / max(len(pairs), 1)
 
 
 def _kind(character: str) -> str:
