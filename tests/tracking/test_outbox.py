@@ -172,6 +172,28 @@ def test_during_training_a_refused_entry_holds_up_no_later_one(root: Path) -> No
     assert points(run.id) == [(1, 1.0)] and MlflowClient().get_run(run.id).info.status == "FINISHED"
 
 
+def test_epochs_that_waited_go_in_few_requests_and_one_that_is_refused_takes_none_along(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = []
+    log_batch = MlflowClient.log_batch
+    monkeypatch.setattr(MlflowClient, "log_batch", lambda *a, **k: (requests.append(1), log_batch(*a, **k)))
+    epochs = [MetricsEntry(metrics={"train/loss": 1 / n, "val/loss": 1.0}, step=n, time=n) for n in range(1, 121)]
+    path, run = pending(root)
+    path.write_bytes(b"\n".join(map(to_line, epochs)))
+    outbox.deliver_pending(root)
+    assert points(run) == [(n, 1 / n) for n in range(1, 121)] and len(requests) == 3
+
+    path, run = pending(root)
+    path.write_bytes(
+        b"".join(map(to_line, [*epochs[:60], MetricsEntry(metrics={"what?": 1.0}, step=1, time=1), *epochs[60:]]))
+    )
+    outbox.deliver_pending(root)
+    assert points(run) == [(n, 1 / n) for n in range(1, 121)]
+    assert MlflowClient().get_run(run).data.metrics == {"train/loss": 1 / 120, "val/loss": 1.0}
+    assert path.with_suffix(".damaged").read_bytes().count(b"\n") == 1
+
+
 def test_what_is_no_outbox_is_named_and_stops_no_stage(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

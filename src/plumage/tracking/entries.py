@@ -4,6 +4,7 @@ A line without a checksum, as earlier versions wrote it, is an entry, too.
 """
 
 import zlib
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from mlflow import MlflowClient
@@ -52,7 +53,7 @@ def to_line(entry: Entry) -> bytes:
 
 def from_line(line: bytes) -> Entry:
     """The entry in a line. ValueError says in a few words why there is none."""
-    text, _, checksum = line.rstrip(b"\n").partition(b"\t")
+    text, _, checksum = line.strip(b"\n").partition(b"\t")
     if checksum and checksum != b"%08x" % zlib.crc32(text):
         raise ValueError("its checksum differs")
     try:
@@ -70,6 +71,13 @@ def deliver(run_id: str, entry: Entry) -> None:
             client.set_terminated(run_id, status)
         case TagsEntry(tags=tags):
             client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()], synchronous=True)
-        case MetricsEntry(metrics=points, step=step, time=time):
-            metrics = [Metric(name, value, time, step) for name, value in points.items()]
-            client.log_batch(run_id, metrics=metrics, synchronous=True)
+        case MetricsEntry():
+            deliver_metrics(run_id, [entry])
+
+
+def deliver_metrics(run_id: str, entries: Sequence[MetricsEntry]) -> None:
+    """Send metrics to the store in one request. Sent twice, they are stored once."""
+    metrics = [
+        Metric(name, value, entry.time, entry.step) for entry in entries for name, value in entry.metrics.items()
+    ]
+    MlflowClient().log_batch(run_id, metrics=metrics, synchronous=True)

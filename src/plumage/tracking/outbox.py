@@ -8,8 +8,9 @@ timestamp; MLflow stores it once. A line that is damaged, or that the store refu
 import hashlib
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 
 import mlflow
@@ -21,7 +22,7 @@ from plumage.common.files import atomic_path, naming
 from plumage.common.paths import OUTBOX
 from plumage.common.text import plural
 from plumage.tracking.artifacts import sqlite_database
-from plumage.tracking.entries import EndEntry, Entry, Status, deliver, from_line, to_line
+from plumage.tracking.entries import EndEntry, Entry, MetricsEntry, Status, deliver, deliver_metrics, from_line, to_line
 from plumage.tracking.store import STORE_ERRORS, first_line
 
 RETRY_SECONDS = 10.0
@@ -30,6 +31,12 @@ CLOSE_SECONDS = 15.0
 MAX_BYTES = 2**26
 """No training writes more: 100,000 epochs. A larger file is not read."""
 UNREACHABLE: tuple[type[Exception], ...] = (*STORE_ERRORS, OSError)
+REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+"""MLflow's codes of errors that come again however often it is asked."""
+BATCH_SIZE = 50
+"""Metrics of so many epochs go in one request: MLflow takes 1,000 values."""
+LINE = re.compile(rb"\n*[^\n]+\n?|\n+")
+"""A line, with the empty lines before it."""
 RUN_ID = re.compile(r"\w{1,64}")
 
 
@@ -111,20 +118,33 @@ class _File:
         while lines := self._lines():
             done, damaged = 0, []
             try:
-                for line in lines:
-                    if line.strip() and (problem := self._deliver_line(line)):
-                        damaged.append((line, problem))
-                    done += 1
+                for batch in _batches(lines):
+                    damaged += self._deliver_batch(batch)
+                    done += len(batch)
             finally:
                 self._set_aside(damaged)
                 self._drop(sum(map(len, lines[:done])))
 
     def _lines(self) -> list[bytes]:
         with self._lock:
-            return self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+            return LINE.findall(self.path.read_bytes()) if self.path.exists() else []
+
+    def _deliver_batch(self, lines: Sequence[bytes]) -> list[tuple[bytes, str]]:
+        """Deliver the entries in lines. Return the lines that can never be delivered, and why."""
+        if len(lines) > 1:
+            try:
+                deliver_metrics(self.path.stem, [*filter(None, map(_metrics, lines))])
+            except MlflowException as error:
+                if error.error_code not in REFUSED:
+                    raise
+            else:
+                return []
+        return [(line, problem) for line in lines if (problem := self._deliver_line(line))]
 
     def _deliver_line(self, line: bytes) -> str | None:
         """Deliver the entry in a line. Return why it can never be delivered; None if it was."""
+        if not line.strip():
+            return None
         try:
             entry = from_line(line)
         except ValueError as error:
@@ -133,7 +153,7 @@ class _File:
             deliver(self.path.stem, entry)
         except MlflowException as error:
             run = MlflowClient().get_run(self.path.stem).info
-            if error.error_code not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST") or run.lifecycle_stage != "active":
+            if error.error_code not in REFUSED or run.lifecycle_stage != "active":
                 raise
             return f"MLflow refuses it: {first_line(error)[:120]}"
         return None
@@ -143,7 +163,7 @@ class _File:
             return
         aside = self.path.with_suffix(".damaged")
         with naming(aside), aside.open("ab") as file:
-            file.writelines(line.rstrip(b"\n") + b"\n" for line, _ in damaged)
+            file.writelines(line.strip(b"\n") + b"\n" for line, _ in damaged)
         print(
             f"{self.path}: {plural(len(damaged), 'line')} can't be delivered ({damaged[0][1]}); kept in {aside}",
             flush=True,
@@ -158,6 +178,19 @@ class _File:
             elif count:
                 with atomic_path(self.path) as beside:
                     beside.write_bytes(rest)
+
+
+def _batches(lines: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """The lines in order: of metrics, up to BATCH_SIZE at once; of anything else, one by one."""
+    for are_metrics, group in groupby(lines, lambda line: _metrics(line) is not None):
+        same, size = [*group], BATCH_SIZE if are_metrics else 1
+        yield from (same[start : start + size] for start in range(0, len(same), size))
+
+
+def _metrics(line: bytes) -> MetricsEntry | None:
+    with suppress(ValueError):
+        return entry if isinstance(entry := from_line(line), MetricsEntry) else None
+    return None
 
 
 def deliver_pending(root: Path) -> None:
