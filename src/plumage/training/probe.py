@@ -127,36 +127,42 @@ def _whitening(features: Tensor, labels: Tensor, num_classes: int, shrinkage: fl
     It makes the shrunk within-class scatter a multiple of the identity.
     """
     width, mean = features.shape[1], features.mean(0)
-    counts = torch.bincount(labels, minlength=num_classes).clamp(min=1)
-    class_means = features.new_zeros(num_classes, width).index_add_(0, labels, features) / counts[:, None]
-    within, total = (features.new_zeros(width, width) for _ in range(2))
-    for rows, targets in zip(features.split(CHUNK), labels.split(CHUNK), strict=True):
-        deviations, differences = rows - class_means[targets], rows - mean
-        within += deviations.T @ deviations
-        total += differences.T @ differences
-    within, total = ((scatter / len(features)).cpu().double() for scatter in (within, total))
-    floor = (shrinkage * within.diagonal().mean()).clamp(min=1e-12)
-    matrix = torch.eye(width).double() * floor.rsqrt()
-    if shrinkage < 1:
-        few = (features - class_means[labels]).cpu().double() if len(features) < width else None
-        values, vectors = _eigenpairs(within) if few is None else _eigenpairs_of_few(few)
-        matrix += vectors * (((1 - shrinkage) * values + floor).rsqrt() - floor.rsqrt()) @ vectors.T
-    scale = ((matrix @ total * matrix).sum() / width).clamp(min=1e-12).sqrt()
+    counts = torch.bincount(labels, minlength=num_classes)
+    sums = features.new_zeros(num_classes, width).index_add_(0, labels, features)
+    class_means = sums / counts.clamp(min=1)[:, None]
+    values, vectors = _within_class_scatter(features, labels, class_means)
+    floor = (shrinkage * values.sum() / width).clamp(min=1e-12)
+    factors = ((1 - shrinkage) * values + floor).rsqrt()
+    matrix = torch.eye(width).double() * floor.rsqrt() + vectors * (factors - floor.rsqrt()) @ vectors.T
+    within = (values * factors.square()).sum()
+    between = ((class_means - mean).cpu().double() @ matrix).square().sum(1) @ counts.cpu().double() / len(labels)
+    scale = ((within + between) / width).clamp(min=1e-12).sqrt()
     return mean, (matrix / scale).float().to(features.device)
 
 
-def _eigenpairs(scatter: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, none below 0, and eigenvectors, as columns, of a scatter matrix."""
+def _within_class_scatter(features: Tensor, labels: Tensor, class_means: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, none below 0, and eigenvectors, as columns, of the scatter of N x F `features` around their class's mean.
+
+    With N less than F they come from N x N products, which is faster. Eigenvectors whose value is 0 are left out then.
+    """
+    count, width = features.shape
+    if count < width:
+        deviations = (features - class_means[labels]).cpu().double()
+        values, left = _eigenpairs(deviations @ deviations.T / count)
+        kept = values > 1e-12 * values[-1]
+        return values[kept], deviations.T @ left[:, kept] / (count * values[kept]).sqrt()
+    scatter = features.new_zeros(width, width)
+    for rows, targets in zip(features.split(CHUNK), labels.split(CHUNK), strict=True):
+        deviations = rows - class_means[targets]
+        scatter += deviations.T @ deviations
+    return _eigenpairs((scatter / count).cpu().double())
+
+
+def _eigenpairs(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, none below 0, and eigenvectors, as columns, of a positive semidefinite matrix."""
     with _one_thread():
-        values, vectors = torch.linalg.eigh(scatter)
+        values, vectors = torch.linalg.eigh(matrix)
     return values.clamp(min=0), vectors
-
-
-def _eigenpairs_of_few(deviations: Tensor) -> tuple[Tensor, Tensor]:
-    """Those of the scatter of N x F `deviations` whose eigenvalue isn't 0. N is less than F, so that N x N products are faster."""
-    values, left = _eigenpairs(deviations @ deviations.T / len(deviations))
-    kept = values > 1e-12 * values[-1]
-    return values[kept], deviations.T @ left[:, kept] / (len(deviations) * values[kept]).sqrt()
 
 
 @contextmanager
