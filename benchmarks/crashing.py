@@ -16,9 +16,12 @@ import psutil
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
+from cheap_forks import make_forks_cheap
 from clone import STAGES, TINY, Clone
 
 OUTPUTS = ("data", "models", "reports")
+CODE = (".git", "benchmarks", "docs", "pipeline", "src", "tests")
+"""Folders in which no stage writes, with most of the project's files: they are not restored."""
 REGISTRY = "reports/registry.json"
 TEMPORARY = ".system-tmp"
 """The stages' TMPDIR. What a killed one leaves there is the system's to remove."""
@@ -49,8 +52,9 @@ class Project:
 
     def prepare(self) -> None:
         """Run every stage undisturbed."""
+        make_forks_cheap()
         for stage in STAGES:
-            shutil.copytree(self.folder, self._kept / stage, symlinks=True)
+            shutil.copytree(self.folder, self._kept / stage, symlinks=True, ignore=self._code)
             started = time.monotonic()
             ended = self.run(stage)
             assert ended.code == 0, ended.said
@@ -65,10 +69,15 @@ class Project:
             process.kill()
         psutil.wait_procs(left, timeout=30)
         # Renamed first: the dying may still remove their files.
-        aside = Path(tempfile.mkdtemp(dir=self.folder.parent), "project")
-        self.folder.rename(aside)
+        aside = Path(tempfile.mkdtemp(dir=self.folder.parent))
+        for path in self.folder.iterdir():
+            if path.name not in CODE:
+                path.rename(aside / path.name)
         shutil.rmtree(aside, ignore_errors=True)
         shutil.copytree(self._kept / stage, self.folder, symlinks=True, dirs_exist_ok=True)
+
+    def _code(self, folder: str, _: list[str]) -> tuple[str, ...]:
+        return CODE if Path(folder) == self.folder else ()
 
     def _is_ours(self, process: psutil.Process) -> bool:
         """Whether a process works in the project, or is about it."""

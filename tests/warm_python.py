@@ -5,7 +5,6 @@ has its own files, environment, signals and end. What it shares with other forks
 """
 
 import atexit
-import gc
 import importlib
 import importlib.metadata
 import json
@@ -23,9 +22,14 @@ import tempfile
 import threading
 import traceback
 import types
+import weakref
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from cheap_forks import make_forks_cheap
 
 LIBRARIES = (
     "dvc.cli.parser", "dvc.repo", "filelock", "git", "matplotlib.backends.backend_agg", "matplotlib.pyplot", "mlflow.pyfunc",
@@ -79,46 +83,80 @@ def serve(path: Path) -> None:
     for name in [name for name in sys.modules if name.startswith("plumage")]:  # MLflow's entry point has imported them
         del sys.modules[name]
     sys.executable = str(path.with_name("python"))
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    atexit.unregister(sys.modules["torch._dynamo.utils"].dump_compile_times)
+    weakref.finalize._registry.clear()  # type: ignore[attr-defined]  # each fork would take 100 ms for both at its end
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(path))
     server.listen()
-    gc.collect()
-    gc.freeze()
+    make_forks_cheap()
     print("ready", flush=True)
-    while server in select.select([server, sys.stdin], [], [])[0]:
-        connection, _ = server.accept()
-        if os.fork() == 0:
-            server.close()
-            attend(connection)
-        connection.close()
+    children: dict[int, Child] = {}
+    while True:
+        clients = {child.client: child for child in children.values()}
+        ready = select.select([server, sys.stdin, *clients, *children], [], [])[0]
+        if sys.stdin in ready:
+            break
+        for source in ready:
+            if source in clients:
+                clients[source].pass_on_signal()
+            elif source in children:
+                children.pop(source).end()
+            elif child := start_child(server, children):
+                children[child.ended] = child
     for file in path.parent.iterdir():
         file.unlink()
     path.parent.rmdir()
 
 
-def attend(connection: socket.socket) -> None:
-    """Be between a client and its fork: pass on signals, a client's death and the fork's exit code."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    head, streams, _, _ = socket.recv_fds(connection, 16, 3)
-    asked = json.loads(connection.recv(int(head), socket.MSG_WAITALL))
-    if (child := os.fork()) == 0:
-        connection.close()
+@dataclass
+class Child:
+    """A command's process, its client, and what can be read when the process has ended."""
+
+    process: int
+    client: socket.socket
+    ended: int
+
+    def pass_on_signal(self) -> None:
+        """Send it the signal that its client got, or kill it, because its client is dead."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process, (self.client.recv(1) or bytes([signal.SIGKILL]))[0])
+
+    def end(self) -> None:
+        """Tell its client the exit code."""
+        code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        with suppress(OSError):
+            self.client.sendall(str(code).encode())
+        self.close()
+
+    def close(self) -> None:
+        """Close what this process holds of it."""
+        self.client.close()
+        os.close(self.ended)
+
+
+def start_child(server: socket.socket, others: Mapping[int, Child]) -> Child | None:
+    """Fork for the next client; None if it was killed while it asked."""
+    client, _ = server.accept()
+    head, streams, _, _ = socket.recv_fds(client, 16, 3)
+    try:
+        asked = json.loads(client.recv(int(head), socket.MSG_WAITALL))
+    except ValueError:
+        for stream in streams:
+            os.close(stream)
+        client.close()
+        return None
+    if (process := os.fork()) == 0:
+        server.close()
+        client.close()
+        for other in others.values():
+            other.close()
         os.setpgid(0, 0)
         become(streams, **asked)
     with suppress(OSError):  # it has done so, and has become another program
-        os.setpgid(child, child)
+        os.setpgid(process, process)
     for stream in streams:
         os.close(stream)
-    ended = os.pidfd_open(child)
-    while ended not in (ready := select.select([ended, connection], [], [])[0]):
-        if connection in ready:
-            os.killpg(child, (connection.recv(1) or bytes([signal.SIGKILL]))[0])
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    try:
-        connection.sendall(str(code).encode())
-    finally:
-        os._exit(0)
+    return Child(process, client, os.pidfd_open(process))
 
 
 def become(streams: list[int], arguments: list[str], folder: str, environment: dict[str, str]) -> None:

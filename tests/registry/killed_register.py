@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
+from cheap_forks import make_forks_cheap
 from mlflow import MlflowClient
 from registering import NAME, add, hits
 
@@ -21,6 +22,7 @@ from plumage.tracking.store import use_store
 
 def main() -> None:
     folder, every = Path(sys.argv[1]), int(sys.argv[2])
+    make_forks_cheap()
     count = int(in_child(folder, "counted", lambda root: register(root, None)))
     for at in range(1, count + 1, every):
         in_child(folder, f"at-{at}", lambda root, at=at: register(root, at))
