@@ -10,7 +10,7 @@ from dvc.utils.serialize import load_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plumage.common.yaml_file import parse_yaml, read_yaml, set_values
+from plumage.common.yaml_file import parse_yaml, read_dvc_file, read_yaml, set_values
 from plumage.errors import ConfigError
 
 SCALARS = [
@@ -43,7 +43,9 @@ def read_as(reader: Any, path: Path) -> str:
 
 def assert_read_as_dvc_does(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="")
-    assert read_as(read_yaml, path) == read_as(load_yaml, path), text
+    as_dvc = read_as(load_yaml, path)
+    assert read_as(read_yaml, path) == as_dvc, text
+    assert as_dvc in ("refused", read_as(read_dvc_file, path)), text
 
 
 @pytest.mark.parametrize("text", [f"key: {scalar}" for scalar in SCALARS] + DOCUMENTS)

@@ -4,7 +4,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from plumage.common.paths import CHECKED, PARAMS
-from plumage.common.yaml_file import read_yaml
+from plumage.common.yaml_file import read_dvc_file
 
 Stages = dict[str, Any]
 """The stages of a dvc.yaml or dvc.lock, by name."""
@@ -12,7 +12,7 @@ Stages = dict[str, Any]
 
 def read_stages(path: Path) -> Stages:
     """The stages of a dvc.yaml or dvc.lock; empty if the file does not exist. ConfigError if it can't be read."""
-    return (read_yaml(path).get("stages") or {}) if path.is_file() else {}
+    return (read_dvc_file(path).get("stages") or {}) if path.is_file() else {}
 
 
 def outputs_of(spec: dict[str, Any]) -> list[str]:

@@ -6,16 +6,20 @@ import re
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node
+from ruamel.yaml.resolver import implicit_resolvers
 
 from plumage.common.merge_conflicts import conflict_line, has_markers
 from plumage.errors import ConfigError
 
+DIFFERENT = re.compile("[\t\x85\u2028\u2029\ufeff]|^%|!|<<", re.MULTILINE)
+"""What YAML 1.1, which libyaml reads, may take for something else: other line ends, directives, tags, merges."""
 REWORDED = {
     r"found character '\\t' that cannot start any token": "a tab; indent with spaces",
     r"expected <block end>, but found .*": "indented differently from the lines above",
@@ -35,6 +39,27 @@ class _Constructor(SafeConstructor):
             raise ConstructorError(None, None, f"{node.value!r}: {error}", node.start_mark) from None
 
 
+class _FastLoader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
+    """Reads what DVC accepts as ruamel.yaml does, by libyaml in a tenth of the time. Errors: repeated keys, and integers such as 010."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) != len(node.value):
+            raise yaml.YAMLError("a key is given twice")
+        return dict(mapping)
+
+    def construct_int(self, node: yaml.ScalarNode) -> int:
+        return int(node.value, 0)  # ValueError: 010
+
+
+_FastLoader.add_constructor("tag:yaml.org,2002:int", _FastLoader.construct_int)
+for _versions, _tag, _pattern, _first in implicit_resolvers:
+    if (1, 2) in _versions:
+        _FastLoader.add_implicit_resolver(_tag, _pattern, list(_first))
+
+
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file; an empty one gives an empty dict.
 
@@ -51,6 +76,21 @@ def read_yaml(path: Path) -> Any:
     return parse_yaml(text, str(path))
 
 
+def read_dvc_file(path: Path) -> Any:
+    """The content of a dvc.yaml or dvc.lock, which DVC has read before, as `read_yaml`: a stage starts 0.2 s sooner."""
+    try:
+        return _parsed_fast(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, yaml.YAMLError, RecursionError):
+        return read_yaml(path)
+
+
+def _parsed_fast(text: str) -> Any:
+    """As `_FastLoader` reads it. ValueError or YAMLError where ruamel.yaml has to read it."""
+    if DIFFERENT.search(text):
+        raise ValueError
+    return yaml.load(text, _FastLoader) or {}  # a safe loader
+
+
 def parse_yaml(text: str, source: str) -> Any:
     """The content of a YAML text, as `read_yaml`; errors name `source`."""
     if has_markers(text):
@@ -64,10 +104,10 @@ def parse_yaml(text: str, source: str) -> Any:
 
 @functools.lru_cache(maxsize=16)
 def _parsed(text: str) -> Any:
-    """A process reads the same files several times, and parsing dvc.lock takes a tenth of a second."""
-    yaml = YAML(typ="safe")
-    yaml.Constructor = _Constructor
-    return yaml.load(text) or {}
+    """A process reads the same file several times."""
+    parser = YAML(typ="safe", pure=True)
+    parser.Constructor = _Constructor
+    return parser.load(text) or {}
 
 
 def set_values(text: str, values: Mapping[str, str | float | None], source: str) -> str:
@@ -129,9 +169,9 @@ def _span(text: str, key: Node, value: Node) -> tuple[int, int]:
 def _scalar(value: str | float | None) -> str:
     """The value as YAML in one line."""
     file = StringIO()
-    yaml = YAML(typ="safe", pure=True)
-    yaml.width = 1 << 20
-    yaml.dump(value, file)
+    writer = YAML(typ="safe", pure=True)
+    writer.width = 1 << 20
+    writer.dump(value, file)
     return file.getvalue().removesuffix("...\n").strip()
 
 
