@@ -36,8 +36,8 @@ LIBRARIES = (
     "mlflow.server.handlers", "mlflow.store.artifact.local_artifact_repo", "mlflow.store.model_registry.sqlalchemy_store",
     "mlflow.store.tracking.sqlalchemy_store", "mlflow.tracing.provider", "networkx", "onnxruntime", "opentelemetry.sdk.trace.export",
     "pandas", "PIL.ImageOps", "pyarrow.parquet", "ruamel.yaml", "scipy.cluster.hierarchy", "scipy.stats", "scmrepo.git", "simplejpeg",
-    "sklearn.decomposition", "sklearn.linear_model", "sklearn.metrics", "sqlalchemy.dialects.sqlite", "torch", "torch._dynamo", "typer",
-    "uvicorn",
+    "sklearn.decomposition", "sklearn.linear_model", "sklearn.metrics", "sqlalchemy.dialects.sqlite", "torch", "torch._dynamo",
+    "torch.distributed.run", "typer", "uvicorn",
 )  # fmt: skip
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "ORT_DISABLE_TELEMETRY": "1", "MLFLOW_LOGGING_LEVEL": "WARNING",
          "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from warm_python import warm_python
 
 from plumage.data.dataset.store import Dataset
 
@@ -65,16 +66,16 @@ with join_process_group() as group:
 """
 
 
-def start_script(root: Path, **settings: Any) -> subprocess.Popen[str]:
+def start_script(root: Path, python: str = sys.executable, **settings: Any) -> subprocess.Popen[str]:
     script = root / "script.py"
     script.write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(script), str(root), json.dumps(settings)]
+    command = [python, str(script), str(root), json.dumps(settings)]
     return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def run_script(root: Path, **settings: Any) -> tuple[list[Any], subprocess.CompletedProcess[str]]:
-    process = start_script(root, **settings)
+    process = start_script(root, warm_python(), **settings)
     stdout, stderr = process.communicate()
     curve = [json.loads(line) for line in stdout.splitlines() if line.startswith("[")]
     return curve, subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
@@ -120,7 +121,7 @@ def test_two_torchrun_agents_like_two_machines_have_the_curve_of_one_process(tmp
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{free.getsockname()[1]}"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-id=plumage"]
+    torchrun = [warm_python(), "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-id=plumage"]
     command = [
         *torchrun,
         "--rdzv-backend=c10d",
@@ -211,7 +212,7 @@ with join_process_group() as group:
 def test_sync_batch_norm_equals_batch_norm_over_the_whole_batch(tmp_path: Path) -> None:
     (tmp_path / "norm.py").write_text(NORM)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    ended = subprocess.run([sys.executable, str(tmp_path / "norm.py")], env=environment, text=True, capture_output=True)
+    ended = subprocess.run([warm_python(), str(tmp_path / "norm.py")], env=environment, text=True, capture_output=True)
     assert sorted(line for line in ended.stdout.splitlines() if line) == ["the same on 0", "the same on 1"], (
         ended.stderr
     )
