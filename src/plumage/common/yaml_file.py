@@ -79,11 +79,12 @@ def read_yaml(path: Path) -> Any:
 def read_dvc_file(path: Path) -> Any:
     """The content of a dvc.yaml or dvc.lock, which DVC has read before, as `read_yaml`: a stage starts 0.2 s sooner."""
     try:
-        return _parsed_fast(path.read_text(encoding="utf-8"))
+        return copy.deepcopy(_parsed_fast(path.read_text(encoding="utf-8")))
     except (ValueError, OSError, yaml.YAMLError, RecursionError):
         return read_yaml(path)
 
 
+@functools.lru_cache(maxsize=16)
 def _parsed_fast(text: str) -> Any:
     """As `_FastLoader` reads it. ValueError or YAMLError where ruamel.yaml has to read it."""
     if DIFFERENT.search(text):
