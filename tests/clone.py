@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,10 @@ class Clone:
         for name in filter(None, tracked.split("\0")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+            if name.endswith(".py") and (compiled := Path(cache_from_source(str(ROOT / name)))).exists():
+                copy = folder / compiled.relative_to(ROOT)
+                copy.parent.mkdir(exist_ok=True)
+                shutil.copy2(compiled, copy)
         clone = cls(folder, cold)
         clone.run("git", "init", "-q")
         return clone

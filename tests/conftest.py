@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):  # each of a thousand processes would compile the code anew
+    sys.dont_write_bytecode = False
 if "PYTEST_XDIST_WORKER" in os.environ:  # one core per process: threads of several processes would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 from support import make_dataset, make_photo

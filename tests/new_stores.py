@@ -1,8 +1,12 @@
-"""New SQLite stores as copies of one that MLflow has made: its migrations take a second for each of hundreds of tests."""
+"""New SQLite stores as copies of one that MLflow has made: its migrations take a second for each of hundreds of tests.
+
+Nor does it read its 67 migrations again to find the newest whenever a store is opened, which takes 45 ms.
+"""
 
 import os
 import sqlite3
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import sqlalchemy
 from mlflow.store.db import utils
 
 upgrade = alembic.command.upgrade
+newest_schema = cache(utils._get_latest_schema_revision)
 INITIAL = set(utils.InitialBase.metadata.tables)
 
 
@@ -40,6 +45,7 @@ def copy_new_stores(template: Path) -> None:
             made.backup(connection.connection.driver_connection)
 
     alembic.command.upgrade = copy_or_upgrade
+    utils._get_latest_schema_revision = newest_schema
 
 
 def _tables(connection: sqlalchemy.Connection) -> set[str]:

@@ -5,9 +5,10 @@ has its own files, environment, signals and end. What it shares with other forks
 """
 
 import atexit
+import fcntl
 import importlib
 import importlib.metadata
-import json
+import multiprocessing
 import multiprocessing.process
 import os
 import random
@@ -32,17 +33,21 @@ from pathlib import Path
 from cheap_forks import make_forks_cheap
 
 LIBRARIES = (
-    "dvc.cli.parser", "dvc.repo", "filelock", "git", "matplotlib.backends.backend_agg", "matplotlib.pyplot", "mlflow.pyfunc",
-    "mlflow.server.handlers", "mlflow.store.artifact.local_artifact_repo", "mlflow.store.model_registry.sqlalchemy_store",
-    "mlflow.store.tracking.sqlalchemy_store", "mlflow.tracing.provider", "networkx", "onnxruntime", "opentelemetry.sdk.trace.export",
-    "pandas", "PIL.ImageOps", "pyarrow.parquet", "ruamel.yaml", "scipy.cluster.hierarchy", "scipy.stats", "scmrepo.git", "simplejpeg",
-    "sklearn.decomposition", "sklearn.linear_model", "sklearn.metrics", "sqlalchemy.dialects.sqlite", "torch", "torch._dynamo",
-    "torch.distributed.run", "typer", "uvicorn",
+    "dvc.cli.parser", "dvc.repo", "dvc.repo.experiments.queue.celery", "filelock", "git", "matplotlib.backends.backend_agg",
+    "matplotlib.pyplot", "mlflow.pyfunc", "mlflow.server.handlers", "mlflow.store.artifact.local_artifact_repo",
+    "mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store", "mlflow.tracing.processor.base_mlflow",
+    "mlflow.tracing.provider", "multiprocessing.sharedctypes", "networkx", "onnx", "onnxruntime", "opentelemetry.sdk.trace.export",
+    "pandas", "PIL.ImageFont", "PIL.ImageOps", "PIL.JpegImagePlugin", "pyarrow.pandas_compat", "pyarrow.parquet", "rich.markdown",
+    "ruamel.yaml", "safetensors.torch", "scipy.cluster.hierarchy", "scipy.stats", "scmrepo.git", "simplejpeg", "sklearn.decomposition",
+    "sklearn.linear_model", "sklearn.metrics", "sqlalchemy.dialects.sqlite", "torch", "torch._dynamo", "torch.distributed.run",
+    "typer.rich_utils", "uvicorn",
 )  # fmt: skip
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "ORT_DISABLE_TELEMETRY": "1", "MLFLOW_LOGGING_LEVEL": "WARNING",
          "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}  # fmt: skip
 """What Plumage sets before it imports these libraries."""
 SCRIPTS = ("dvc", "gto", "plumage")
+MOST_FILES = 64
+"""Of a client."""
 
 
 @cache
@@ -67,6 +72,7 @@ def warm_commands() -> Path:
     )
     atexit.register(server.communicate)  # which closes its input
     assert server.stdout and server.stdout.readline() == b"ready\n"
+    multiprocessing.set_executable(str(folder / "python"))  # of this process's own workers
     return folder
 
 
@@ -80,9 +86,11 @@ def serve(path: Path) -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
     importlib.import_module("new_stores").copy_new_stores(path.with_name("store.db"))
+    open_a_store(path.with_name("first.db"))
     for name in [name for name in sys.modules if name.startswith("plumage")]:  # MLflow's entry point has imported them
         del sys.modules[name]
     sys.executable = str(path.with_name("python"))
+    multiprocessing.set_executable(sys.executable)
     atexit.unregister(sys.modules["torch._dynamo.utils"].dump_compile_times)
     weakref.finalize._registry.clear()  # type: ignore[attr-defined]  # each fork would take 100 ms for both at its end
     server = socket.socket(socket.AF_UNIX)
@@ -106,6 +114,12 @@ def serve(path: Path) -> None:
     for file in path.parent.iterdir():
         file.unlink()
     path.parent.rmdir()
+
+
+def open_a_store(path: Path) -> None:
+    """Let MLflow and SQLAlchemy prepare what they need for every store."""
+    stores = importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
+    stores.SqlAlchemyStore(f"sqlite:///{path}", str(path.parent)).engine.dispose()
 
 
 @dataclass
@@ -137,33 +151,42 @@ class Child:
 def start_child(server: socket.socket, others: Mapping[int, Child]) -> Child | None:
     """Fork for the next client; None if it was killed while it asked."""
     client, _ = server.accept()
-    head, streams, _, _ = socket.recv_fds(client, 16, 3)
-    try:
-        asked = json.loads(client.recv(int(head), socket.MSG_WAITALL))
-    except ValueError:
-        for stream in streams:
-            os.close(stream)
+    head, files, _, _ = socket.recv_fds(client, 16, MOST_FILES)
+    asked = client.recv(int(head or 0), socket.MSG_WAITALL)
+    if not asked or len(asked) < int(head):
+        for file in files:
+            os.close(file)
         client.close()
         return None
+    folder, numbers, count, *words = os.fsdecode(asked).split("\0")
     if (process := os.fork()) == 0:
         server.close()
         client.close()
         for other in others.values():
             other.close()
         os.setpgid(0, 0)
-        become(streams, **asked)
+        take(dict(zip(map(int, numbers.split()), files, strict=True)))
+        arguments, variables = words[: int(count)], words[int(count) :]
+        become(arguments, folder, dict(variable.split("=", 1) for variable in variables))
     with suppress(OSError):  # it has done so, and has become another program
         os.setpgid(process, process)
-    for stream in streams:
-        os.close(stream)
+    for file in files:
+        os.close(file)
     return Child(process, client, os.pidfd_open(process))
 
 
-def become(streams: list[int], arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+def take(files: Mapping[int, int]) -> None:
+    """Give open files the numbers that they have in the client."""
+    aside = {number: fcntl.fcntl(file, fcntl.F_DUPFD, 256) for number, file in files.items()}
+    for file in files.values():
+        os.close(file)
+    for number, file in aside.items():
+        os.dup2(file, number)
+        os.close(file)
+
+
+def become(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
     """Be the process of a command, to its end."""
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-        os.close(stream)
     sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -196,11 +196,11 @@ def test_a_full_disk_gives_a_one_line_error_and_keeps_the_previous_outputs(tmp_p
         shutil.move(file, small_disk)
     (clone.folder / "data").rmdir()
     (clone.folder / "data").symlink_to(small_disk)
-    clone.run(sys.executable, "pipeline/download.py")
-    clone.run(sys.executable, "pipeline/split.py")
+    clone.run("python", "pipeline/download.py")
+    clone.run("python", "pipeline/split.py")
     before, present = outputs(clone), sorted(path.name for path in small_disk.rglob("*"))
     clone.set(data={"images_per_species": 2000})
-    output = clone.run(sys.executable, "pipeline/download.py", code=1)
+    output = clone.run("python", "pipeline/download.py", code=1)
     lines = [line for line in output.splitlines() if not line.startswith("photos: ")]  # progress, on a slow machine
     assert re.fullmatch(r"error: download: .*: the disk is full; make room, then run the same command again", *lines)
     assert outputs(clone) == before

@@ -4,8 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from registering import make_photos
-from stores import empty_database, root
+from registering import add, hits, make_photos
+from stores import empty_database, in_own_store, root
+
+from plumage.tracking.store import use_store
 
 __all__ = ["empty_database", "root"]
 
@@ -21,4 +23,22 @@ def photos_made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def photos(root: Path, photos_made_once: Path) -> Path:
     """`root` with a data set in `dataset`."""
     shutil.copytree(photos_made_once, root / "dataset")
+    return root
+
+
+@pytest.fixture(scope="session")
+def registered_once(photos_made_once: Path, empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("registered")
+    shutil.copy(empty_database, folder)
+    shutil.copytree(photos_made_once, folder / "dataset")
+    with in_own_store(folder):
+        add(folder, 1, hits(40))
+    return folder
+
+
+@pytest.fixture
+def registered(root: Path, registered_once: Path) -> Path:
+    """`root` with a data set in `dataset`, and version 1, which is right on 40 of 60 photos and the champion."""
+    shutil.copytree(registered_once, root, dirs_exist_ok=True)
+    use_store(root)
     return root

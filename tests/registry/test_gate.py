@@ -163,24 +163,22 @@ def test_equal_models_are_promoted_at_most_at_the_rate_alpha(bench: Bench) -> No
     assert promoted / trials <= binom.ppf(0.999, trials, 0.05) / trials
 
 
-def test_on_the_same_photos_the_champion_s_logged_predictions_are_used(photos: Path) -> None:
-    add(photos, 1, hits(40))
-    decision = add(photos, 2, hits(60))["decision"]
+def test_on_the_same_photos_the_champion_s_logged_predictions_are_used(registered: Path) -> None:
+    decision = add(registered, 2, hits(60))["decision"]
     assert decision["promoted"] and decision["comparison"]["champion_answers"] == "logged"
     assert decision["champion_test_accuracy"] == pytest.approx(40 / 60, abs=1e-6)
     assert decision["comparison"]["only_challenger_right"] == 20
 
 
 @pytest.mark.parametrize("cause", ["other photos", "no predictions"])
-def test_otherwise_the_champion_predicts_again(photos: Path, cause: str) -> None:
-    add(photos, 1, hits(40))
+def test_otherwise_the_champion_predicts_again(registered: Path, cause: str) -> None:
     test = range(50, COUNT) if cause == "other photos" else TEST
     if cause == "no predictions":
         (run_files(1) / "predictions.csv").unlink()
-    dataset = Dataset(photos / "dataset")
-    answers = compute_predictions(photos / "models-1", dataset, test, CLASSES)
+    dataset = Dataset(registered / "dataset")
+    answers = compute_predictions(registered / "models-1", dataset, test, CLASSES)
     right = np.mean([answer == dataset.labels[row] for answer, row in zip(answers, test, strict=True)])
-    decision = add(photos, 2, hits(len(test), of=len(test)), test=test, train=range(50))["decision"]
+    decision = add(registered, 2, hits(len(test), of=len(test)), test=test, train=range(50))["decision"]
     assert decision["promoted"] and decision["champion_test_accuracy"] == pytest.approx(right, abs=1e-6)
     assert decision["comparison"]["champion_answers"] == "evaluated anew"
     assert decision["left_out"]["same_photos"] == (10 if cause == "other photos" else 0)
@@ -210,12 +208,11 @@ def test_a_champion_whose_files_are_gone_stays(bench: Bench) -> None:
     assert decision["reason"] == "champion version 1 can't be judged on these test photos: it is gone" + BY_HAND
 
 
-def test_no_code_of_a_registered_model_runs_when_it_is_compared(photos: Path) -> None:
+def test_no_code_of_a_registered_model_runs_when_it_is_compared(registered: Path) -> None:
     """Its code would write a file."""
-    add(photos, 1, hits(40))
-    mark = photos / "mark"
-    for code in (photos / "mlartifacts").rglob("*.py"):
+    mark = registered / "mark"
+    for code in (registered / "mlartifacts").rglob("*.py"):
         code.write_text(f"open({str(mark)!r}, 'w')")
-    assert add(photos, 2, hits(70, of=70), test=range(50, COUNT))["decision"]["comparison"]
+    assert add(registered, 2, hits(70, of=70), test=range(50, COUNT))["decision"]["comparison"]
     assert not mark.exists()
     assert MlflowClient().get_registered_model(NAME).aliases["champion"] in (2, "2")

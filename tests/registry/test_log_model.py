@@ -41,8 +41,7 @@ def test_test_metrics_are_linked_to_the_test_photos_and_stay_one_point_of_the_ru
         assert len(client.get_metric_history(run.id, key)) == 1
 
 
-def test_a_logged_model_links_to_its_version_as_after_mlflow_register_model(photos: Path) -> None:
-    add(photos, 1, hits(40))
+def test_a_logged_model_links_to_its_version_as_after_mlflow_register_model(registered: Path) -> None:
     (version,) = json.loads(model_of(1).tags["mlflow.modelVersions"])
     assert (version["name"], int(version["version"])) == (NAME, 1)
     assert MlflowClient().get_registered_model(NAME).description

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from registering import NAME, add, hits
-from stores import STORES
+from stores import in_own_store
 
 from plumage.cli.registry import history
 from plumage.errors import TrackingError
@@ -40,10 +40,7 @@ def made_once(photos_made_once: Path, empty_database: Path, tmp_path_factory: py
     folder = tmp_path_factory.mktemp("three")
     shutil.copy(empty_database, folder)
     shutil.copytree(photos_made_once, folder / "dataset")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in STORES:
-            patch.delenv(name, raising=False)
-        patch.chdir(folder)
+    with in_own_store(folder):
         for seed, right in ((1, 20), (2, 40), (3, 60)):
             assert add(folder, seed, hits(right))["decision"]["promoted"]
     return folder
@@ -190,11 +187,10 @@ def as_tag(promotion: Promotion) -> str:
     return json.dumps(asdict(promotion))
 
 
-def test_the_longest_reason_fits_into_the_registry(photos: Path) -> None:
-    add(photos, 1, hits(40))
-    add(photos, 2, hits(40))
-    promote(photos, NAME, 2, "ü" * 500)
-    assert champions(photos, NAME).history[-1].why == "ü" * 500
+def test_the_longest_reason_fits_into_the_registry(registered: Path) -> None:
+    add(registered, 2, hits(40))
+    promote(registered, NAME, 2, "ü" * 500)
+    assert champions(registered, NAME).history[-1].why == "ü" * 500
 
 
 def test_the_author_is_git_s_user_or_the_system_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,8 +225,7 @@ def test_a_version_replaced_by_hand_is_blocked_until_a_person_promotes_it_again(
     assert replaced_by_hand([*back, *entries((1, 2, "promote"))], 1) is not None
 
 
-def test_an_entry_is_plain_json_with_every_field(photos: Path) -> None:
-    add(photos, 1, hits(40))
+def test_an_entry_is_plain_json_with_every_field(registered: Path) -> None:
     tags = MlflowClient().get_registered_model(NAME).tags
     (entry,) = (json.loads(value) for key, value in tags.items() if key.startswith("plumage.promotion."))
     assert set(entry) == {"before", "to", "how", "why", "who", "when", "numbers"}

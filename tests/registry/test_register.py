@@ -154,16 +154,14 @@ def test_a_kill_at_any_point_leaves_no_model_without_a_version_and_no_promotion_
         }, f"killed before commit {at}"
 
 
-def test_no_file_of_a_registered_model_is_a_pickle(photos: Path) -> None:
-    add(photos, 1, hits(40))
+def test_no_file_of_a_registered_model_is_a_pickle(registered: Path) -> None:
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}@champion"))
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib")]
     assert not [path for path in files if path.read_bytes()[:1] == b"\x80"]  # a pickle's first byte
 
 
-def test_a_missing_model_alias_or_version_is_one_line_that_lists_what_exists(photos: Path) -> None:
-    add(photos, 1, hits(40))
+def test_a_missing_model_alias_or_version_is_one_line_that_lists_what_exists(registered: Path) -> None:
     for uri, message in {
         "models:/owls@champion": "there are bird-classifier",
         f"models:/{NAME}@best": "there are @challenger, @champion, /1",
@@ -171,5 +169,5 @@ def test_a_missing_model_alias_or_version_is_one_line_that_lists_what_exists(pho
         f"models:/{NAME}": "takes models:/NAME@ALIAS or models:/NAME/VERSION",
     }.items():
         with pytest.raises(TrackingError, match=message):
-            fetch_model(uri, photos, photos / "fetched")
-    assert fetch_model(f"models:/{NAME}/1", photos, photos).joinpath("model.safetensors").is_file()
+            fetch_model(uri, registered, registered / "fetched")
+    assert fetch_model(f"models:/{NAME}/1", registered, registered).joinpath("model.safetensors").is_file()

@@ -1,6 +1,7 @@
 """A version is reproduced in a real worktree by a real `dvc repro`, with stages that take no time."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from warm_python import warm_commands, warm_python
 
 import plumage
 from plumage.errors import PipelineError, TrackingError
@@ -62,30 +64,48 @@ stages:
 PARAMS = "data: {{path: data/photos}}\nmodel: {{weights: null}}\ntrain: {{lr: {lr}, seconds: {seconds}}}\n"
 
 
-@pytest.fixture
-def repository(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository whose pipeline takes no time and whose photos Git ignores."""
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    for who in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{who}_NAME", "test")
-        monkeypatch.setenv(f"GIT_{who}_EMAIL", "test@example.org")
-    (root / "stage.py").write_text(textwrap.dedent(STAGE))
-    (root / "dvc.yaml").write_text(DVC_YAML)
-    (root / "code.txt").write_text("committed")
-    (root / "data" / "photos").mkdir(parents=True)
-    (root / "data" / "photos" / "README.md").write_text("photos")
-    (root / "data" / "photos" / "owl.jpg").write_text("an owl")
-    (root / ".gitignore").write_text("*.jpg\n/mlflow*\n/mlartifacts\n")
-    (root / "params.yaml").write_text(PARAMS.format(lr=0.5, seconds=0))
-    run("git", "init", "-q")
-    run("dvc", "init", "-q")
-    run("dvc", "repro", "evaluate")
-    commit()
+    folder = tmp_path_factory.mktemp("made once")
+    with pytest.MonkeyPatch.context() as patch:
+        settle(patch)
+        patch.chdir(folder)
+        (folder / "stage.py").write_text(textwrap.dedent(STAGE))
+        (folder / "dvc.yaml").write_text(DVC_YAML)
+        (folder / "code.txt").write_text("committed")
+        (folder / "data" / "photos").mkdir(parents=True)
+        (folder / "data" / "photos" / "README.md").write_text("photos")
+        (folder / "data" / "photos" / "owl.jpg").write_text("an owl")
+        (folder / ".gitignore").write_text("*.jpg\n/mlflow*\n/mlartifacts\n")
+        (folder / "params.yaml").write_text(PARAMS.format(lr=0.5, seconds=0))
+        run("git", "init", "-q")
+        run("dvc", "init", "-q")
+        run("dvc", "repro", "evaluate")
+        commit()
+    return folder
+
+
+@pytest.fixture
+def repository(root: Path, made_once: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, with an empty store."""
+    settle(monkeypatch)
+    shutil.copytree(made_once, root, symlinks=True, dirs_exist_ok=True)
     return root
 
 
-def run(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def settle(patch: pytest.MonkeyPatch) -> None:
+    """This Python, an author for commits, and a DVC that starts warm."""
+    patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    for who in ("AUTHOR", "COMMITTER"):
+        patch.setenv(f"GIT_{who}_NAME", "test")
+        patch.setenv(f"GIT_{who}_EMAIL", "test@example.org")
+    patch.setattr("plumage.registry.reproduce.DVC", (warm_python(), "-m", "dvc"))
+
+
+def run(command: str, *arguments: str) -> str:
+    name = str(warm_commands() / command) if command == "dvc" else command
+    return subprocess.run([name, *arguments], check=True, capture_output=True, text=True).stdout
 
 
 def commit() -> None:
@@ -217,7 +237,7 @@ def test_ctrl_c_ends_the_stages_and_leaves_nothing(repository: Path) -> None:
     # The version's training takes ten minutes, so that Ctrl-C comes while it runs.
     kept = next((repository / "mlartifacts").rglob("params.yaml"))
     kept.write_text(PARAMS.format(lr=0.5, seconds=600))
-    command = [sys.executable, "-c", "from plumage.cli.main import main; main()", "reproduce", "1", "--model", NAME]
+    command = [warm_python(), "-c", "from plumage.cli.main import main; main()", "reproduce", "1", "--model", NAME]
     source = str(Path(plumage.__file__).parents[1])
     process = subprocess.Popen(
         command,

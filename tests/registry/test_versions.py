@@ -18,11 +18,10 @@ URI = f"models:/{NAME}@champion"
 
 
 @pytest.fixture
-def artifacts(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def artifacts(registered: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the store has the artifacts of the only version."""
-    monkeypatch.setenv("DVC_ROOT", str(photos))
-    add(photos, 1, hits(40))
-    (weights,) = (photos / "mlartifacts").rglob("model.safetensors")
+    monkeypatch.setenv("DVC_ROOT", str(registered))
+    (weights,) = (registered / "mlartifacts").rglob("model.safetensors")
     return weights.parent
 
 
@@ -103,14 +102,13 @@ def test_lineage_is_shown_only_from_the_files_that_were_registered(
         lineage_of(URI, photos)
 
 
-def test_the_gate_takes_no_damaged_file_of_the_champion(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gate_takes_no_damaged_file_of_the_champion(registered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its predictions are made again, and without its training photos the decision says so."""
-    monkeypatch.setenv("DVC_ROOT", str(photos))
-    add(photos, 1, hits(40))
-    (predictions,) = (photos / "mlartifacts").rglob("predictions.csv")
+    monkeypatch.setenv("DVC_ROOT", str(registered))
+    (predictions,) = (registered / "mlartifacts").rglob("predictions.csv")
     predictions.write_text(predictions.read_text().replace("jay", "owl"))
-    (training_photos,) = (photos / "mlartifacts").rglob("training_photos.parquet")
+    (training_photos,) = (registered / "mlartifacts").rglob("training_photos.parquet")
     flip(training_photos)
-    decision = add(photos, 2, hits(60))["decision"]
+    decision = add(registered, 2, hits(60))["decision"]
     assert decision["comparison"]["champion_answers"] == "evaluated anew"
     assert "training_photos.parquet has SHA-256" in decision["left_out"]["why_not"]

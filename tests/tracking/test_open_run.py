@@ -12,6 +12,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 from support import command_lines
+from warm_python import warm_python
 
 from plumage.tracking.execution import begin_execution
 from plumage.tracking.open_run import open_run, training_run
@@ -41,7 +42,7 @@ for how in ("end", "fail", "SIGINT", "SIGTERM", "SIGKILL"):
 @pytest.mark.slow
 def test_no_run_stays_running_however_its_process_ends(root: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    child = subprocess.Popen([sys.executable, "-c", CHILD], env=environment, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen([warm_python(), "-c", CHILD], env=environment, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     for line in child.stdout:
         if line.startswith("SIG"):

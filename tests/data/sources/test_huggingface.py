@@ -10,7 +10,6 @@ import os
 import pickle
 import re
 import subprocess
-import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from stand_ins import Request, StandIn, closed_port, serve
 from support import make_photo
+from warm_python import warm_python
 
 from plumage.data.sources.huggingface import split_of
 from plumage.data.sources.parquet import ParquetSource, _read_images
@@ -146,7 +146,7 @@ class Fetch:
         quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         done = subprocess.run(
-            [sys.executable, "-c", FETCH, dataset, revision, str(self.folder / "scratch")],
+            [warm_python(), "-c", FETCH, dataset, revision, str(self.folder / "scratch")],
             env=inherited | settings | quiet | variables,
             capture_output=True,
             text=True,

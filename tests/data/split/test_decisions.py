@@ -1,13 +1,13 @@
 """Decisions about labels: made by command, kept in data/labels.csv, applied without touching a photo."""
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from warm_python import warm_python
 
 from plumage.config import Split
 from plumage.data.dataset.store import Dataset
@@ -167,7 +167,7 @@ def test_the_command_writes_the_file_and_says_what_changed(dataset: Dataset, tmp
     (tmp_path / "dataset").rename(tmp_path / "data" / "dataset")
     (tmp_path / "params.yaml").write_text("{}\n")
     (tmp_path / "dvc.yaml").write_text("{}\n")
-    command = [sys.executable, "-c", "from plumage.cli.main import main; main()", "data", "relabel"]
+    command = [warm_python(), "-c", "from plumage.cli.main import main; main()", "data", "relabel"]
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True)
