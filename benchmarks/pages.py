@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from common import ROUNDS, Rows  # isort: split
 
 from mlflow import MlflowClient
@@ -238,8 +239,9 @@ def fill(root: Path) -> None:
         params = {"data.source": "folder", "train.lr": (number + 1) / 1000, "train.recipe": ("probe", "finetune")[number % 2],
                   "model.name": "efficientnet_b0", "split.seed": 0}  # fmt: skip
         with training_run(root, "plumage", f"{number:x}", params) as run:
-            for epoch in range(1, EPOCHS + 1):
-                run.log_epoch(epoch, curves(epoch, number))
+            rows = [{"epoch": epoch, **curves(epoch, number)} for epoch in range(1, EPOCHS + 1)]
+            pd.DataFrame(rows).to_csv(root / "history.csv", index=False)
+            run.log_history(root / "history.csv")
             log_evaluation_files(run)
             if number >= RUNS - VERSIONS:
                 add_version(root, run, number, dataset)

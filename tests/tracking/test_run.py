@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -173,3 +174,27 @@ def test_a_final_metric_is_the_last_point_of_its_curve(outputs: Path) -> None:
     assert metrics["val/accuracy"] == 0.5 and metrics["test/accuracy"] == 0.6
     curve = MlflowClient().get_metric_history(run.id, "val/accuracy")
     assert sorted((point.step, point.value) for point in curve) == [(1, 0.5), (2, 0.5), (2, 0.75)]
+
+
+def test_a_restored_curve_and_final_metrics_take_few_requests(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pd.DataFrame({"epoch": range(1, 121), "train/loss": 1.0, "val/accuracy": 0.5}).to_csv(HISTORY, index=False)
+    requests, log_batch = [], MlflowClient.log_batch
+
+    def counted(*given: Any, **named: Any) -> None:
+        requests.append(named)
+        log_batch(*given, **named)
+
+    with training_run(outputs, "plumage", KEY, PARAMS):
+        pass
+    with resume_run(outputs, "plumage", PARAMS, "evaluate") as run:
+        monkeypatch.setattr(MlflowClient, "log_batch", counted)
+        run.log_history(HISTORY)
+        assert len(requests) == 3
+        run.log_history(HISTORY)
+        assert len(requests) == 3, "it is there already"
+        run.log_results({"val/accuracy": 0.6, **{f"test/{number}": float(number) for number in range(40)}})
+        assert len(requests) == 5, "one for the last epoch, one for metrics without a curve"
+    monkeypatch.undo()
+    metrics = MlflowClient().get_run(run.id).data.metrics
+    assert metrics["val/accuracy"] == 0.6 and metrics["test/39"] == 39
+    assert [point.step for point in MlflowClient().get_metric_history(run.id, "train/loss")] == [*range(1, 121)]

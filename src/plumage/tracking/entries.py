@@ -16,6 +16,9 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
 """A number that every store's database can hold."""
 
+EPOCHS_PER_REQUEST = 50
+"""Their metrics go to the store at once: MLflow takes 1,000 values."""
+
 
 class _Entry(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", ser_json_inf_nan="constants")

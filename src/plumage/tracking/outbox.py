@@ -22,7 +22,17 @@ from plumage.common.files import atomic_path, naming
 from plumage.common.paths import OUTBOX
 from plumage.common.text import plural
 from plumage.tracking.artifacts import sqlite_database
-from plumage.tracking.entries import EndEntry, Entry, MetricsEntry, Status, deliver, deliver_metrics, from_line, to_line
+from plumage.tracking.entries import (
+    EPOCHS_PER_REQUEST,
+    EndEntry,
+    Entry,
+    MetricsEntry,
+    Status,
+    deliver,
+    deliver_metrics,
+    from_line,
+    to_line,
+)  # fmt: skip
 from plumage.tracking.store import STORE_ERRORS, first_line
 
 RETRY_SECONDS = 10.0
@@ -33,8 +43,6 @@ MAX_BYTES = 2**26
 UNREACHABLE: tuple[type[Exception], ...] = (*STORE_ERRORS, OSError)
 REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 """MLflow's codes of errors that come again however often it is asked."""
-BATCH_SIZE = 50
-"""Metrics of so many epochs go in one request: MLflow takes 1,000 values."""
 LINE = re.compile(rb"\n*[^\n]+\n?|\n+")
 """A line, with the empty lines before it."""
 RUN_ID = re.compile(r"\w{1,64}")
@@ -181,9 +189,9 @@ class _File:
 
 
 def _batches(lines: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """The lines in order: of metrics, up to BATCH_SIZE at once; of anything else, one by one."""
+    """The lines in order: of metrics, up to EPOCHS_PER_REQUEST at once; of anything else, one by one."""
     for are_metrics, group in groupby(lines, lambda line: _metrics(line) is not None):
-        same, size = [*group], BATCH_SIZE if are_metrics else 1
+        same, size = [*group], EPOCHS_PER_REQUEST if are_metrics else 1
         yield from (same[start : start + size] for start in range(0, len(same), size))
 
 

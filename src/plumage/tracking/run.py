@@ -4,6 +4,7 @@ import json
 import re
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from plumage.common.files import naming
 from plumage.common.paths import MLFLOW_ARTIFACTS
 from plumage.common.redaction import redacted
 from plumage.common.tables import read_rows, unguarded
-from plumage.tracking.entries import Entry, MetricsEntry, TagsEntry, deliver
+from plumage.tracking.entries import EPOCHS_PER_REQUEST, Entry, MetricsEntry, TagsEntry, deliver, deliver_metrics
 from plumage.tracking.outbox import Outbox
 from plumage.tracking.tags import LOGGED_IMAGES, LOGGED_TABLES, STAGE
 
@@ -53,9 +54,7 @@ class Run:
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log metrics by their MLflow names (`val/accuracy`); for a curve, `step` is the epoch."""
-        names = dict.fromkeys(name for name in (*LEADING_METRICS, *metrics) if name in metrics)
-        values = {name: float(metrics[name]) for name in names}
-        self._log(MetricsEntry(metrics=values, step=step, time=int(time.time() * 1000)))
+        self._log(_point(metrics, step))
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Log one point per curve, unless the run already has this epoch."""
@@ -70,17 +69,26 @@ class Run:
     def log_history(self, path: Path) -> None:
         """Log the curves of a history.csv (`epoch`, then one column per metric), skipping epochs that are there."""
         self.load_logged_epochs()
-        for row in read_rows(path):
-            epoch = int(row.pop("epoch"))
-            self.log_epoch(epoch, {name: float(value) for name, value in row.items() if value})
+        rows = {int(row.pop("epoch")): row for row in read_rows(path)}
+        points = [
+            _point({name: float(value) for name, value in row.items() if value}, epoch)
+            for epoch, row in rows.items()
+            if epoch not in self._logged_epochs
+        ]
+        for start in range(0, len(points), EPOCHS_PER_REQUEST):
+            deliver_metrics(self.id, points[start : start + EPOCHS_PER_REQUEST])
+        self._logged_epochs |= rows.keys()
 
     def log_results(self, metrics: Mapping[str, float]) -> None:
         """Log final metrics that changed. For one with a curve it adds a last point, which MLflow shows as its value."""
         current = self._client.get_run(self.id).data.metrics
+        by_step: defaultdict[int, dict[str, float]] = defaultdict(dict)
         for name, value in metrics.items():
             if current.get(name) != float(value):
-                curve = self._client.get_metric_history(self.id, name)
-                self.log_metrics({name: value}, max((point.step for point in curve), default=0))
+                curve = self._client.get_metric_history(self.id, name) if name in current else []
+                by_step[max((point.step for point in curve), default=0)][name] = value
+        for step, values in by_step.items():
+            self.log_metrics(values, step)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log flat parameters (`section.key`), values cut to MAX_PARAM_LENGTH characters."""
@@ -140,6 +148,12 @@ class Run:
         entry = {"path": table, "type": "table"}
         if entry not in tables:
             self._client.set_tag(self.id, LOGGED_TABLES, json.dumps([*tables, entry]))
+
+
+def _point(metrics: Mapping[str, float], step: int) -> MetricsEntry:
+    names = dict.fromkeys(name for name in (*LEADING_METRICS, *metrics) if name in metrics)
+    values = {name: float(metrics[name]) for name in names}
+    return MetricsEntry(metrics=values, step=step, time=int(time.time() * 1000))
 
 
 def param_texts(params: Mapping[str, Any]) -> dict[str, str]:
