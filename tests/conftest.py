@@ -15,12 +15,19 @@ if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):  # each of a thousand proces
 if "PYTEST_XDIST_WORKER" in os.environ:  # one core per process: threads of several processes would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 from support import make_dataset, make_photo
+from warm_python import warm_commands
 
 from plumage.data.dataset.store import Dataset
 from plumage.data.sources.photo import Photo
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the warm Python once, for all processes of the tests."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        warm_commands()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,6 +15,7 @@ import random
 import runpy
 import select
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -46,6 +47,8 @@ QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "ORT_DISABL
          "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}  # fmt: skip
 """What Plumage sets before it imports these libraries."""
 SCRIPTS = ("dvc", "gto", "plumage")
+FOLDER = "PLUMAGE_TESTS_WARM_COMMANDS"
+"""The variable with the folder of the commands."""
 MOST_FILES = 64
 """Of a client."""
 
@@ -54,25 +57,36 @@ MOST_FILES = 64
 def warm_commands() -> Path:
     """A folder with the commands `python`, `dvc`, `gto` and `plumage` that start warm, until this process ends.
 
-    Without Linux's pidfd_open they are the usual ones, which start cold.
+    They are those of the process that has started this one, if it has some. Without Linux's pidfd_open they are the usual
+    ones, which start cold.
     """
     if not hasattr(os, "pidfd_open"):
         return Path(sys.executable).parent
+    if FOLDER not in os.environ:
+        os.environ[FOLDER] = str(start_server())
+    folder = Path(os.environ[FOLDER])
+    multiprocessing.set_executable(str(folder / "python"))  # of this process's own workers
+    return folder
+
+
+def start_server() -> Path:
+    """Start the process that forks, which ends with this one. Returns the folder of its commands."""
     folder = Path(tempfile.mkdtemp(prefix="warm-"))
     client = [sys.executable, "-I", "-S", str(Path(__file__).with_name("warm_client.py")), str(folder / "socket")]
     for name in ("python", *SCRIPTS):
         (folder / name).write_text(f'#!/bin/sh\nexec {shlex.join(client)} {name} "$@"\n')
         (folder / name).chmod(0o755)
     own = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_", "PYTHON"))}
-    server = subprocess.Popen(
-        [sys.executable, __file__, str(folder / "socket")],
-        env=own | QUIET,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
+    with socket.socket(socket.AF_UNIX) as listening:  # commands may come while it still imports
+        listening.bind(str(folder / "socket"))
+        listening.listen()
+        server = subprocess.Popen(
+            [sys.executable, __file__, str(folder), str(listening.fileno())],
+            env=own | QUIET,
+            stdin=subprocess.PIPE,
+            pass_fds=[listening.fileno()],
+        )
     atexit.register(server.communicate)  # which closes its input
-    assert server.stdout and server.stdout.readline() == b"ready\n"
-    multiprocessing.set_executable(str(folder / "python"))  # of this process's own workers
     return folder
 
 
@@ -81,23 +95,19 @@ def warm_python() -> str:
     return str(warm_commands() / "python")
 
 
-def serve(path: Path) -> None:
+def serve(folder: Path, server: socket.socket) -> None:
     """Fork for every client, until this process's parent closes its input."""
     for name in LIBRARIES:
         importlib.import_module(name)
-    importlib.import_module("new_stores").copy_new_stores(path.with_name("store.db"))
-    open_a_store(path.with_name("first.db"))
+    importlib.import_module("new_stores").copy_new_stores(folder / "store.db")
+    open_a_store(folder / "first.db")
     for name in [name for name in sys.modules if name.startswith("plumage")]:  # MLflow's entry point has imported them
         del sys.modules[name]
-    sys.executable = str(path.with_name("python"))
+    sys.executable = str(folder / "python")
     multiprocessing.set_executable(sys.executable)
     atexit.unregister(sys.modules["torch._dynamo.utils"].dump_compile_times)
     weakref.finalize._registry.clear()  # type: ignore[attr-defined]  # each fork would take 100 ms for both at its end
-    server = socket.socket(socket.AF_UNIX)
-    server.bind(str(path))
-    server.listen()
     make_forks_cheap()
-    print("ready", flush=True)
     children: dict[int, Child] = {}
     while True:
         clients = {child.client: child for child in children.values()}
@@ -111,9 +121,7 @@ def serve(path: Path) -> None:
                 children.pop(source).end()
             elif child := start_child(server, children):
                 children[child.ended] = child
-    for file in path.parent.iterdir():
-        file.unlink()
-    path.parent.rmdir()
+    shutil.rmtree(folder)
 
 
 def open_a_store(path: Path) -> None:
@@ -249,4 +257,4 @@ def execute(command: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]))
+    serve(Path(sys.argv[1]), socket.socket(fileno=int(sys.argv[2])))

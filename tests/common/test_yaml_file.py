@@ -82,7 +82,8 @@ def test_what_dvc_exp_run_sets_is_what_the_stages_read(tmp_path: Path, given: st
         (b"data:\n  url: 2024-13-45", "line 2, column 8: is not valid YAML ('2024-13-45': month must be in 1..12)"),
         (b"a: 1\n<<<<<<< HEAD\nb: 1\n=======\nb: 2\n>>>>>>> x", "in a merge conflict; keep one side"),
         (b"a: 1\n---\nb: 2", "line 2, column 1: is not valid YAML (a second document; takes one)"),
-        (b"a: " + b"[" * 5000, "is not valid YAML (it is nested too deeply)"),
+        (b"[" * 200_000 + b"]" * 200_000, "is not valid YAML (it is nested too deeply)"),
+        (b"- " * 200_000 + b"a", "is not valid YAML (it is nested too deeply)"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_with_its_position(tmp_path: Path, content: bytes, message: str) -> None:

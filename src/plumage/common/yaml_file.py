@@ -20,6 +20,10 @@ from plumage.errors import ConfigError
 
 DIFFERENT = re.compile("[\t\x85\u2028\u2029\ufeff]|^%|!|<<", re.MULTILINE)
 """What YAML 1.1, which libyaml reads, may take for something else: other line ends, directives, tags, merges."""
+REFUSED = (YAMLError, AssertionError, RecursionError)
+"""Errors of the parser; the last two for %YAML 3.0 and 1000 levels."""
+MOST_LEVELS = 1_000
+"""Below tens of thousands libyaml's caller crashes; ruamel.yaml's own parser refuses them."""
 REWORDED = {
     r"found character '\\t' that cannot start any token": "a tab; indent with spaces",
     r"expected <block end>, but found .*": "indented differently from the lines above",
@@ -98,17 +102,31 @@ def parse_yaml(text: str, source: str) -> Any:
         raise ConfigError(conflict_line([source]))
     try:
         return copy.deepcopy(_parsed(text))
-    except (YAMLError, AssertionError, RecursionError) as error:  # the last two: %YAML 3.0, and 1000 levels
-        where, problem = _describe(error, text)
+    except REFUSED as error:
+        where, problem = _describe(_clearest(error, text), text)
         raise ConfigError(f"{source}{where}: is not valid YAML ({problem})") from None
 
 
 @functools.lru_cache(maxsize=16)
 def _parsed(text: str) -> Any:
     """A process reads the same file several times."""
-    parser = YAML(typ="safe", pure=True)
+    return _parser(pure=sum(map(text.count, "[{-?")) > MOST_LEVELS).load(text) or {}
+
+
+def _parser(pure: bool = False) -> YAML:
+    """The parser that DVC takes, which is libyaml's if ruamel.yaml.clib is installed; `pure`: ruamel.yaml's own."""
+    parser = YAML(typ="safe", pure=pure)
     parser.Constructor = _Constructor
-    return parser.load(text) or {}
+    return parser
+
+
+def _clearest(error: Exception, text: str) -> Exception:
+    """The error of ruamel.yaml's own parser, whose words and positions are clearer; `error` if that has none."""
+    try:
+        _parser(pure=True).load(text)
+    except REFUSED as clearer:
+        return clearer
+    return error
 
 
 def set_values(text: str, values: Mapping[str, str | float | None], source: str) -> str:
