@@ -63,11 +63,7 @@ class Project:
 
     def restore(self, stage: str) -> None:
         """Make the project what it was before `stage`."""
-        # The watchdog of a run whose process was killed, and that process's own children.
-        left = [process for process in psutil.process_iter(["cmdline", "cwd"]) if self._is_ours(process)]
-        for process in left:
-            process.kill()
-        psutil.wait_procs(left, timeout=30)
+        self._kill_rest()
         # Renamed first: the dying may still remove their files.
         aside = Path(tempfile.mkdtemp(dir=self.folder.parent))
         for path in self.folder.iterdir():
@@ -78,6 +74,13 @@ class Project:
 
     def _code(self, folder: str, _: list[str]) -> tuple[str, ...]:
         return CODE if Path(folder) == self.folder else ()
+
+    def _kill_rest(self) -> None:
+        """Kill the watchdog of a run whose process was killed, and that process's own children."""
+        left = [process for process in psutil.process_iter(["cmdline", "cwd"]) if self._is_ours(process)]
+        for process in left:
+            process.kill()
+        psutil.wait_procs(left, timeout=30)
 
     def _is_ours(self, process: psutil.Process) -> bool:
         """Whether a process works in the project, or is about it."""
@@ -105,6 +108,8 @@ class Project:
             time.sleep(kill_after)
             os.killpg(child, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code == -signal.SIGKILL:
+            self._kill_rest()  # else the watchdog would import MLflow beside the next run, which has to do without it
         return Ended(code, self._said.read_text(errors="replace"), self._log.read_text(errors="replace").splitlines())
 
     def _become(self, stage: str, at: int, error: int) -> None:

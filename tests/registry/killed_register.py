@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import sqlalchemy
 from cheap_forks import make_forks_cheap
 from mlflow import MlflowClient
@@ -44,6 +45,10 @@ def in_child(folder: Path, name: str, work: Any) -> Any:
     with os.fdopen(reading, "rb") as pipe:
         answer = pipe.read()
     os.waitpid(child, 0)
+    if not answer:  # the next process has to end its run: the watchdog, which imports MLflow for that, dies, too
+        for process in psutil.process_iter(["cmdline"]):
+            if any(str(root) in word for word in process.info["cmdline"] or ()):
+                process.kill()
     return json.loads(answer) if answer else None
 
 

@@ -17,7 +17,7 @@ Whole = Annotated[int, Field(ge=0, lt=2**63)]
 """A number that every store's database can hold."""
 
 EPOCHS_PER_REQUEST = 50
-"""Their metrics go to the store at once: MLflow takes 1,000 values."""
+"""The metrics of so many epochs go in one request: MLflow takes 1,000 values."""
 
 
 class _Entry(BaseModel):

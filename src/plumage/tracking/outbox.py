@@ -32,7 +32,7 @@ from plumage.tracking.entries import (
     deliver_metrics,
     from_line,
     to_line,
-)  # fmt: skip
+)
 from plumage.tracking.store import STORE_ERRORS, first_line
 
 RETRY_SECONDS = 10.0
