@@ -12,8 +12,6 @@ import pytest
 
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):  # each of a thousand processes would compile the code anew
     sys.dont_write_bytecode = False
-if "PYTEST_XDIST_WORKER" in os.environ:  # one core per process: threads of several processes would wait for each other
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 from support import make_dataset, make_photo
 from warm_python import warm_commands
 
@@ -25,8 +23,9 @@ SHARED = ROOT.parent / "shared" / "data"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the warm Python once, for all processes of the tests."""
+    """For several processes: one core for each, since their threads would wait for each other, and one warm Python for all."""
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
         warm_commands()
 
 
