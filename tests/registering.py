@@ -2,14 +2,17 @@
 
 import csv
 import json
+import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 from unittest.mock import patch
 
 import numpy as np
 import torch
+from stores import in_own_store
 from support import make_dataset, make_photo
 
 from plumage.common.class_names import ClassNames
@@ -34,6 +37,15 @@ CLASSES = ["jay", "owl", "wren"]
 COUNT = 120
 """Photos in the data set."""
 TRAIN, TEST = range(COUNT // 2), range(COUNT // 2, COUNT)
+
+
+@contextmanager
+def repository(folder: Path, database: Path, photos: Path) -> Iterator[None]:
+    """Work in `folder`, which gets a copy of an empty store's database and, in `dataset`, of photos."""
+    shutil.copy(database, folder)
+    shutil.copytree(photos, folder / "dataset")
+    with in_own_store(folder):
+        yield
 
 
 def make_photos(folder: Path) -> Dataset:

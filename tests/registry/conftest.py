@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from registering import add, hits, make_photos
-from stores import empty_database, in_own_store, root
+from registering import add, hits, make_photos, repository
+from stores import empty_database, root
 
 from plumage.tracking.store import use_store
 
@@ -29,9 +29,7 @@ def photos(root: Path, photos_made_once: Path) -> Path:
 @pytest.fixture(scope="session")
 def registered_once(photos_made_once: Path, empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("registered")
-    shutil.copy(empty_database, folder)
-    shutil.copytree(photos_made_once, folder / "dataset")
-    with in_own_store(folder):
+    with repository(folder, empty_database, photos_made_once):
         add(folder, 1, hits(40))
     return folder
 

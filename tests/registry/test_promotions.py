@@ -12,8 +12,7 @@ from threading import Thread
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from registering import NAME, add, hits
-from stores import in_own_store
+from registering import NAME, add, hits, repository
 
 from plumage.cli.registry import history
 from plumage.errors import TrackingError
@@ -38,9 +37,7 @@ def entries(*moves: tuple[int | None, int, str]) -> list[Promotion]:
 def made_once(photos_made_once: Path, empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository whose gate made versions 1, 2 and 3 champion, one after the other."""
     folder = tmp_path_factory.mktemp("three")
-    shutil.copy(empty_database, folder)
-    shutil.copytree(photos_made_once, folder / "dataset")
-    with in_own_store(folder):
+    with repository(folder, empty_database, photos_made_once):
         for seed, right in ((1, 20), (2, 40), (3, 60)):
             assert add(folder, seed, hits(right))["decision"]["promoted"]
     return folder
