@@ -12,12 +12,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 from cheap_forks import make_forks_cheap
 from clone import STAGES, TINY, Clone
+from killing import kill_all_of
 
 OUTPUTS = ("data", "models", "reports")
 CODE = (".git", "benchmarks", "docs", "pipeline", "src", "tests")
@@ -63,7 +62,7 @@ class Project:
 
     def restore(self, stage: str) -> None:
         """Make the project what it was before `stage`."""
-        self._kill_rest()
+        kill_all_of(self.folder)
         # Renamed first: the dying may still remove their files.
         aside = Path(tempfile.mkdtemp(dir=self.folder.parent))
         for path in self.folder.iterdir():
@@ -74,17 +73,6 @@ class Project:
 
     def _code(self, folder: str, _: list[str]) -> tuple[str, ...]:
         return CODE if Path(folder) == self.folder else ()
-
-    def _kill_rest(self) -> None:
-        """Kill the watchdog of a run whose process was killed, and that process's own children."""
-        left = [process for process in psutil.process_iter(["cmdline", "cwd"]) if self._is_ours(process)]
-        for process in left:
-            process.kill()
-        psutil.wait_procs(left, timeout=30)
-
-    def _is_ours(self, process: psutil.Process) -> bool:
-        """Whether a process works in the project, or is about it."""
-        return any(str(self.folder) in text for text in (process.info["cwd"] or "", *(process.info["cmdline"] or ())))
 
     def outputs(self) -> dict[str, bytes]:
         """Content by path of all files in the output folders, temporary ones included.
@@ -109,7 +97,9 @@ class Project:
             os.killpg(child, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if code == -signal.SIGKILL:
-            self._kill_rest()  # else the watchdog would import MLflow beside the next run, which has to do without it
+            kill_all_of(
+                self.folder
+            )  # else the watchdog would import MLflow beside the next run, which has to do without it
         return Ended(code, self._said.read_text(errors="replace"), self._log.read_text(errors="replace").splitlines())
 
     def _become(self, stage: str, at: int, error: int) -> None:

@@ -5,13 +5,13 @@ import statistics
 import subprocess
 import tarfile
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
 from common import ROUNDS, SIDE, SIZES, Rows, folder_of, measured  # isort: split
 
 from clone import Clone, stage_outputs
+from killing import kill_all_of
 
 NOTE = (
     f"{SIZES[-1]:,} photos of {SIDE} pixels, all stages. The outputs of train and the later stages are placeholders, committed "
@@ -58,13 +58,12 @@ def measure(parent: Path, photos: Path | None) -> Rows:
             start = time.perf_counter()
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # the worker would hold a pipe open
             subprocess.run(["dvc", "queue", "start"], cwd=clone.folder, env=clone.environment, check=True, **quiet)
-            while not any("pipeline/train.py" in process.info["cmdline"] for process in with_command_lines()):
+            while not any(
+                "pipeline/train.py" in (process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])
+            ):
                 time.sleep(0.05)
             started.append(time.perf_counter() - start)
-            for process in with_command_lines():  # the worker, what it started, and the training
-                with suppress(psutil.Error):
-                    if Path(process.cwd()).is_relative_to(clone.folder):
-                        process.kill()
+            kill_all_of(clone.folder)  # the worker, what it started, and the training
         rows.append({
             "source": source, "photos": count, "first dvc repro split, s": first.seconds,
             "dvc repro with nothing to do, s": statistics.median(nothing),
@@ -73,7 +72,3 @@ def measure(parent: Path, photos: Path | None) -> Rows:
         print(rows[-1], nothing, started, flush=True)
         shutil.rmtree(parent / "pipeline")
     return rows
-
-
-def with_command_lines() -> list[psutil.Process]:
-    return [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]]

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import sqlalchemy
 from cheap_forks import make_forks_cheap
+from killing import kill_all_of
 from mlflow import MlflowClient
 from registering import NAME, add, hits
 
@@ -46,9 +46,7 @@ def in_child(folder: Path, name: str, work: Any) -> Any:
         answer = pipe.read()
     os.waitpid(child, 0)
     if not answer:  # the next process has to end its run: the watchdog, which imports MLflow for that, dies, too
-        for process in psutil.process_iter(["cmdline"]):
-            if any(str(root) in word for word in process.info["cmdline"] or ()):
-                process.kill()
+        kill_all_of(root)
     return json.loads(answer) if answer else None
 
 
