@@ -8,16 +8,17 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tables import Rows
 from workers import ask, serve, started
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-ROUNDS = 3
+ROUNDS = 5
 NOTE = (
-    "Images/s of B0: a training step in fp32 at 96 pixels, batch 16, and inference at 224 pixels, batch 8; ours and torchvision's in turn. "
+    "Images/s of B0: a training step in fp32 at 96 pixels, batch 16, and inference at 224 pixels, batch 8; ours and torchvision's in turn, "
+    f"in {ROUNDS} rounds of idle, then busy (on the Xeon and the EPYC with bf16: three rounds idle, then three busy). "
     "Busy: beside one process per core that counts for ever. One core: what a container with a quota of one core gives, to which "
     "torchvision's loop doesn't adapt. The shares are of one's own speed on the idle machine."
 )
@@ -40,12 +41,12 @@ def compared(work: str) -> dict[str, object]:
         "one core": started(__file__, f"our_{work}", **ONE_CORE),
     }
     try:
-        idle = rates(workers)
         both = {name: workers[name] for name in ("ours", "torchvision")}
-        busy = beside_busy_processes(lambda: rates(both))
+        rounds = [(rates(workers), beside_busy_processes(lambda: rates(both))) for _ in range(ROUNDS)]
     finally:
         for worker in workers.values():
             worker.kill()
+    idle, busy = (medians(kind) for kind in zip(*rounds, strict=True))
     return {
         "work": work,
         **{f"{name}, idle": idle[name] for name in ("ours", "torchvision")},
@@ -57,9 +58,12 @@ def compared(work: str) -> dict[str, object]:
 
 
 def rates(workers: dict[str, subprocess.Popen[str]]) -> dict[str, float]:
-    """Median rates of processes, which measure in turn."""
-    found = [{name: float(ask(worker)) for name, worker in workers.items()} for _ in range(ROUNDS)]
-    return {name: statistics.median(each[name] for each in found) for name in workers}
+    """Rates of processes, one after another."""
+    return {name: float(ask(worker)) for name, worker in workers.items()}
+
+
+def medians(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
 
 
 def beside_busy_processes(do: Callable[[], dict[str, float]]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from torch import nn
 from plumage.accelerate import kernels
 from plumage.accelerate.kernels import gpu
 from plumage.accelerate.kernels.dispatch import LIBRARIES, dtype_of
-from plumage.common.cores import cores
+from plumage.common.cores import cores, take_short_slices
 from plumage.config import Precision, ResolvedTrain
 from plumage.errors import TrainingError
 from plumage.training.distributed import ProcessGroup
@@ -23,8 +23,9 @@ CPU_MICRO_BATCH = {torch.float32: 8, torch.bfloat16: 16}
 def choose_device(wanted: str) -> torch.device:
     """The device `wanted`; for `auto` the first available of cuda, mps and cpu. TrainingError if it isn't there.
 
-    Torch's threads are limited to this process's cores: torch doesn't know a container's CPU quota.
+    Torch's threads are limited to this process's cores (torch doesn't know a container's CPU quota), and take short slices.
     """
+    take_short_slices()
     torch.set_num_threads(min(torch.get_num_threads(), cores()))
     has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if wanted == "auto":
