@@ -9,9 +9,9 @@ import importlib
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +20,7 @@ import typer
 from common import ROOT, ROUNDS
 from tables import table
 
+FIGURES = ROOT / "docs" / "benchmarks.json"
 MEASURED = (
     "scale", "formats", "near_duplicates", "dvc_costs", "million",
     "inference", "busy", "steps", "loaders", "epochs", "probe_cost", "accuracy", "memory", "pages",
@@ -36,26 +37,34 @@ def main(
     ] = None,
 ) -> None:
     """Run the benchmarks and write docs/benchmarks.md."""
+    if unknown := set(only or ()) - set(MEASURED):
+        sys.exit(f"error: --only: {unknown.pop()!r} is not one of its parts; takes {', '.join(MEASURED)}")
     folder.mkdir(parents=True, exist_ok=True)
-    names = only or MEASURED
-    if len(names) > 1:  # memory and threads that one leaves would change another's figures
-        given = ["--folder", folder, *(["--photos", photos] if photos else [])]
-        for name in names:
-            subprocess.run([sys.executable, __file__, *given, "--only", name], check=True)
-    else:
-        record(names[0], folder.resolve(), photos)
+    try:
+        for name in only or MEASURED:  # memory and threads that one leaves would change another's figures
+            process = get_context("spawn").Process(target=record, args=(name, folder.resolve(), photos))
+            process.start()
+            process.join()
+            if process.exitcode:
+                sys.exit(process.exitcode)
+    finally:
+        FIGURES.with_suffix(".md").write_text(markdown(figures()), encoding="utf-8")
 
 
 def record(name: str, folder: Path, photos: Path | None) -> None:
     """Run a benchmark and write its results with those that there are."""
-    figures = ROOT / "docs" / "benchmarks.json"
-    results: dict[str, Any] = json.loads(figures.read_text()) if figures.exists() else {}
     start = time.perf_counter()
     rows = importlib.import_module(name).measure(folder, photos)
     print(f"{name} took {time.perf_counter() - start:.0f} s", flush=True)
+    results = figures()
     results.setdefault(name, {})[machine()] = rows
-    figures.write_text(json.dumps(results, indent=2) + "\n")
-    figures.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
+    FIGURES.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def figures() -> dict[str, Any]:
+    """The results that there are, by benchmark and machine."""
+    found: dict[str, Any] = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    return found
 
 
 def markdown(results: dict[str, Any]) -> str:
