@@ -61,7 +61,7 @@ def randomised(build: Callable[[], nn.Module]) -> nn.Module:
         norm.reset_running_stats()
         momentum, norm.momentum = norm.momentum, 1.0
         norm.train()
-    model(torch.randn(8, 3, 65, 97, generator=draw))
+    model(torch.randn(4, 3, 65, 97, generator=draw))
     for norm in norms:
         assert norm.running_mean is not None and norm.running_var is not None
         norm.running_mean += 0.1 * norm.running_var.sqrt() * torch.randn(norm.num_features, generator=draw)
