@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 ROUNDS = 5
 NOTE = (
     "Images/s of B0: a training step in fp32 at 96 pixels, batch 16, and inference at 224 pixels, batch 8; ours and torchvision's in turn, "
-    f"in {ROUNDS} rounds of idle, then busy (on the Xeon and the EPYC with bf16: three rounds idle, then three busy). "
+    f"in {ROUNDS} rounds of idle, then busy (on the Xeon, three rounds idle, then three busy). "
     "Busy: beside one process per core that counts for ever. One core: what a container with a quota of one core gives, to which "
     "torchvision's loop doesn't adapt. The shares are of one's own speed on the idle machine."
 )
