@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from plumage.accelerate.layers import accelerate, unaccelerate
 from plumage.architectures import EfficientNetConfig
 from plumage.evaluation.example_photos import grad_cam
 from plumage.models import create_model
@@ -35,16 +36,18 @@ def trained() -> ImageClassifier:
     """A small network that separates the two classes of `photos_with_patch`."""
     torch.manual_seed(0)
     model = build_network(EfficientNetConfig("small", 0.5, 0.3, SIDE, dropout=0.0, drop_path=0.0), 2).train()
+    accelerate(model.to(memory_format=torch.channels_last))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(40):
         photos, labels = photos_with_patch(8, step)
+        photos = photos.contiguous(memory_format=torch.channels_last)
         optimizer.zero_grad()
         F.cross_entropy(model(photos), labels).backward()
         optimizer.step()
     photos, labels = photos_with_patch(40, 99)
     with torch.inference_mode():
         assert (model.eval()(photos).argmax(1) == labels).float().mean() > 0.9
-    return model
+    return unaccelerate(model)
 
 
 @pytest.mark.slow
