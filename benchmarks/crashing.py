@@ -97,9 +97,8 @@ class Project:
             os.killpg(child, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if code == -signal.SIGKILL:
-            kill_all_of(
-                self.folder
-            )  # else the watchdog would import MLflow beside the next run, which has to do without it
+            # Else the watchdog would import MLflow beside the next run, which has to do without it.
+            kill_all_of(self.folder)
         return Ended(code, self._said.read_text(errors="replace"), self._log.read_text(errors="replace").splitlines())
 
     def _become(self, stage: str, at: int, error: int) -> None:
