@@ -149,6 +149,11 @@ def test_bf16_is_for_processors_on_which_it_is_faster(
     assert kernels.computes_bf16() == faster
 
 
+def test_off_linux_the_processor_is_unknown_and_auto_precision_is_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    assert not kernels.computes_bf16() and not kernels.is_intel()
+
+
 def test_auto_precision_is_what_the_processor_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     for able, chosen in ((True, torch.bfloat16), (False, torch.float32)):

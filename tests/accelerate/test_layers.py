@@ -81,9 +81,11 @@ def test_logits_gradients_and_statistics_equal_the_plain_networks(name: str, pad
         assert_equal(plain, mode, size)
 
 
-def test_without_the_kernels_too(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("as_linear", [True, False])
+def test_without_the_kernels_too(monkeypatch: pytest.MonkeyPatch, as_linear: bool) -> None:
+    """And on any processor, of which some train pointwise convolutions as matrix products."""
     monkeypatch.setattr(kernels, "compiled", lambda *_: None)
-    monkeypatch.setattr(layers, "POINTWISE_AS_LINEAR", True)  # as without AVX-512
+    monkeypatch.setattr(layers, "POINTWISE_AS_LINEAR", as_linear)
     for mode in ("train", "frozen"):
         assert_equal(network("efficientnet_b0"), mode, (49, 33))
 
