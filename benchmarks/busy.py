@@ -17,12 +17,12 @@ from workers import ask, serve, started
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 ROUNDS = 5
 NOTE = (
-    "Images/s of B0: a training step in fp32 at 96 pixels, batch 16, and inference at 224 pixels, batch 8; ours and torchvision's in turn, "
-    f"in {ROUNDS} rounds of idle, then busy (on the Xeon, three rounds idle, then three busy). "
+    "Images/s of B0: a training step at 96 pixels, batch 16, and inference in fp32 at 224 pixels, batch 8; ours and torchvision's in turn, "
+    f"in {ROUNDS} rounds of idle, then busy (on the Xeon without AMX, three rounds idle, then three busy). "
     "Busy: beside one process per core that counts for ever. One core: what a container with a quota of one core gives, to which "
     "torchvision's loop doesn't adapt. The shares are of one's own speed on the idle machine."
 )
-SECONDS = 2
+SECONDS = 3
 COUNT_FOR_EVER = [sys.executable, "-c", "while True: pass"]
 ONE_CORE = {"LOKY_MAX_CPU_COUNT": "1"}
 """joblib, which counts the cores, takes this for a quota."""
@@ -30,15 +30,19 @@ ONE_CORE = {"LOKY_MAX_CPU_COUNT": "1"}
 
 def measure(folder: Path, photos: Path | None) -> Rows:
     """One row per piece of work."""
-    return [compared(work) for work in ("training", "inference")]
+    import torch  # late: workers import Plumage first, which sets OpenMP up
+    from steps import precisions
+
+    device = torch.device("cpu")
+    return [*(compared("training", precision) for precision in precisions(device)), compared("inference")]
 
 
-def compared(work: str) -> dict[str, object]:
+def compared(work: str, *precision: str) -> dict[str, object]:
     """Ours and torchvision's rates, idle and busy, and ours on one core."""
     workers = {
-        "ours": started(__file__, f"our_{work}"),
-        "torchvision": started(__file__, f"their_{work}"),
-        "one core": started(__file__, f"our_{work}", **ONE_CORE),
+        "ours": started(__file__, f"our_{work}", *precision),
+        "torchvision": started(__file__, f"their_{work}", *precision),
+        "one core": started(__file__, f"our_{work}", *precision, **ONE_CORE),
     }
     try:
         both = {name: workers[name] for name in ("ours", "torchvision")}
@@ -48,7 +52,7 @@ def compared(work: str) -> dict[str, object]:
             worker.kill()
     idle, busy = (medians(kind) for kind in zip(*rounds, strict=True))
     return {
-        "work": work,
+        "work": " in ".join((work, *precision)),
         **{f"{name}, idle": idle[name] for name in ("ours", "torchvision")},
         **{f"{name}, busy": busy[name] for name in ("ours", "torchvision")},
         **{f"{name}, share": busy[name] / idle[name] for name in ("ours", "torchvision")},
@@ -77,23 +81,25 @@ def beside_busy_processes(do: Callable[[], dict[str, float]]) -> dict[str, float
             process.wait()
 
 
-def our_training() -> tuple[Callable[[], object], int]:
+def our_training(precision: str) -> tuple[Callable[[], object], int]:
     """Plumage's step, with the threads that its stages take, and its batch size."""
     from plumage.accelerate import kernels
     from plumage.accelerate.layers import accelerate
     from plumage.models import create_model
+    from plumage.training.contention import ShortSpins
     from plumage.training.hardware import choose_device
 
     choose_device("cpu")
     kernels.keep_memory()
-    return step(accelerate(create_model("efficientnet_b0", 1000))), 16
+    network_step, spins = step(accelerate(create_model("efficientnet_b0", 1000)), precision), ShortSpins()
+    return lambda: (spins.adjust(), network_step()), 16
 
 
-def their_training() -> tuple[Callable[[], object], int]:
+def their_training(precision: str) -> tuple[Callable[[], object], int]:
     """torchvision's network in the same step."""
     from torchvision.models import efficientnet_b0
 
-    return step(efficientnet_b0()), 16
+    return step(efficientnet_b0(), precision), 16
 
 
 def our_inference() -> tuple[Callable[[], object], int]:
@@ -118,7 +124,7 @@ def their_inference() -> tuple[Callable[[], object], int]:
     return torch.inference_mode()(lambda: network(inputs)), 8
 
 
-def step(network: object) -> Callable[[], object]:
+def step(network: object, precision: str) -> Callable[[], object]:
     """A training step with AdamW."""
     import torch
     import torch.nn.functional as F
@@ -130,7 +136,9 @@ def step(network: object) -> Callable[[], object]:
 
     def do() -> None:
         optimizer.zero_grad()
-        F.cross_entropy(network(inputs), labels).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = F.cross_entropy(network(inputs), labels)
+        loss.backward()
         optimizer.step()
 
     return do
@@ -146,5 +154,5 @@ def rate(do: Callable[[], object], batch: int) -> float:
 
 
 if __name__ == "__main__":
-    do, batch = globals()[sys.argv[1]]()
+    do, batch = globals()[sys.argv[1]](*sys.argv[2:])
     serve(lambda: rate(do, batch), first=do)

@@ -5,13 +5,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-OURS = "GOMP_SPINCOUNT"
-"""The variable that Plumage sets: it would help a baseline, too."""
+OURS = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
+"""The variables that Plumage sets: they would change a baseline, too."""
 
 
 def started(script: str, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     """A process of `script` that calls `serve`, once it is ready."""
-    environment = {key: value for key, value in os.environ.items() if key != OURS} | variables
+    environment = {key: value for key, value in os.environ.items() if key not in OURS} | variables
     command, pipe = [sys.executable, script, *arguments], subprocess.PIPE
     worker = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
     answer_of(worker)

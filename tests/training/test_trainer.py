@@ -1,5 +1,6 @@
 """The training loop: keeps the best epoch, stops early, skips steps that are not finite, averages soups."""
 
+import itertools
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,8 +10,9 @@ import torch
 from torch import nn
 
 from plumage.config import ResolvedTrain, Train
-from plumage.training import hardware, trainer
+from plumage.training import contention, hardware, trainer
 from plumage.training.batches import Batch, Batches
+from plumage.training.contention import ShortSpins
 from plumage.training.context import TrainingContext
 from plumage.training.forward import validate
 from plumage.training.soup import ModelSoup
@@ -62,6 +64,21 @@ def test_it_learns(optimizer: str) -> None:
     _, history = fit_line(epochs=60, optimizer=optimizer)
     assert history.epochs[-1]["train/loss"] < history.epochs[0]["train/loss"] / 3
     assert history.epochs[history.best_epoch - 1]["val/accuracy"] > 0.95
+
+
+def test_while_the_machine_is_busy_spins_are_short_and_the_weights_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = fit_line()[0].weight
+    seen, delays, adjust = [], itertools.count(0, 1_000), ShortSpins.adjust
+
+    def seeing(spins: ShortSpins) -> None:
+        adjust(spins)
+        seen.append(spins.are_on)
+
+    monkeypatch.setattr(contention, "INTERVAL", 0)
+    monkeypatch.setattr(contention, "_seconds_delayed", lambda: next(delays))
+    monkeypatch.setattr(ShortSpins, "adjust", seeing)
+    assert torch.equal(fit_line()[0].weight, weights)
+    assert seen and all(seen)
 
 
 def test_the_model_ends_with_the_best_epochs_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from plumage.common.progress import Progress as ProgressBar
 from plumage.training.batches import Batches, BatchQueue
 from plumage.training.build import train_mode
 from plumage.training.checkpoints import State
+from plumage.training.contention import ShortSpins
 from plumage.training.context import TrainingContext
 from plumage.training.early_stopping import EarlyStopping
 from plumage.training.forward import validate
@@ -48,7 +49,7 @@ class Trainer:
         self.gradients = GradientAccumulator(model, context)
         self.early_stopping, self.soup = EarlyStopping(self.train.patience), soup
         self.history, self.progress = History(), TrainerProgress()
-        self.signals = DeferredSignals()
+        self.signals, self.spins = DeferredSignals(), ShortSpins()
         self._outcome: StepOutcome | None = None
         self._reads_late = (
             context.device.type == "cuda" and context.group.size == 1
@@ -71,7 +72,7 @@ class Trainer:
         """
         try:
             self._resume()
-            with self.signals:
+            with self.signals, self.spins:
                 while not self.progress.finished:
                     self._finish_epoch(self._train_epoch())
                     self._stop_if_requested()
@@ -111,6 +112,7 @@ class Trainer:
         name = f"epoch {progress.epoch}/{num_epochs}"
         with ProgressBar(name, self.steps_per_epoch, done=progress.step, shown=is_main) as bar:
             while progress.step < self.steps_per_epoch:
+                self.spins.adjust()
                 self._step(batches)
                 loss, accuracy = progress.means()  # on a GPU without this step
                 bar.note = f"loss {loss:.3f}, accuracy {accuracy:.3f}, {images_per_second():.0f} images/s"
