@@ -71,7 +71,7 @@ def markdown(results: dict[str, Any]) -> str:
     """The results as a Markdown page."""
     text = ["# Benchmarks", "", f"Made by `python benchmarks/run.py` (`make bench`). Figures are medians of {ROUNDS} rounds;",
             "ours and the baseline take turns. Memory is the RSS of all processes, mapped files included. Of the drawn photos",
-            "each is there eight times, turned and mirrored; on the Xeon and the EPYC with bf16, all were drawn."]  # fmt: skip
+            "each is there eight times, turned and mirrored; on the Xeon without AMX and the EPYC with bf16, all were drawn."]  # fmt: skip
     for name in MEASURED:
         if name in results:
             text += ["", f"## {name.replace('_', ' ').capitalize()}", "", importlib.import_module(name).NOTE]
@@ -87,8 +87,10 @@ def machine() -> str:
     from plumage.tracking.machine import processor
 
     memory = psutil.virtual_memory().total / 2**30
+    amx = "with AMX" if torch.cpu.get_capabilities().get("amx_bf16") else "without AMX"
+    name = f"{processor()} {amx}" if kernels.is_intel() else processor()
     precision = "bf16" if kernels.computes_bf16() else "fp32"
-    cores = f"{os.cpu_count()} cores ({processor()}, where auto means {precision})"
+    cores = f"{os.cpu_count()} cores ({name}, where auto means {precision})"
     return f"{cores}, {memory:.0f} GiB, Python {platform.python_version()}, torch {torch.__version__}"
 
 
