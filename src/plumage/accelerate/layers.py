@@ -24,7 +24,6 @@ Network = TypeVar("Network", bound=nn.Module)
 POINTWISE_AS_LINEAR = torch.backends.cpu.get_cpu_capability() != "AVX512" or kernels.is_intel()
 """Whether a CPU trains pointwise convolutions as matrix products. Their backward pass is faster on an EPYC without AVX-512 and on a Xeon.
 Besides, in that of oneDNN's convolutions for AMX, a thread spins without end while another isn't run."""
-EXPANDED = 48
 FEW = 48
 """A pointwise convolution from or to as many channels is computed with the layers beside it; one of more is faster apart."""
 ACTIVATIONS: dict[type[nn.Module], kernels.Activation] = {nn.Identity: "none", nn.SiLU: "silu", nn.ReLU6: "relu6"}
