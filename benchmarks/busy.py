@@ -22,7 +22,8 @@ NOTE = (
     "Busy: beside one process per core that counts for ever. One core: what a container with a quota of one core gives, to which "
     "torchvision's loop doesn't adapt. The shares are of one's own speed on the idle machine."
 )
-SECONDS = 3
+SETTLE, SECONDS = 1, 2
+"""Seconds of work before a measurement, in which training notices that the machine has become busy, and during it."""
 COUNT_FOR_EVER = [sys.executable, "-c", "while True: pass"]
 ONE_CORE = {"LOKY_MAX_CPU_COUNT": "1"}
 """joblib, which counts the cores, takes this for a quota."""
@@ -145,11 +146,12 @@ def step(network: object, precision: str) -> Callable[[], object]:
 
 
 def rate(do: Callable[[], object], batch: int) -> float:
-    """Images/s of some seconds."""
-    start, done = time.perf_counter(), 0
-    while time.perf_counter() - start < SECONDS:
-        do()
-        done += batch
+    """Images/s of SECONDS, after SETTLE."""
+    for seconds in (SETTLE, SECONDS):
+        start, done = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            do()
+            done += batch
     return done / (time.perf_counter() - start)
 
 
