@@ -7,8 +7,9 @@ from pathlib import Path
 __version__ = "0.1.0"
 
 # OpenMP's threads spin while they wait for each other. Where other processes keep one from running, the rest would spend a core's time on
-# that. torch's OpenMP (GNU) reads this when it is loaded, so it is set before any import of torch. An idle machine is as fast with
-# 10,000 rounds (seen on a Xeon), or 3,000 on AMD's (an EPYC without AVX-512), where a busy one is faster with fewer.
+# that. torch's OpenMP (GNU) reads this when it is loaded, so it is set before any import of torch. With 10,000 rounds, an idle machine is
+# as fast as with more (seen on a Xeon without AMX; one with AMX is 5 to 7% slower), or with 3,000 on AMD's (an EPYC without AVX-512). A
+# busy one is faster with fewer.
 _SPINS = "10000"
 with suppress(OSError), Path("/proc/cpuinfo").open("rb") as _processor:
     if b"AuthenticAMD" in _processor.read(100):
