@@ -87,13 +87,13 @@ def our_training(precision: str) -> tuple[Callable[[], object], int]:
     from plumage.accelerate import kernels
     from plumage.accelerate.layers import accelerate
     from plumage.models import create_model
-    from plumage.training.contention import ShortSpins
+    from plumage.training.contention import SharedCores
     from plumage.training.hardware import choose_device
 
     choose_device("cpu")
     kernels.keep_memory()
-    network_step, spins = step(accelerate(create_model("efficientnet_b0", 1000)), precision), ShortSpins()
-    return lambda: (spins.adjust(), network_step()), 16
+    network_step, cores = step(accelerate(create_model("efficientnet_b0", 1000)), precision), SharedCores()
+    return lambda: (cores.adjust(), network_step()), 16
 
 
 def their_training(precision: str) -> tuple[Callable[[], object], int]:

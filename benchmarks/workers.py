@@ -5,8 +5,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-OURS = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
-"""The variables that Plumage sets: they would change a baseline, too."""
+OURS = {"GOMP_SPINCOUNT"}
+"""The variable that Plumage sets: it would change a baseline, too."""
 
 
 def started(script: str, *arguments: str, **variables: str) -> subprocess.Popen[str]:

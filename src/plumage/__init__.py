@@ -15,5 +15,3 @@ with suppress(OSError), Path("/proc/cpuinfo").open("rb") as _processor:
     if b"AuthenticAMD" in _processor.read(100):
         _SPINS = "3000"
 os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
-# Of more threads than cores, each spins 1,000 rounds. It would be 100 without this, too few (plumage/training/contention.py).
-os.environ.setdefault("OMP_WAIT_POLICY", "active")

@@ -1,6 +1,7 @@
 """The training loop: keeps the best epoch, stops early, skips steps that are not finite, averages soups."""
 
-import itertools
+import os
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ from torch import nn
 from plumage.config import ResolvedTrain, Train
 from plumage.training import contention, hardware, trainer
 from plumage.training.batches import Batch, Batches
-from plumage.training.contention import ShortSpins
+from plumage.training.contention import SharedCores
 from plumage.training.context import TrainingContext
 from plumage.training.forward import validate
 from plumage.training.soup import ModelSoup
@@ -66,19 +67,28 @@ def test_it_learns(optimizer: str) -> None:
     assert history.epochs[history.best_epoch - 1]["val/accuracy"] > 0.95
 
 
-def test_while_the_machine_is_busy_spins_are_short_and_the_weights_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = fit_line()[0].weight
-    seen, delays, adjust = [], itertools.count(0, 1_000), ShortSpins.adjust
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process choose its cores")
+def test_beside_busy_processes_steps_share_cores_validation_uses_all_and_the_weights_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weights, all_cores = fit_line(epochs=2)[0].weight, os.sched_getaffinity(0)
+    adjust, in_steps, in_validation = SharedCores.adjust, [], []
 
-    def seeing(spins: ShortSpins) -> None:
-        adjust(spins)
-        seen.append(spins.are_on)
+    def seen_adjust(cores: SharedCores) -> None:
+        adjust(cores)
+        in_steps.append((cores.is_busy, os.sched_getaffinity(0) == (cores.kept or all_cores)))
 
-    monkeypatch.setattr(contention, "INTERVAL", 0)
-    monkeypatch.setattr(contention, "_seconds_delayed", lambda: next(delays))
-    monkeypatch.setattr(ShortSpins, "adjust", seeing)
-    assert torch.equal(fit_line()[0].weight, weights)
-    assert seen and all(seen)
+    def seen_validate(*arguments: Any) -> Any:
+        in_validation.append(os.sched_getaffinity(0))
+        return validate(*arguments)
+
+    for constant, value in {"INTERVAL": 0, "BUSY": -1, "IDLE": 2}.items():  # always busy, never idle
+        monkeypatch.setattr(contention, constant, value)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(SharedCores, "adjust", seen_adjust)
+    monkeypatch.setattr(trainer, "validate", seen_validate)
+    assert torch.equal(fit_line(epochs=2)[0].weight, weights)
+    assert in_steps == [(True, True)] * 2 and in_validation == [all_cores] * 2
 
 
 def test_the_model_ends_with_the_best_epochs_weights(monkeypatch: pytest.MonkeyPatch) -> None:

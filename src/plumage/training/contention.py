@@ -1,8 +1,11 @@
 """Training beside other processes on the same cores."""
 
+import ctypes
+import os
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,56 +13,154 @@ import torch
 INTERVAL = 0.2
 """Seconds from one look at the machine's load to the next."""
 BUSY = 0.15
-"""A machine is busy if this thread waits for a core for more than this share of the time."""
+"""The machine is busy if a thread that computes waits for a core for more than this share of the time."""
+IDLE = 0.15
+"""Cores are idle if they have nothing to run for more than this share of their time."""
+PAUSE = 2.0
+"""Seconds in which this process keeps using all cores after it found idle ones."""
 
 
-class ShortSpins:
-    """While the machine is busy, OpenMP's threads spin for a shorter time before they sleep. Results don't change.
+class SharedCores:
+    """Beside busy processes, threads that wait for each other sleep at once, and keep to half as many cores. Results don't change.
 
-    A thread that spins while it waits for another uses up its share of a core. GNU's OpenMP spins 1,000 rounds, not GOMP_SPINCOUNT,
-    while it has more threads than cores (GCC, libgomp/config/linux/wait.h, with the OMP_WAIT_POLICY that plumage/__init__.py
-    sets). So, while the machine is busy, a second team of threads is kept, which sleeps. Off Linux nothing happens.
+    A thread that spins while it waits for another uses up its share of a core. GNU's OpenMP spins 100 rounds, not GOMP_SPINCOUNT,
+    while it has more threads than cores (GCC, libgomp/config/linux/wait.h). So, while the machine is busy, a second team of
+    threads is kept, which sleeps.
+
+    If, besides, no core is idle, this process keeps to one core for two of its threads. That is its share beside an equal load, and
+    a thread that waits leaves its core to the one that it waits for, not to another process. Off Linux nothing happens.
     """
 
     def __init__(self) -> None:
-        self._since, self._delayed = time.perf_counter(), _seconds_delayed()
+        self._load = _Load.now()
+        self._is_busy, self._kept, self._all = False, frozenset[int](), frozenset[int]()
+        self._pause_ends = 0.0
         self._team_ends: threading.Event | None = None
 
-    def __enter__(self) -> "ShortSpins":
+    def __enter__(self) -> "SharedCores":
+        """Go on as at the last exit."""
+        self._load = _Load.now()
+        self._share()
         return self
 
+    def __exit__(self, *_: object) -> None:
+        self._use_all()
+
     @property
-    def are_on(self) -> bool:
-        return self._team_ends is not None
+    def is_busy(self) -> bool:
+        return self._is_busy
+
+    @property
+    def kept(self) -> frozenset[int]:
+        """The cores that this process keeps to; empty while it uses all."""
+        return self._kept
 
     def adjust(self) -> None:
         """Look at the load, if INTERVAL has passed. To be called once per step, by the thread that computes."""
-        now = time.perf_counter()
-        if now - self._since < INTERVAL:
+        if time.perf_counter() - self._load.time < INTERVAL:
             return
-        delayed = _seconds_delayed()
-        busy = delayed - self._delayed > BUSY * (now - self._since)
-        self._since, self._delayed = now, delayed
-        if busy and not self.are_on:
+        before, self._load = self._load, _Load.now()
+        waits = self._load.shows_waiting(before)
+        kept = self._cores_to_keep(waits, before)
+        is_busy = waits or bool(kept)
+        if (is_busy, kept) != (self._is_busy, self._kept):
+            self._use_all()
+            self._is_busy, self._kept = is_busy, kept
+            self._share()
+
+    def _cores_to_keep(self, waits: bool, before: "_Load") -> frozenset[int]:
+        if self._kept:
+            if not self._load.shows_idle(self._all - self._kept, before):
+                return self._kept
+            self._pause_ends = self._load.time + PAUSE
+        elif waits and self._load.time >= self._pause_ends:
+            self._all = frozenset(os.sched_getaffinity(0))
+            if not self._load.shows_idle(self._all, before):
+                return _one_core_for_two_threads(self._all)
+        return frozenset()
+
+    def _share(self) -> None:
+        if self._kept:
+            _move_threads(self._all, self._kept)
+        if self._is_busy:
             self._team_ends = threading.Event()
             threading.Thread(target=_keep_a_team_until, args=(self._team_ends,), daemon=True).start()
-        elif not busy:
-            self._let_team_end()
 
-    def __exit__(self, *_: object) -> None:
-        self._let_team_end()
-
-    def _let_team_end(self) -> None:
+    def _use_all(self) -> None:
         if self._team_ends is not None:
             self._team_ends.set()
             self._team_ends = None
+        if self._kept:
+            _move_threads(self._kept, self._all)
 
 
-def _seconds_delayed() -> float:
-    """How long this thread has waited for a core, in all; 0 where the system doesn't say (proc(5), schedstat)."""
+@dataclass(frozen=True)
+class _Load:
+    """What the system has counted until now, in seconds."""
+
+    time: float
+    delayed: dict[int, float]
+    """How long each thread that computes has waited for a core."""
+    idle: dict[int, float]
+    """How long each core has had nothing to run."""
+
+    @classmethod
+    def now(cls) -> "_Load":
+        return cls(time.perf_counter(), _seconds_delayed(), _seconds_idle())
+
+    def shows_waiting(self, before: "_Load") -> bool:
+        """Whether one of the threads waited much of the time since then."""
+        limit = BUSY * (self.time - before.time)
+        return any(seconds - before.delayed.get(thread, seconds) > limit for thread, seconds in self.delayed.items())
+
+    def shows_idle(self, cores: frozenset[int], before: "_Load") -> bool:
+        """Whether these cores were idle since then; also if the system doesn't say."""
+        if not cores <= self.idle.keys() & before.idle.keys():
+            return True
+        idle = sum(self.idle[core] - before.idle[core] for core in cores)
+        return idle > IDLE * len(cores) * (self.time - before.time)
+
+
+def _seconds_delayed() -> dict[int, float]:
+    """Of this thread and all that Python didn't start; empty where the system doesn't say (proc(5), schedstat)."""
+    pythons = {thread.native_id for thread in threading.enumerate()} - {threading.get_native_id()}
+    delayed = {}
+    for thread in _threads() - pythons:
+        with suppress(OSError):  # it has ended
+            delayed[thread] = int(Path(f"/proc/self/task/{thread}/schedstat").read_text().split()[1]) / 1e9
+    return delayed
+
+
+def _seconds_idle() -> dict[int, float]:
+    """Empty where the system doesn't say (proc(5), /proc/stat: idle and iowait)."""
     with suppress(OSError):
-        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
-    return 0.0
+        lines = [line.split() for line in Path("/proc/stat").read_text().splitlines()]
+        counts = {int(name[3:]): fields for name, *fields in lines if name[:3] == "cpu" and name != "cpu"}
+        return {core: (int(fields[3]) + int(fields[4])) / os.sysconf("SC_CLK_TCK") for core, fields in counts.items()}
+    return {}
+
+
+def _one_core_for_two_threads(cores: frozenset[int]) -> frozenset[int]:
+    """Those from the one on that this thread runs on; none if that is no fewer or there is one thread only."""
+    threads, here = torch.get_num_threads(), ctypes.CDLL(None).sched_getcpu()
+    count = -(-threads // 2)
+    if threads == 1 or count >= len(cores):
+        return frozenset()
+    return frozenset(sorted(cores, key=lambda core: (core < here, core))[:count])
+
+
+def _threads() -> set[int]:
+    """This process's threads, by the system's numbers; none off Linux."""
+    tasks = Path("/proc/self/task")
+    return {int(path.name) for path in tasks.iterdir()} if tasks.is_dir() else set()
+
+
+def _move_threads(from_cores: frozenset[int], to_cores: frozenset[int]) -> None:
+    """Let those of this process's threads that may run on the first cores run on the second."""
+    for thread in _threads():
+        with suppress(OSError):  # it has ended
+            if os.sched_getaffinity(thread) == from_cores:
+                os.sched_setaffinity(thread, to_cores)
 
 
 def _keep_a_team_until(end: threading.Event) -> None:

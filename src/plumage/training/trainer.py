@@ -16,7 +16,7 @@ from plumage.common.progress import Progress as ProgressBar
 from plumage.training.batches import Batches, BatchQueue
 from plumage.training.build import train_mode
 from plumage.training.checkpoints import State
-from plumage.training.contention import ShortSpins
+from plumage.training.contention import SharedCores
 from plumage.training.context import TrainingContext
 from plumage.training.early_stopping import EarlyStopping
 from plumage.training.forward import validate
@@ -49,7 +49,7 @@ class Trainer:
         self.gradients = GradientAccumulator(model, context)
         self.early_stopping, self.soup = EarlyStopping(self.train.patience), soup
         self.history, self.progress = History(), TrainerProgress()
-        self.signals, self.spins = DeferredSignals(), ShortSpins()
+        self.signals, self.cores = DeferredSignals(), SharedCores()
         self._outcome: StepOutcome | None = None
         self._reads_late = (
             context.device.type == "cuda" and context.group.size == 1
@@ -72,7 +72,7 @@ class Trainer:
         """
         try:
             self._resume()
-            with self.signals, self.spins:
+            with self.signals:
                 while not self.progress.finished:
                     self._finish_epoch(self._train_epoch())
                     self._stop_if_requested()
@@ -110,9 +110,10 @@ class Trainer:
             return (progress.num_samples - samples_before) / (time.perf_counter() - started)
 
         name = f"epoch {progress.epoch}/{num_epochs}"
-        with ProgressBar(name, self.steps_per_epoch, done=progress.step, shown=is_main) as bar:
+        with self.cores, ProgressBar(name, self.steps_per_epoch, done=progress.step, shown=is_main) as bar:
             while progress.step < self.steps_per_epoch:
-                self.spins.adjust()
+                if self.context.device.type == "cpu":
+                    self.cores.adjust()
                 self._step(batches)
                 loss, accuracy = progress.means()  # on a GPU without this step
                 bar.note = f"loss {loss:.3f}, accuracy {accuracy:.3f}, {images_per_second():.0f} images/s"
