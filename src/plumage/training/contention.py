@@ -32,9 +32,10 @@ class SharedCores:
     """
 
     def __init__(self) -> None:
-        self._load = _Load.now()
-        self._is_busy, self._kept, self._all = False, frozenset[int](), frozenset[int]()
-        self._pause_ends = 0.0
+        self.is_busy = False
+        self.kept = frozenset[int]()
+        """The numbers of the cores that this process keeps to; empty while it uses all."""
+        self._load, self._all, self._pause_ends = _Load.now(), frozenset[int](), 0.0
         self._team_ends: threading.Event | None = None
 
     def __enter__(self) -> "SharedCores":
@@ -46,15 +47,6 @@ class SharedCores:
     def __exit__(self, *_: object) -> None:
         self._use_all()
 
-    @property
-    def is_busy(self) -> bool:
-        return self._is_busy
-
-    @property
-    def kept(self) -> frozenset[int]:
-        """The cores that this process keeps to; empty while it uses all."""
-        return self._kept
-
     def adjust(self) -> None:
         """Look at the load, if INTERVAL has passed. To be called once per step, by the thread that computes."""
         if time.perf_counter() - self._load.time < INTERVAL:
@@ -63,15 +55,15 @@ class SharedCores:
         waits = self._load.shows_waiting(before)
         kept = self._cores_to_keep(waits, before)
         is_busy = waits or bool(kept)
-        if (is_busy, kept) != (self._is_busy, self._kept):
+        if (is_busy, kept) != (self.is_busy, self.kept):
             self._use_all()
-            self._is_busy, self._kept = is_busy, kept
+            self.is_busy, self.kept = is_busy, kept
             self._share()
 
     def _cores_to_keep(self, waits: bool, before: "_Load") -> frozenset[int]:
-        if self._kept:
-            if not self._load.shows_idle(self._all - self._kept, before):
-                return self._kept
+        if self.kept:
+            if not self._load.shows_idle(self._all - self.kept, before):
+                return self.kept
             self._pause_ends = self._load.time + PAUSE
         elif waits and self._load.time >= self._pause_ends:
             self._all = frozenset(os.sched_getaffinity(0))
@@ -80,9 +72,9 @@ class SharedCores:
         return frozenset()
 
     def _share(self) -> None:
-        if self._kept:
-            _move_threads(self._all, self._kept)
-        if self._is_busy:
+        if self.kept:
+            _move_threads(self._all, self.kept)
+        if self.is_busy:
             self._team_ends = threading.Event()
             threading.Thread(target=_keep_a_team_until, args=(self._team_ends,), daemon=True).start()
 
@@ -90,8 +82,8 @@ class SharedCores:
         if self._team_ends is not None:
             self._team_ends.set()
             self._team_ends = None
-        if self._kept:
-            _move_threads(self._kept, self._all)
+        if self.kept:
+            _move_threads(self.kept, self._all)
 
 
 @dataclass(frozen=True)
@@ -141,7 +133,7 @@ def _seconds_idle() -> dict[int, float]:
 
 
 def _one_core_for_two_threads(cores: frozenset[int]) -> frozenset[int]:
-    """Those from the one on that this thread runs on; none if that is no fewer or there is one thread only."""
+    """Half as many of these cores as there are threads, from this thread's own on. Empty for one thread, or if no core is left over."""
     threads, here = torch.get_num_threads(), ctypes.CDLL(None).sched_getcpu()
     count = -(-threads // 2)
     if threads == 1 or count >= len(cores):
