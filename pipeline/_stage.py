@@ -3,11 +3,13 @@
 Imported first: code that is changed after this is noticed.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+gc.disable()  # until `run_stage`: a stage's imports leave no garbage
 # A DVC experiment runs in a copy of the repository and must use that copy's code, whatever is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
@@ -42,6 +44,8 @@ def run_stage(main: Callable[[StageInputs], None], after_mistake: Callable[[], s
 
     `main` calls `check` of its inputs before it writes its outputs, and last of all. `after_mistake` returns words to add.
     """
+    gc.freeze()  # what is imported is here to stay
+    gc.enable()
     name = Path(sys.argv[0]).stem
     if "DVC_STAGE" in os.environ or "LOCAL_RANK" in os.environ:
         exit_with_parent()

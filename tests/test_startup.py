@@ -1,6 +1,7 @@
-"""What starts quickly does not import what takes seconds: torch, its compiler, scikit-learn, MLflow."""
+"""What starts quickly does not import what takes seconds (torch, its compiler, scikit-learn, MLflow) or look for garbage in it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def run_program(program: str, folder: Path) -> list[str]:
+    """The lines that Python code prints in `folder`; it can import the stages."""
+    path = os.pathsep.join([str(Path(plumage.__file__).parents[1]), str(ROOT / "pipeline")])
+    environment, command = {**os.environ, "PYTHONPATH": path}, [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True, check=True)
+    return done.stdout.splitlines()
+
+
 @pytest.mark.parametrize(
     ("program", "without"),
     [
@@ -40,12 +49,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=["predict", "register", "train"],
 )
 def test_it_starts_without(folder: Path, program: str, without: list[str]) -> None:
-    path = os.pathsep.join([str(Path(plumage.__file__).parents[1]), str(ROOT / "pipeline")])
-    command = [
-        sys.executable,
-        "-c",
-        f"{program}; print('imported', [name for name in {without} if name in sys.modules])",
-    ]
-    environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True, check=True)
-    assert done.stdout.splitlines()[-1] == "imported []"
+    said = run_program(f"{program}; print('imported', [name for name in {without} if name in sys.modules])", folder)
+    assert said[-1] == "imported []"
+
+
+def test_python_looks_for_garbage_in_what_a_stage_makes_and_not_in_what_it_imports(tmp_path: Path) -> None:
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    program = """
+import gc, sys
+sys.argv = ["split.py"]
+import _stage
+before = gc.get_stats()
+import split
+print(gc.get_stats() == before)
+split.run_stage(lambda inputs: print(gc.isenabled(), gc.get_freeze_count() > len(sys.modules)))
+"""
+    assert run_program(program, tmp_path) == ["True", "True True"]

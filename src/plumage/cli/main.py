@@ -1,5 +1,7 @@
 """The `plumage` command. Commands import heavy modules themselves, so that --help answers at once."""
 
+import atexit
+import gc
 import sys
 
 import typer
@@ -27,6 +29,7 @@ app.add_typer(registry.app, name="registry")
 
 def main() -> None:
     """Run a command. A user's mistake, or a failing disk, is one line on stderr and exit code 1."""
+    atexit.register(gc.freeze)  # else Python would look for garbage among all that was imported once more
     try:
         settle_environment()
         working_directory()  # some of what the commands import ends the process where it was deleted
