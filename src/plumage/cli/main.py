@@ -29,7 +29,7 @@ app.add_typer(registry.app, name="registry")
 
 def main() -> None:
     """Run a command. A user's mistake, or a failing disk, is one line on stderr and exit code 1."""
-    atexit.register(gc.freeze)  # else Python would look for garbage among all that was imported once more
+    atexit.register(gc.freeze)  # else Python, at its end, would look through all that was imported for garbage
     try:
         settle_environment()
         working_directory()  # some of what the commands import ends the process where it was deleted
